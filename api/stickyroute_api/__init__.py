@@ -1,0 +1,1 @@
+"""The contract of StickyRoute: CRD models, snapshot, affinity report, reasons."""

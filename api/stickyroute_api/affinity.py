@@ -1,0 +1,70 @@
+"""The affinity report: what a proxy knows of sessions and moves, pulled by the operator.
+
+Session ids are carried as 8-byte digests, concatenated and base64-encoded, so that a session that several
+proxies see counts once. When they are many, only those whose first byte is below `sample * 256` are carried
+and the error is stated by `sample`.
+"""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from stickyroute_api.reasons import BindingReason
+
+ID_BYTES = 8
+"""The length of one session id in a report."""
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class EndpointSessions(_Wire):
+    """Sessions of one scope on one endpoint, as one proxy knows them."""
+
+    endpoint: str
+    """`Endpoint.id` of the snapshot."""
+    pod: str
+    service: str
+    active: int = Field(ge=0)
+    """Used within the idle timer, token seen at least once."""
+    in_flight: int = Field(ge=0)
+    ids: str = ""
+    """The active sessions' ids."""
+
+
+class Departure(_Wire):
+    """Sessions that lost their endpoint for one reason."""
+
+    time: float
+    endpoint: str
+    pod: str
+    reason: BindingReason
+    dropped: int = Field(ge=0)
+    """Active sessions that were bound to it, as this proxy knew them."""
+    moved: int = Field(ge=0)
+    """Those that have come back and were bound elsewhere."""
+    ids: str = ""
+    """The dropped and moved sessions' ids."""
+
+
+class ScopeReport(_Wire):
+    """Counts since `AffinityReport.started`, and the present."""
+
+    new: int = 0
+    moved: int = 0
+    expired: int = 0
+    rejected: int = 0
+    endpoints: tuple[EndpointSessions, ...] = ()
+    departures: tuple[Departure, ...] = ()
+    """The newest few, newest first."""
+
+
+class AffinityReport(_Wire):
+    """The answer of `GET /v1/affinity`."""
+
+    proxy: str
+    started: float
+    epoch: int
+    revision: int
+    sample: float = Field(gt=0, le=1, default=1.0)
+    scopes: dict[str, ScopeReport]
+    """By scope identity, `namespace/route/scope`."""

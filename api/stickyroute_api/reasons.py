@@ -1,0 +1,116 @@
+"""One word per cause, the same in logs, metrics, status and Events.
+
+Gateway API's own reasons come first where it has one; ours follow.
+"""
+
+from enum import StrEnum
+
+
+class BindingReason(StrEnum):
+    """Why a request went where it went: the outcome of the checks on its binding."""
+
+    BOUND = "Bound"
+    """The binding holds: the session's own endpoint."""
+    NEW = "New"
+    """No binding was presented."""
+    UNPINNED = "Unpinned"
+    """The rule keeps no sessions (persistence type None)."""
+
+    INVALID_TOKEN = "InvalidToken"  # noqa: S105 - a reason, not a secret
+    """Not a token of ours for this scope: treated as none at all."""
+    KEY_RETIRED = "KeyRetired"
+    """Sealed by a key that the fleet no longer holds."""
+    EPOCH_RAISED = "EpochRaised"
+    """`persistence.epoch` was raised after the binding was made."""
+    ABSOLUTE_TIMEOUT = "AbsoluteTimeout"
+    IDLE_TIMEOUT = "IdleTimeout"
+    RELEASED = "Released"
+    """An override released the pod's sessions."""
+
+    POD_TERMINATED = "PodTerminated"
+    """The pod is terminating and its drain is over, or its identity is known no more."""
+    POD_NOT_READY = "PodNotReady"
+    POD_UNHEALTHY = "PodUnhealthy"
+    POD_DISABLED = "PodDisabled"
+    CONNECT_FAILED = "ConnectFailed"
+    """The pod refused or did not accept a connection in time."""
+    POLICY_CHANGED = "PolicyChanged"
+    """The pod lives, but its backend is no longer part of the scope."""
+
+    NO_ENDPOINT = "NoEndpoint"
+    """Nothing can serve the request: 503."""
+
+
+EXPIRED = frozenset({BindingReason.ABSOLUTE_TIMEOUT, BindingReason.IDLE_TIMEOUT})
+"""A session that ended by its own timer: counted as expired, and the application gets no notice."""
+
+MOVED = frozenset(
+    {
+        BindingReason.RELEASED,
+        BindingReason.POD_TERMINATED,
+        BindingReason.POD_NOT_READY,
+        BindingReason.POD_UNHEALTHY,
+        BindingReason.POD_DISABLED,
+        BindingReason.CONNECT_FAILED,
+        BindingReason.POLICY_CHANGED,
+        BindingReason.EPOCH_RAISED,
+    }
+)
+"""A session that lost its pod: counted as moved, and the application gets the notice."""
+
+
+class ConditionType(StrEnum):
+    """The types of a StickyRoute's status conditions."""
+
+    ACCEPTED = "Accepted"
+    RESOLVED_REFS = "ResolvedRefs"
+    PROGRAMMED = "Programmed"
+    READY = "Ready"
+
+
+class ConditionReason(StrEnum):
+    """Reasons of conditions, Gateway API's first."""
+
+    ACCEPTED = "Accepted"
+    UNSUPPORTED_VALUE = "UnsupportedValue"
+    RESOLVED_REFS = "ResolvedRefs"
+    BACKEND_NOT_FOUND = "BackendNotFound"
+    REF_NOT_PERMITTED = "RefNotPermitted"
+    PROGRAMMED = "Programmed"
+    INVALID = "Invalid"
+    PENDING = "Pending"
+    READY = "Ready"
+
+    HOST_CLAIMED = "HostClaimed"
+    """An older route of another namespace names the host."""
+    ROUTE_CONFLICT = "RouteConflict"
+    """An older route has the same host and match."""
+    PORT_NOT_FOUND = "PortNotFound"
+    NO_ENDPOINTS = "NoEndpoints"
+    """No endpoint takes new sessions."""
+    NO_PROXIES = "NoProxies"
+    """The fleet has no ready proxy."""
+    NOT_ACCEPTED = "NotAccepted"
+    """Nothing of the route is served; Accepted says why."""
+
+
+class EventReason(StrEnum):
+    """Reasons of Events on a StickyRoute."""
+
+    BINDINGS_DROPPED = "BindingsDropped"
+    BACKEND_NOT_FOUND = "BackendNotFound"
+    NOT_ACCEPTED = "NotAccepted"
+    PROGRAMMED = "Programmed"
+    PROXY_REJECTED_SNAPSHOT = "ProxyRejectedSnapshot"
+    NO_ENDPOINTS = "NoEndpoints"
+
+
+class EndpointState(StrEnum):
+    """What an endpoint may take; see the table in docs/architecture.md."""
+
+    SERVING = "Serving"
+    JOINING = "Joining"
+    """Not yet known to every current proxy: takes new sessions only when nothing else can."""
+    DRAINING = "Draining"
+    """Terminating: takes no new session; bound ones until its deadline."""
+    NOT_READY = "NotReady"

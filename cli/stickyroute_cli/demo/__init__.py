@@ -1,0 +1,1 @@
+"""The demo application: shows its pod, its session and what just happened."""

@@ -1,0 +1,1 @@
+"""The operator: Kubernetes state in, snapshots and status out."""

@@ -1,0 +1,1 @@
+"""Kubernetes objects to snapshot and statuses, pure."""

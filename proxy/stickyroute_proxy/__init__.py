@@ -1,0 +1,1 @@
+"""The data plane: routes each session to the pod that holds its state."""
