@@ -1,0 +1,69 @@
+# StickyRoute. `make` lists what there is to do; a fresh machine needs only Python 3.11+ and make.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+HTTP   ?= 127.0.0.1:8080
+IMAGE  ?= stickyroute:dev
+BASE_IMAGE ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check e2e image crds chart bench lock format clean
+
+help:  ## list the targets
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.ready: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "StickyRoute needs Python 3.11 or newer; name it with PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { echo "python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+run: $(VENV)/.ready  ## run the product here, with three demo pods, on http://localhost:8080
+	@exec $(BIN)/stickyroute demo --http $(HTTP)
+
+test: $(VENV)/.ready  ## unit and component tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.ready  ## ruff, mypy strict, import layers, fresh CRD, chart lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/unit/api -k "stale or fresh"
+	bash deploy/lint.sh
+
+e2e: $(VENV)/.ready  ## end-to-end tests on the cluster of KUBECONFIG, else on kind
+	PYTHON=$(BIN)/python bash tests/e2e/kind.sh
+
+image:  ## build the container image with docker, podman or buildah
+	@tool=$$(command -v docker || command -v podman || command -v buildah) || \
+	  { echo "no docker, podman or buildah here" >&2; exit 1; }; \
+	case $$tool in *buildah) build=bud;; *) build=build;; esac; \
+	$$tool $$build $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) -t $(IMAGE) .
+
+crds: $(VENV)/.ready  ## write the CRD from the models
+	$(BIN)/python -m stickyroute_api.crd
+
+chart: $(VENV)/.ready crds  ## check the Helm chart and render it
+	bash deploy/lint.sh
+
+bench: $(VENV)/.ready  ## measure against the peers that are installed
+	$(BIN)/python -m bench
+
+lock:  ## pin the dependencies anew (needs uv)
+	uv pip compile -q --upgrade --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header \
+	  pyproject.toml --all-extras --group dev -o requirements/dev.txt
+	uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header \
+	  --constraint requirements/dev.txt pyproject.toml --extra operator --extra proxy --extra cli -o requirements/image.txt
+
+format: $(VENV)/.ready  ## format and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove what was built and installed
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
