@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Lints the chart and renders it with each file of its ci/ folder, and holds that bad values are refused by name.
+# Where Helm is not installed, says so and leaves it to a machine that has it.
+set -euo pipefail
+cd "$(dirname "$0")/helm/stickyroute"
+
+command -v helm >/dev/null || { echo "chart: helm is not installed here, so the chart is not rendered"; exit 0; }
+
+helm lint --strict --quiet .
+for values in ci/*.yaml; do
+  helm lint --strict --quiet -f "$values" .
+  helm template probe . --namespace probe -f "$values" >/dev/null
+done
+
+refused() {  # refused WHAT-THE-MESSAGE-NAMES --set …
+  local name=$1 answer
+  shift
+  if answer=$(helm template probe . --namespace probe "$@" 2>&1 >/dev/null); then
+    echo "chart: $* was taken; it must be refused" >&2
+    return 1
+  fi
+  grep -qF -- "$name" <<<"$answer" || { echo "chart: $* is refused without naming $name: $answer" >&2; return 1; }
+}
+refused /operator/replicas --set operator.replicas=2
+refused proxi --set proxi.replicas=2
+refused /proxy/service/type --set proxy.service.type=Nodeport
+refused /proxy/drainDelay --set proxy.drainDelay=5s
+refused /image/pullPolicy --set image.pullPolicy=never
+refused proxy.terminationGracePeriodSeconds --set proxy.terminationGracePeriodSeconds=20
+refused proxy.serviceAccount.name --set proxy.serviceAccount.create=false
+
+# No right beyond what is used: no wildcard, and Secrets only by name.
+everything=$(helm template probe . --namespace probe)
+if grep -nE '(resources|verbs|apiGroups): *\[ *"?\*' <<<"$everything"; then
+  echo "chart: a role has a wildcard" >&2
+  exit 1
+fi
+echo "chart: ok"
