@@ -1,1 +1,469 @@
-"""What a proxy routes by: the snapshot compiled into dictionaries, and the endpoints' running state."""
+"""What a proxy routes by: the snapshot compiled into dictionaries, and the state that outlives snapshots."""
+
+import re
+from collections.abc import Iterable, Iterator
+from math import inf
+from random import Random
+from typing import Final
+
+from stickyroute_api import snapshot
+from stickyroute_api.reasons import BindingReason, EndpointState
+from stickyroute_api.snapshot import Snapshot, Version
+from stickyroute_proxy.affinity import cookie
+from stickyroute_proxy.affinity.balance import Balancer
+from stickyroute_proxy.affinity.endpoint import Endpoint
+from stickyroute_proxy.affinity.sessions import DEFAULT_WINDOW, KnownSessions, ScopeSessions
+from stickyroute_proxy.affinity.token import Keyring
+from stickyroute_proxy.match import Entry, Headers, Index, Match
+
+__all__ = ["Endpoint", "Rule", "Scope", "Table", "build"]
+
+IDLE_GRACE: Final = 1.1
+"""A session expires at its last sealing plus this many idle timers: re-sealing may lag by a tenth."""
+RESEAL_SHARE: Final = 0.1
+"""The share of the idle timer after which a token is sealed anew."""
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_ATTRIBUTE: Final = re.compile(r"[ -:<-~]*")
+
+
+class Scope:
+    """What shares sessions; the same object for as long as its route is served and names it."""
+
+    __slots__ = (
+        "absolute",
+        "bound",
+        "cookie_name",
+        "draining",
+        "expired",
+        "id",
+        "identity",
+        "idle",
+        "keyring",
+        "members",
+        "moved",
+        "new",
+        "others",
+        "pods",
+        "policy",
+        "prefix",
+        "rejected",
+        "reseal",
+        "rules",
+        "sessions",
+        "set_cookie_tails",
+        "sticky",
+    )
+
+    id: str
+    """`namespace/route/scope`."""
+    identity: bytes
+    """`id`, as tokens are sealed for it."""
+    policy: snapshot.Persistence
+    sticky: bool
+    """Whether it keeps sessions at all."""
+    cookie_name: bytes
+    prefix: bytes
+    """What our cookie's pair begins with: `name=`."""
+    set_cookie_tails: tuple[bytes, bytes]
+    """What follows the token in a Set-Cookie field: for plain HTTP, for TLS."""
+    idle: float
+    """Seconds from a token's sealing to its end; infinite without an idle timer."""
+    reseal: float
+    """Seconds from a token's sealing to the next."""
+    absolute: float
+    """Seconds from a session's creation to its end."""
+
+    keyring: Keyring
+    pods: dict[bytes, int]
+    """How many sets of the whole table hold the endpoint of a key."""
+    rules: tuple["Rule", ...]
+    members: dict[bytes, Endpoint]
+    """The endpoints of all its rules by `Endpoint.key`."""
+    draining: tuple[Endpoint, ...]
+    """Those whose drain is not over."""
+    sessions: ScopeSessions
+
+    bound: int
+    """Decisions by a binding that held, since the proxy began. The others are in `others`."""
+    others: dict[BindingReason, int]
+    new: int
+    """Sessions that began."""
+    moved: int
+    """Sessions that lost their pod."""
+    expired: int
+    """Sessions that came back after the end of a timer."""
+    rejected: int
+    """Requests for which there was no endpoint."""
+
+    def __init__(self, scope_id: str, known: KnownSessions, pods: dict[bytes, int]) -> None:
+        self.id = scope_id
+        self.identity = scope_id.encode()
+        self.pods = pods
+        self.rules = ()
+        self.members = {}
+        self.draining = ()
+        self.sessions = ScopeSessions(known)
+        self.bound = self.new = self.moved = self.expired = self.rejected = 0
+        self.others = {}
+        self.take(snapshot.Persistence())
+
+    def take(self, policy: snapshot.Persistence) -> None:
+        """Follow this policy from now on."""
+        self.policy = policy
+        self.sticky = policy.type == "Cookie" and policy.cookie is not None
+        if policy.cookie is not None:
+            self.cookie_name = policy.cookie.name.encode()
+            self.prefix = self.cookie_name + b"="
+            self.set_cookie_tails = (
+                cookie.attributes(policy.cookie, policy.absolute_timeout, secure=False) + b"\r\n",
+                cookie.attributes(policy.cookie, policy.absolute_timeout, secure=True) + b"\r\n",
+            )
+        else:
+            self.cookie_name = self.prefix = b""
+            self.set_cookie_tails = (b"", b"")
+        idle = inf if policy.idle_timeout is None else policy.idle_timeout
+        self.idle = idle * IDLE_GRACE
+        self.reseal = idle * RESEAL_SHARE
+        self.absolute = inf if policy.absolute_timeout is None else policy.absolute_timeout
+        self.sessions.window = DEFAULT_WINDOW if idle == inf else idle
+
+    def count(self, reason: BindingReason) -> None:
+        """Count a decision that was not by a binding that held."""
+        self.others[reason] = self.others.get(reason, 0) + 1
+
+    def decisions(self) -> dict[BindingReason, int]:
+        """All decisions since the proxy began, by reason."""
+        return {BindingReason.BOUND: self.bound, **self.others}
+
+    def refresh(self, now: float) -> None:
+        """Take the endpoints of its rules anew, and note those that keep sessions no more."""
+        before = self.members
+        members: dict[bytes, Endpoint] = {}
+        for rule in self.rules:
+            for key, endpoint in rule.own.items():
+                members.setdefault(key, endpoint)
+        self.members = members
+        for rule in self.rules:
+            # A binding holds in every rule of its scope, on the rule's own port where it has one.
+            rule.members = members if len(self.rules) == 1 else {**members, **rule.own}
+        for key, endpoint in before.items():
+            if key not in members:
+                lives = BindingReason.POLICY_CHANGED if key in self.pods else BindingReason.POD_TERMINATED
+                self.sessions.leave(endpoint, lives, now)
+        self.draining = tuple(
+            endpoint for endpoint in members.values() if endpoint.state is EndpointState.DRAINING
+        )
+        self.settle(now)
+
+    def settle(self, now: float) -> None:
+        """Note the endpoints whose drain is over."""
+        for endpoint in self.draining:
+            if endpoint.keep_until <= now and not self._is_last_resort(endpoint):
+                self.sessions.leave(endpoint, endpoint.loss, now)
+                self.draining = tuple(other for other in self.draining if other is not endpoint)
+
+    def _is_last_resort(self, endpoint: Endpoint) -> bool:
+        return any(endpoint in backend.eligible for rule in self.rules for backend in rule.balancer.pool)
+
+
+class Rule:
+    """One rule of a route; the same object for as long as the route is served and names it."""
+
+    __slots__ = (
+        "balancer",
+        "members",
+        "name",
+        "notify_header",
+        "own",
+        "retries",
+        "route",
+        "scope",
+        "timeouts",
+    )
+
+    name: str
+    route: str
+    """`namespace/name`."""
+    scope: Scope
+    timeouts: snapshot.Timeouts
+    retries: snapshot.Retries
+    notify_header: bytes
+    """In lower case."""
+    balancer: Balancer
+    own: dict[bytes, Endpoint]
+    """The endpoints of its backends by `Endpoint.key`."""
+    members: dict[bytes, Endpoint]
+    """Those and the other endpoints of its scope: where a binding may lead."""
+
+    def __init__(self, name: str, route: str) -> None:
+        self.name = name
+        self.route = route
+        self.balancer = Balancer()
+        self.own = self.members = {}
+
+
+class Table:
+    """A snapshot in the form in which requests are decided."""
+
+    __slots__ = (
+        "index",
+        "keyring",
+        "known",
+        "pods",
+        "removed",
+        "routes",
+        "scopes",
+        "sets",
+        "snapshot",
+        "users",
+        "version",
+    )
+
+    version: Version
+    snapshot: Snapshot
+    removed: tuple[Endpoint, ...]
+    """Endpoints that left with this table: their idle connections are to be closed."""
+    scopes: dict[str, Scope]
+    """By id."""
+    keyring: Keyring
+    known: KnownSessions
+
+    index: Index
+    sets: "dict[str, _Set]"
+    routes: "dict[str, _Route]"
+    users: dict[str, list[str]]
+    """The keys of the routes that use a set of endpoints."""
+    pods: dict[bytes, int]
+    """How many sets hold the endpoint of a key."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        keyring: Keyring,
+        routes: "dict[str, _Route]",
+        previous: "Table | None",
+        now: float,
+    ) -> None:
+        """The part that cannot fail; `build` does the rest."""
+        self.version = snapshot.version
+        self.snapshot = snapshot
+        self.keyring = keyring
+        self.routes = routes
+        self.pods = {} if previous is None else previous.pods
+        self.known = KnownSessions(now) if previous is None else previous.known
+
+    def find(self, host: bytes, path: bytes, query: bytes, method: bytes, headers: Headers) -> Rule | None:
+        """The rule of a request; None when no rule matches.
+
+        `host` is in lower case and without a port; `path` and `query` are the target's raw bytes before and
+        after its first `?`; `headers` are as received.
+        """
+        return self.index.find(host, path, query, method, headers)
+
+    def endpoints(self) -> Iterator[Endpoint]:
+        """Every endpoint; a pod behind several Services more than once."""
+        for found in self.sets.values():
+            yield from found.endpoints
+
+    def sweep(self, now: float) -> None:
+        """Forget what has been idle too long and note drains that have ended; to be called each second."""
+        for scope in self.scopes.values():
+            if scope.draining:
+                scope.settle(now)
+        self.known.sweep((scope.sessions for scope in self.scopes.values()), now)
+
+    def take_sets(self, old: "dict[str, _Set]") -> list[str]:
+        """Take the snapshot's endpoints, the old ones where they are the same; the changed sets' keys."""
+        changed: list[str] = []
+        removed: list[Endpoint] = []
+        self.sets = {}
+        for set_id, given in self.snapshot.endpoints.items():
+            before = old.get(set_id)
+            if before is not None and _same(before.given, given):
+                self.sets[set_id] = before
+                continue
+            changed.append(set_id)
+            left = {} if before is None else {_identity(endpoint): endpoint for endpoint in before.endpoints}
+            service = set_id.partition("/")[2].rpartition(":")[0]
+            endpoints = []
+            for one in given:
+                endpoint = left.pop((one.id, one.address, one.port), None)
+                if endpoint is None:
+                    endpoint = Endpoint(one, service)
+                    self.pods[endpoint.key] = self.pods.get(endpoint.key, 0) + 1
+                else:
+                    endpoint.update(one)
+                endpoints.append(endpoint)
+            removed.extend(left.values())
+            self.sets[set_id] = _Set(given, tuple(endpoints))
+        for set_id in old.keys() - self.sets.keys():
+            changed.append(set_id)
+            removed.extend(old[set_id].endpoints)
+        for endpoint in removed:
+            self.pods[endpoint.key] -= 1
+            if not self.pods[endpoint.key]:
+                del self.pods[endpoint.key]
+        self.removed = tuple(removed)
+        return changed
+
+
+def build(snapshot: Snapshot, previous: Table | None, now: float, random: Random) -> Table:
+    """The table of a snapshot, made from its predecessor by what has changed.
+
+    Endpoints, rules, scopes and what is known of sessions live on in the new table, updated in place: from
+    then on the previous one must not be used. Raises ValueError naming the route and the field, before
+    anything is touched.
+    """
+    old_routes = {} if previous is None else previous.routes
+    routes = {key: _route(given, old_routes.get(key)) for key, given in snapshot.routes.items()}
+    if previous is None or previous.snapshot.keys != snapshot.keys:
+        keyring = Keyring(snapshot.keys)
+    else:
+        keyring = previous.keyring
+
+    # From here nothing fails.
+    table = Table(snapshot, keyring, routes, previous, now)
+    changed = table.take_sets({} if previous is None else previous.sets)
+    fresh = [key for key, route in routes.items() if old_routes.get(key) is not route]
+    if previous is None or fresh or len(routes) != len(old_routes):
+        for key in fresh:
+            routes[key].adopt(old_routes.get(key), table, random)
+        table.scopes = {scope.id: scope for route in routes.values() for scope in route.scopes}
+        table.index = _index(routes.values())
+        table.users = _users(routes)
+    else:
+        table.scopes, table.index, table.users = previous.scopes, previous.index, previous.users
+    if previous is not None:
+        for scope_id in previous.scopes.keys() - table.scopes.keys():
+            previous.scopes[scope_id].sessions.forget()
+        if previous.keyring is not keyring:
+            for scope in table.scopes.values():
+                scope.keyring = keyring
+            table.known.reopen()
+    for key in set(fresh).union(*(table.users.get(set_id, ()) for set_id in changed)):
+        routes[key].refresh(table.sets, now)
+    return table
+
+
+class _Set:
+    """The endpoints of one `namespace/service:port`."""
+
+    __slots__ = ("endpoints", "given")
+
+    def __init__(self, given: tuple[snapshot.Endpoint, ...], endpoints: tuple[Endpoint, ...]) -> None:
+        self.given = given
+        self.endpoints = endpoints
+
+
+class _Route:
+    """A route's compiled matches, and its running rules and scopes."""
+
+    __slots__ = ("given", "matches", "rules", "scopes")
+
+    def __init__(self, given: snapshot.Route) -> None:
+        """Raises ValueError naming the route and the field."""
+        self.given = given
+        self.matches = []
+        for rule in given.rules:
+            try:
+                _check(rule)
+                self.matches.append([Match(match) for match in rule.matches])
+            except ValueError as error:
+                raise ValueError(f"route {given.key}, rule {rule.name}: {error}") from error
+        self.rules: tuple[Rule, ...] = ()
+        self.scopes: tuple[Scope, ...] = ()
+
+    def adopt(self, old: "_Route | None", table: Table, random: Random) -> None:
+        """Make the running rules and scopes, from those of the route's predecessor where it has them."""
+        old_rules = {} if old is None else {rule.name: rule for rule in old.rules}
+        scopes = {} if old is None else {scope.id: scope for scope in old.scopes}
+        self.rules = tuple(
+            self._rule(given, old_rules.get(given.name), scopes, table, random) for given in self.given.rules
+        )
+        self.scopes = tuple({rule.scope.id: rule.scope for rule in self.rules}.values())
+        for scope in self.scopes:
+            scope.keyring = table.keyring
+            scope.rules = tuple(rule for rule in self.rules if rule.scope is scope)
+
+    def _rule(
+        self, given: snapshot.Rule, old: Rule | None, scopes: dict[str, Scope], table: Table, random: Random
+    ) -> Rule:
+        rule = Rule(given.name, self.given.key) if old is None else old
+        scope_id = f"{self.given.key}/{given.scope}"
+        scope = scopes.get(scope_id)
+        if scope is None:
+            scope = scopes[scope_id] = Scope(scope_id, table.known, table.pods)
+        if scope.policy != given.persistence:
+            scope.take(given.persistence)
+            table.known.reopen()
+        rule.scope = scope
+        rule.timeouts = given.timeouts
+        rule.retries = given.retries
+        rule.notify_header = given.persistence.notify_header.lower().encode()
+        rule.balancer.take(given, random)
+        return rule
+
+    def refresh(self, sets: dict[str, _Set], now: float) -> None:
+        """Take the endpoints anew."""
+        for rule in self.rules:
+            for backend in rule.balancer.backends:
+                found = sets.get(backend.set_id)
+                backend.endpoints = () if found is None else found.endpoints
+            rule.balancer.refresh()
+            rule.own = {}
+            for backend in rule.balancer.backends:
+                for endpoint in backend.endpoints:
+                    rule.own.setdefault(endpoint.key, endpoint)
+        for scope in self.scopes:
+            scope.refresh(now)
+
+
+def _route(given: snapshot.Route, old: _Route | None) -> _Route:
+    return old if old is not None and _same(old.given, given) else _Route(given)
+
+
+def _same(one: object, other: object) -> bool:
+    """Equal; a delta leaves most of a snapshot the very same, which is cheap to see."""
+    return one is other or one == other
+
+
+def _check(rule: snapshot.Rule) -> None:
+    """ValueError for what would break the head of a message: the second look, behind the operator's."""
+    policy = rule.persistence
+    if not _TOKEN.fullmatch(policy.notify_header):
+        raise ValueError(f"persistence.notify_header: {policy.notify_header!r} is not a header name")
+    if policy.cookie is None:
+        if policy.type == "Cookie":
+            raise ValueError("persistence.cookie: missing, and type is Cookie")
+        return
+    if not _TOKEN.fullmatch(policy.cookie.name):
+        raise ValueError(f"persistence.cookie.name: {policy.cookie.name!r} is not a cookie name")
+    for field in ("path", "domain"):
+        if not _ATTRIBUTE.fullmatch(getattr(policy.cookie, field)):
+            raise ValueError(f"persistence.cookie.{field}: holds a character that an attribute cannot")
+
+
+def _identity(endpoint: Endpoint) -> tuple[str, str, int]:
+    return endpoint.id, endpoint.address, endpoint.port
+
+
+def _index(routes: Iterable[_Route]) -> Index:
+    entries: dict[str, list[Entry]] = {}
+    for route in routes:
+        given = route.given
+        for position, (rule, matches) in enumerate(zip(route.rules, route.matches, strict=True)):
+            for match in matches:
+                order = (match.rank, given.created, given.key, position)
+                for host in given.hosts or ("",):
+                    entries.setdefault(host, []).append(Entry(match, rule, order))
+    return Index(entries)
+
+
+def _users(routes: dict[str, _Route]) -> dict[str, list[str]]:
+    """The keys of the routes that use a set of endpoints."""
+    users: dict[str, list[str]] = {}
+    for key, route in routes.items():
+        for set_id in {backend.set_id for rule in route.rules for backend in rule.balancer.backends}:
+            users.setdefault(set_id, []).append(key)
+    return users

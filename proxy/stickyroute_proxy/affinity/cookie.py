@@ -1,0 +1,66 @@
+"""The cookie that carries the token: taken out of requests, put into answers."""
+
+from typing import TYPE_CHECKING, Final
+
+from stickyroute_api import snapshot
+
+if TYPE_CHECKING:
+    from stickyroute_proxy.table import Scope
+
+_SHARED: Final = (b"public", b"s-maxage")
+
+
+def strip(value: bytes, name: bytes) -> bytes | None:
+    """A Cookie field's value without the pairs of that name; None when nothing is left.
+
+    The other pairs stay as they are, byte for byte.
+    """
+    if name not in value:
+        return value
+    pairs = value.split(b";")
+    kept = [pair for pair in pairs if pair.split(b"=", 1)[0].strip(b" \t") != name]
+    if len(kept) == len(pairs):
+        return value
+    if not any(pair.strip(b" \t") for pair in kept):
+        return None
+    rest = b";".join(kept)
+    # What followed the first pair begins with the white space that parted the two.
+    return rest if kept[0] is pairs[0] else rest.lstrip(b" \t")
+
+
+def attributes(cookie: snapshot.Cookie, absolute_timeout: float | None, *, secure: bool) -> bytes:
+    """Everything behind the token in a Set-Cookie field, for a client that came by TLS or not."""
+    secure = cookie.secure == "Always" or (cookie.secure == "Auto" and secure)
+    parts = [f"Path={cookie.path}"]
+    if cookie.domain:
+        parts.append(f"Domain={cookie.domain}")
+    if cookie.permanent and absolute_timeout is not None:
+        parts.append(f"Max-Age={int(absolute_timeout)}")
+    if secure:
+        parts.append("Secure")
+    if cookie.http_only:
+        parts.append("HttpOnly")
+    # Browsers drop a cookie that has SameSite=None or Partitioned without Secure.
+    if secure or cookie.same_site != "None":
+        parts.append(f"SameSite={cookie.same_site}")
+    if secure and cookie.partitioned:
+        parts.append("Partitioned")
+    return "".join(f"; {part}" for part in parts).encode()
+
+
+def set_cookie(scope: "Scope", token: bytes, secure: bool) -> bytes:
+    """The whole Set-Cookie line, its end included, for a client that came by TLS (`secure`) or not."""
+    return b"set-cookie: " + scope.prefix + token + scope.set_cookie_tails[secure]
+
+
+def may_set(status: int, cache_control: bytes | None) -> bool:
+    """Whether an answer may carry our cookie: not where a shared cache would keep or ignore it.
+
+    `cache_control` holds the answer's Cache-Control values, joined by commas; None without any.
+    """
+    if status == 304:
+        return False
+    if cache_control is None:
+        return True
+    directives = (part.split(b"=", 1)[0].strip(b" \t") for part in cache_control.lower().split(b","))
+    return not any(directive in _SHARED for directive in directives)

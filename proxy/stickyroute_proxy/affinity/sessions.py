@@ -1,0 +1,237 @@
+"""What a proxy knows of sessions: for the report, and so that a token it has opened need not be opened again.
+
+A session is known from the moment its token comes back. One that was only handed out leaves no trace but a
+count, so probes and bots that drop cookies cost no memory. Nothing here decides where a session goes: tokens
+do, and a proxy that has just started knows none and decides the same.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from math import ceil
+from typing import Final
+
+from stickyroute_api.affinity import ID_BYTES
+from stickyroute_api.reasons import BindingReason
+from stickyroute_proxy.affinity.endpoint import Endpoint
+
+DEFAULT_WINDOW: Final = 1800.0
+"""Seconds without a request after which a session no longer counts as active, where no idle timer says."""
+MAX_SESSIONS: Final = 1_000_000
+"""How many are known at most; those beyond are served alike, but not counted."""
+MAX_DEPARTURES: Final = 64
+"""How many departures a scope remembers."""
+MAX_DEPARTURE_IDS: Final = 25_000
+"""How many sessions a departure names; the rest is only counted. More would not fit into a report."""
+DEPARTURE_SECONDS: Final = 900.0
+"""How long a departure, and the place that was left, are remembered."""
+GATHER_SECONDS: Final = 60.0
+"""Moves away from an endpoint that stays are one departure within this time."""
+SWEEP_TURN: Final = 10
+"""The number of sweeps in which each session is visited once."""
+SWEEP_AT_LEAST: Final = 1000
+"""How many sessions and places each sweep visits, where there are so many."""
+
+
+class Session:
+    """A session that has shown its token here. Kept small: there may be a million."""
+
+    __slots__ = ("place", "recheck", "token", "used")
+
+    place: "Place"
+    token: bytes
+    """The token that was last seen or given."""
+    recheck: float
+    """Until then the token needs no other look than at its endpoint (Unix seconds)."""
+    used: float
+    """When it last made a request, true to a second."""
+
+
+class Departed:
+    """Sessions that lost a place for one reason."""
+
+    __slots__ = ("dropped", "endpoint", "ids", "moved", "pod", "reason", "time")
+
+    def __init__(self, place: "Place", reason: BindingReason, now: float) -> None:
+        self.time = now
+        self.endpoint = place.endpoint
+        self.pod = place.pod
+        self.reason = reason
+        self.dropped = 0
+        self.moved = 0
+        self.ids: list[bytes] = []
+
+    def drop(self, sessions: Iterable[bytes]) -> None:
+        """Count sessions that lost the place."""
+        for session in sessions:
+            self.dropped += 1
+            if len(self.ids) < MAX_DEPARTURE_IDS:
+                self.ids.append(session)
+
+
+class Place:
+    """One endpoint as the sessions of one scope know it."""
+
+    __slots__ = ("departures", "endpoint", "key", "left", "pod", "scope", "service", "sessions")
+
+    left: float | None
+    """When it ceased to keep sessions; None while it keeps them."""
+
+    def __init__(self, scope: "ScopeSessions", endpoint: Endpoint) -> None:
+        self.scope = scope
+        self.key = endpoint.key
+        self.endpoint = endpoint.id
+        self.pod = endpoint.pod
+        self.service = endpoint.service
+        self.left = None
+        self.sessions: dict[bytes, Session] = {}
+        """By the first ID_BYTES of the session's id, which is random, so that they serve as its digest."""
+        self.departures: dict[BindingReason, Departed] = {}
+        """The newest for each reason."""
+
+
+class ScopeSessions:
+    """The known sessions of one scope by place, and their departures."""
+
+    __slots__ = ("departures", "gone", "known", "places", "window")
+
+    def __init__(self, known: "KnownSessions") -> None:
+        self.known = known
+        self.window = DEFAULT_WINDOW
+        """Seconds without a request after which a session is forgotten."""
+        self.places: dict[bytes, Place] = {}
+        """Those that keep sessions, by `Endpoint.key`."""
+        self.gone: dict[bytes, Place] = {}
+        """Those that keep them no more, until they are forgotten."""
+        self.departures: deque[Departed] = deque(maxlen=MAX_DEPARTURES)
+        """Newest first."""
+
+    def enter(self, session_id: bytes, endpoint: Endpoint, token: bytes, recheck: float) -> None:
+        """Know a session at an endpoint, by the token that it has shown or is being given."""
+        known = self.known
+        place = self.places.get(endpoint.key) or self._open(endpoint)
+        key = session_id[:ID_BYTES]
+        session = place.sessions.get(key)
+        if session is None:
+            if known.count >= MAX_SESSIONS:
+                return
+            known.count += 1
+            session = place.sessions[key] = Session()
+            session.place = place
+        elif session.token != token:
+            known.tokens.pop(session.token, None)
+        session.token = token
+        session.recheck = recheck
+        session.used = known.second
+        known.tokens[token] = session
+
+    def has_moved(self, session_id: bytes, token: bytes, new: Endpoint) -> bool:
+        """Whether the session that shows this token is known at `new` already, by a later one."""
+        place = self.places.get(new.key)
+        session = None if place is None else place.sessions.get(session_id[:ID_BYTES])
+        return session is not None and session.token != token
+
+    def move(self, session_id: bytes, old: bytes, reason: BindingReason, now: float) -> None:
+        """Note that a session leaves the endpoint of key `old`."""
+        key = session_id[:ID_BYTES]
+        place = self.places.get(old) or self.gone.get(old)
+        if place is None:
+            # An endpoint that left before this proxy started: nobody here can name it.
+            return
+        session = place.sessions.pop(key, None)
+        if session is not None:
+            self.known.drop(session)
+        departed = place.departures.get(reason)
+        if departed is None or (place.left is None and now - departed.time > GATHER_SECONDS):
+            departed = self._depart(place, reason, now)
+        if session is None or place.left is None:
+            # Otherwise it was dropped, and counted, with all the others when the place was left.
+            departed.drop((key,))
+        departed.moved += 1
+
+    def leave(self, endpoint: Endpoint, reason: BindingReason, now: float) -> None:
+        """Note that an endpoint keeps sessions no more: those known there are dropped."""
+        place = self.places.pop(endpoint.key, None)
+        if place is None:
+            if endpoint.key in self.gone:
+                return
+            # Its sessions may still come back, known to other proxies, and the pod will want a name.
+            place = Place(self, endpoint)
+        place.left = now
+        self.gone[place.key] = place
+        if place.sessions:
+            self._depart(place, reason, now).drop(place.sessions)
+
+    def forget(self) -> None:
+        """Forget all sessions, with the scope."""
+        for place in (*self.places.values(), *self.gone.values()):
+            for session in place.sessions.values():
+                self.known.drop(session)
+            place.sessions.clear()
+
+    def visit(self) -> Iterator[None]:
+        """Forget sessions, places and departures whose time is over, a step at a time."""
+        known = self.known
+        for place in (*self.places.values(), *self.gone.values()):
+            for key, session in list(place.sessions.items()):
+                if session.used + self.window <= known.second and place.sessions.get(key) is session:
+                    del place.sessions[key]
+                    known.drop(session)
+                yield
+            if (
+                place.left is not None
+                and place.left + DEPARTURE_SECONDS <= known.second
+                and not place.sessions
+            ):
+                self.gone.pop(place.key, None)
+            yield
+        while self.departures and self.departures[-1].time + DEPARTURE_SECONDS <= known.second:
+            self.departures.pop()
+
+    def _open(self, endpoint: Endpoint) -> Place:
+        place = self.gone.pop(endpoint.key, None)
+        if place is None:
+            place = Place(self, endpoint)
+        else:
+            # It has come back, or it is the last resort.
+            place.left = None
+            place.departures.clear()
+        self.places[place.key] = place
+        return place
+
+    def _depart(self, place: Place, reason: BindingReason, now: float) -> Departed:
+        departed = place.departures[reason] = Departed(place, reason, now)
+        self.departures.appendleft(departed)
+        return departed
+
+
+class KnownSessions:
+    """The sessions of all scopes, by token."""
+
+    __slots__ = ("_visits", "count", "second", "tokens")
+
+    def __init__(self, now: float) -> None:
+        self.tokens: dict[bytes, Session] = {}
+        """Tokens that were opened and held good, one for each session: garbage never enters."""
+        self.count = 0
+        self.second = now
+        """The time of the last sweep: one float that all sessions share."""
+        self._visits: Iterator[None] = iter(())
+
+    def drop(self, session: Session) -> None:
+        """Forget a session that its place has let go."""
+        self.count -= 1
+        if self.tokens.get(session.token) is session:
+            del self.tokens[session.token]
+
+    def reopen(self) -> None:
+        """Have every token opened anew when it next comes: keys or policies have changed."""
+        self.tokens = {}
+
+    def sweep(self, scopes: Iterable[ScopeSessions], now: float) -> None:
+        """Forget what has been idle too long, a slice of the whole at each call; call it each second."""
+        self.second = now
+        visits = max(SWEEP_AT_LEAST, ceil(self.count / SWEEP_TURN))
+        for _ in range(visits):
+            if next(self._visits, self) is self:
+                self._visits = (step for scope in tuple(scopes) for step in scope.visit())
+                return

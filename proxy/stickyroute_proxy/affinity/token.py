@@ -1,0 +1,146 @@
+"""The sealed token: a binding that only the fleet can read or make.
+
+    version 1 · key id 1 · nonce 12 · AES-256-GCM( session 12 · endpoint 12 · created 6 · bound 6 · sealed 6
+    · epoch 4 · flags 1 ) · tag 16          in base64url without padding
+
+The scope identity is associated data, so a token of one scope is nothing to another. Times are Unix
+milliseconds. Nothing readable names a pod or an address.
+"""
+
+import base64
+import binascii
+import os
+from collections.abc import Callable
+from struct import Struct
+from typing import Final, NamedTuple
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from stickyroute_api.reasons import BindingReason
+from stickyroute_api.snapshot import TokenKeys
+
+VERSION: Final = 1
+SESSION_BYTES: Final = 12
+"""The length of a session id."""
+LONG_LIVED: Final = 1
+"""Flag: set on the answer that began a tunnel or an event stream; the idle timer waits."""
+
+_KEY_BYTES: Final = 32
+_NONCE_BYTES: Final = 12
+_TAG_BYTES: Final = 16
+_CONTENT: Final = Struct(">12s12sHIHIHIIB")
+_RAW_LENGTH: Final = 2 + _NONCE_BYTES + _CONTENT.size + _TAG_BYTES
+LENGTH: Final = (_RAW_LENGTH * 4 + 2) // 3
+"""The length of every token."""
+
+# Decoding maps base64url to plain base64 and the two characters that only plain base64 has to one that no
+# alphabet has. Encoding goes the other way.
+_DECODE: Final = bytes.maketrans(b"-_+/", b"+/!!")
+_ENCODE: Final = bytes.maketrans(b"+/", b"-_")
+# The last character carries four bits of the token and two that must be zero: one spelling for each token.
+_CANONICAL_LAST: Final = frozenset(b"AEIMQUYcgkosw048")
+_MAX_MILLISECONDS: Final = (1 << 48) - 1
+
+
+class Binding(NamedTuple):
+    """The fact that a session belongs to an endpoint. Times are Unix seconds, true to the millisecond."""
+
+    session: bytes
+    endpoint: bytes
+    """`Endpoint.key`."""
+    created: float
+    """When the session began; the absolute timer counts from it, over every move."""
+    bound: float
+    """When it was bound to this endpoint."""
+    sealed: float
+    """When this token was made; the idle timer counts from it."""
+    epoch: int
+    flags: int = 0
+
+
+Refusal = BindingReason
+"""Why a token was not opened: InvalidToken or KeyRetired."""
+
+
+class Keyring:
+    """The keys that the fleet seals and opens tokens with."""
+
+    __slots__ = ("_ciphers", "_entropy", "_head", "_sealing")
+
+    def __init__(self, keys: TokenKeys, entropy: Callable[[int], bytes] = os.urandom) -> None:
+        """`entropy` makes nonces: each must differ from every other of the whole fleet.
+
+        Raises ValueError naming the key that is not 32 bytes of base64, or the sealing key that is missing.
+        """
+        self._entropy = entropy
+        self._ciphers = {number: AESGCM(_key(number, text)) for number, text in keys.keys.items()}
+        if keys.sealing not in self._ciphers:
+            raise ValueError(
+                f"keys.sealing: key {keys.sealing} is not among keys.keys; add it or name another"
+            )
+        self._sealing = self._ciphers[keys.sealing]
+        self._head = bytes((VERSION, keys.sealing))
+
+    def seals(self, token: bytes) -> bool:
+        """Whether a token that opens was sealed with the key that seals now."""
+        return _raw(token)[:2] == self._head
+
+    def seal(self, binding: Binding, scope: bytes) -> bytes:
+        """The token that carries the binding in the scope of that identity."""
+        nonce = self._entropy(_NONCE_BYTES)
+        session, endpoint, created, bound, sealed, epoch, flags = binding
+        content = _CONTENT.pack(
+            session, endpoint, *_halves(created), *_halves(bound), *_halves(sealed), epoch, flags
+        )
+        raw = self._head + nonce + self._sealing.encrypt(nonce, content, scope)
+        return binascii.b2a_base64(raw, newline=False).translate(_ENCODE, b"=")
+
+    def open(self, token: bytes, scope: bytes) -> Binding | Refusal:
+        """The binding that a token carries, or why there is none. Any bytes at all are safe to give."""
+        if len(token) != LENGTH or token[-1] not in _CANONICAL_LAST:
+            return BindingReason.INVALID_TOKEN
+        try:
+            raw = _raw(token)
+        except binascii.Error:
+            return BindingReason.INVALID_TOKEN
+        if len(raw) != _RAW_LENGTH or raw[0] != VERSION:
+            return BindingReason.INVALID_TOKEN
+        cipher = self._ciphers.get(raw[1])
+        if cipher is None:
+            return BindingReason.KEY_RETIRED
+        try:
+            content = cipher.decrypt(raw[2 : 2 + _NONCE_BYTES], raw[2 + _NONCE_BYTES :], scope)
+        except InvalidTag:
+            return BindingReason.INVALID_TOKEN
+        session, endpoint, c1, c0, b1, b0, s1, s0, epoch, flags = _CONTENT.unpack(content)
+        return Binding(
+            session,
+            endpoint,
+            (c1 << 32 | c0) / 1000,
+            (b1 << 32 | b0) / 1000,
+            (s1 << 32 | s0) / 1000,
+            epoch,
+            flags,
+        )
+
+
+def _raw(token: bytes) -> bytes:
+    return binascii.a2b_base64(token.translate(_DECODE) + b"=", strict_mode=True)
+
+
+def _halves(seconds: float) -> tuple[int, int]:
+    milliseconds = min(max(round(seconds * 1000), 0), _MAX_MILLISECONDS)
+    return milliseconds >> 32, milliseconds & 0xFFFFFFFF
+
+
+def _key(number: int, text: str) -> bytes:
+    try:
+        key = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        key = b""
+    if len(key) != _KEY_BYTES:
+        raise ValueError(
+            f"keys.keys[{number}]: not {_KEY_BYTES} bytes of base64; have the operator make it anew"
+        )
+    return key
