@@ -1,186 +1,316 @@
 """StickyRoute (`stickyroute.dev/v1alpha1`): the whole spec, its limits and its rules.
 
 The CRD is generated from these models (`crd.py`), so a limit stands once: the API server, `stickyroute serve`
-and the operator hold the same. Names follow Gateway API (GEP-1619) wherever it has one.
+and the operator hold the same. Names follow Gateway API (GEP-1619) wherever it has one. Attribute docstrings
+are what `kubectl explain` shows.
 """
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
-from stickyroute_api.duration import PATTERN as DURATION_PATTERN
-from stickyroute_api.duration import parse_duration
+from stickyroute_api.balancing import ActiveCheck, HashOn, HealthCheck, LoadBalancing, PassiveCheck
+from stickyroute_api.check import Check, Model, Unique
+from stickyroute_api.fields import (
+    MAX_REGEX,
+    METHOD,
+    PRINTABLE,
+    VISIBLE,
+    Duration,
+    Host,
+    HttpToken,
+    Label,
+    ObjectName,
+    Port,
+    PositiveDuration,
+)
+from stickyroute_api.persistence import CookieOptions, Failover, Learn, Limits, Persistence
+
+__all__ = [
+    "API_VERSION",
+    "GROUP",
+    "KIND",
+    "PLURAL",
+    "VERSION",
+    "ActiveCheck",
+    "BackendRef",
+    "CookieOptions",
+    "Failover",
+    "HashOn",
+    "HealthCheck",
+    "Learn",
+    "Limits",
+    "LoadBalancing",
+    "ObjectMeta",
+    "Override",
+    "PassiveCheck",
+    "PathMatch",
+    "Persistence",
+    "Retries",
+    "RouteMatch",
+    "Rule",
+    "StickyRoute",
+    "StickyRouteSpec",
+    "Timeouts",
+    "Tls",
+    "ValueMatch",
+]
 
 GROUP, VERSION, KIND, PLURAL = "stickyroute.dev", "v1alpha1", "StickyRoute", "stickyroutes"
 API_VERSION = f"{GROUP}/{VERSION}"
 
-DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
-HOST = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
-TOKEN = r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$"  # noqa: S105 - RFC 9110, section 5.6.2
-
-
-def _duration(text: str) -> str:
-    parse_duration(text)
-    return text
-
-
-Duration = Annotated[
-    str, StringConstraints(pattern=DURATION_PATTERN, max_length=32), AfterValidator(_duration)
-]
-Name = Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max_length=63)]
-Host = Annotated[str, StringConstraints(pattern=HOST, min_length=1, max_length=253)]
-HttpToken = Annotated[str, StringConstraints(pattern=TOKEN, min_length=1, max_length=128)]
-Value = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
-
-
-class Model(BaseModel):
-    """A part of the spec: camelCase outside, unknown fields refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+_REGEX_LENGTH = (
+    f"a regular expression has at most {MAX_REGEX} characters: shorten value or split it over several matches"
+)
 
 
 class PathMatch(Model):
+    """What a request's path must be."""
+
+    checks: ClassVar = (
+        Check(
+            name="path-starts-with-slash",
+            cel="self.type == 'RegularExpression' || self.value.startsWith('/')",
+            holds=lambda path: path.type == "RegularExpression" or path.value.startswith("/"),
+            message="value must start with / for the types Exact and PathPrefix: write it as in /cart",
+            field="value",
+        ),
+        Check(
+            name="path-without-query",
+            cel="self.type == 'RegularExpression' || !(self.value.contains('?') || self.value.contains('#'))",
+            holds=lambda path: path.type == "RegularExpression" or not {"?", "#"} & set(path.value),
+            message="value must be a path without ? and #: match the query with queryParams",
+            field="value",
+        ),
+        Check(
+            name="path-regex-length",
+            cel=f"self.type != 'RegularExpression' || size(self.value) <= {MAX_REGEX}",
+            holds=lambda path: path.type != "RegularExpression" or len(path.value) <= MAX_REGEX,
+            message=_REGEX_LENGTH,
+            field="value",
+        ),
+    )
+
     type: Literal["Exact", "PathPrefix", "RegularExpression"] = "PathPrefix"
-    value: Annotated[str, StringConstraints(min_length=1, max_length=1024)] = "/"
+    """Exact: the same path. PathPrefix: it or what is below it, by whole segments. RegularExpression: RE2,
+    full match."""
+    value: Annotated[str, StringConstraints(pattern=VISIBLE, min_length=1, max_length=1024)] = "/"
+    """The path, prefix or expression, without the query."""
 
 
 class ValueMatch(Model):
-    """A header or a query parameter."""
+    """What a header or a query parameter must be."""
+
+    checks: ClassVar = (
+        Check(
+            name="value-regex-length",
+            cel=f"self.type != 'RegularExpression' || size(self.value) <= {MAX_REGEX}",
+            holds=lambda match: match.type != "RegularExpression" or len(match.value) <= MAX_REGEX,
+            message=_REGEX_LENGTH,
+            field="value",
+        ),
+    )
 
     name: HttpToken
+    """The header (in any case) or the query parameter."""
     type: Literal["Exact", "RegularExpression"] = "Exact"
-    value: Value
+    """Exact: the same value. RegularExpression: RE2, full match."""
+    value: Annotated[str, StringConstraints(pattern=PRINTABLE, min_length=1, max_length=1024)]
+    """The value or expression."""
 
 
 class RouteMatch(Model):
+    """One way in which a request fits a rule; all that is given must hold."""
+
     path: PathMatch = PathMatch()
-    method: Annotated[str, StringConstraints(pattern=r"^[A-Z]{1,20}$")] | None = None
+    """The path. None given: any."""
+    method: Annotated[str, StringConstraints(pattern=METHOD, min_length=1, max_length=20)] | None = None
+    """The method, such as GET. None given: any."""
     headers: Annotated[tuple[ValueMatch, ...], Field(max_length=16)] = ()
+    """Headers that must be there."""
     query_params: Annotated[tuple[ValueMatch, ...], Field(max_length=16)] = ()
+    """Query parameters that must be there."""
 
 
 class BackendRef(Model):
-    """A Service of the route's own namespace; `port` is a port's name or number."""
+    """A weighted Service of the route's own namespace."""
 
-    service: Name
-    port: int | str
+    service: Label
+    """The Service's name."""
+    port: Port
+    """The number or the name of one of the Service's ports."""
     weight: Annotated[int, Field(ge=0, le=1_000_000)] = 1
+    """The share of new sessions, relative to the other backends. 0: none; bound sessions stay."""
 
 
 class Timeouts(Model):
+    """How long one exchange may take."""
+
     request: Duration = "60s"
-    connect: Duration = "2s"
-    idle: Duration = "300s"
+    """From the request's head to the answer's end. 0s: no limit. Tunnels are not bound by it."""
+    connect: PositiveDuration = "2s"
+    """Until a pod has accepted a connection."""
+    idle: PositiveDuration = "300s"
+    """How long a tunnel (WebSocket) may stay without a byte either way."""
 
 
 class Retries(Model):
+    """What is tried again, on another pod where the session allows it."""
+
     attempts: Annotated[int, Field(ge=0, le=5)] = 1
-    on: Annotated[tuple[Literal["connect-failure"], ...], Field(max_length=1)] = ("connect-failure",)
-
-
-class CookieOptions(Model):
-    path: Annotated[str, StringConstraints(pattern=r"^/[!-:<-~]*$", max_length=256)] = "/"
-    domain: Annotated[str, StringConstraints(max_length=253)] = ""
-    same_site: Literal["Strict", "Lax", "None"] = "Lax"
-    secure: Literal["Auto", "Always", "Never"] = "Auto"
-    http_only: bool = True
-    partitioned: bool = False
-    lifetime_type: Literal["Session", "Permanent"] = "Session"
-
-
-class Learn(Model):
-    from_: Annotated[Literal["ResponseHeader", "ResponseCookie"], Field(alias="from")]
-    mode: Literal["Envelope", "Store"] = "Envelope"
-
-
-class Failover(Model):
-    mode: Literal["Repin", "Temporary", "Reject", "Redirect"] = "Repin"
-    hold: Duration = "0s"
-    status: Annotated[int, Field(ge=400, le=599)] = 503
-    redirect_url: Annotated[str, StringConstraints(max_length=1024), Field(alias="redirectURL")] = ""
-    notify_header: HttpToken = "X-Session-Lost"
-
-
-class Limits(Model):
-    max_sessions_per_pod: Annotated[int, Field(ge=0)] = 0
-    max_requests_per_pod: Annotated[int, Field(ge=0)] = 0
-
-
-class Persistence(Model):
-    type: Literal["Cookie", "AppCookie", "Header", "QueryParam", "SourceIP", "None"] = "Cookie"
-    session_name: HttpToken | None = None
-    bind_to: Literal["Pod", "StatefulPod"] = "Pod"
-    idle_timeout: Duration | None = None
-    absolute_timeout: Duration | None = None
-    epoch: Annotated[int, Field(ge=0, le=2_147_483_647)] = 0
-    cookie: CookieOptions = CookieOptions()
-    learn: Learn | None = None
-    failover: Failover = Failover()
-    drain_timeout: Duration = "0s"
-    limits: Limits = Limits()
-
-
-class HashOn(Model):
-    type: Literal["SourceIP", "Header", "QueryParam", "Cookie"]
-    name: HttpToken | None = None
-
-
-class LoadBalancing(Model):
-    algorithm: Literal["RoundRobin", "LeastRequests", "LeastSessions", "Random", "Hash"] = "RoundRobin"
-    hash_on: HashOn | None = None
-    slow_start: Duration = "0s"
-
-
-class ActiveCheck(Model):
-    path: Annotated[str, StringConstraints(pattern=r"^/", max_length=1024)] = "/"
-    interval: Duration = "5s"
-    timeout: Duration = "1s"
-    healthy: Annotated[int, Field(ge=1, le=100)] = 2
-    unhealthy: Annotated[int, Field(ge=1, le=100)] = 3
-
-
-class PassiveCheck(Model):
-    consecutive_failures: Annotated[int, Field(ge=1, le=1000)] = 5
-    eject_for: Duration = "30s"
-    max_ejected_percent: Annotated[int, Field(ge=0, le=100)] = 50
-
-
-class HealthCheck(Model):
-    active: ActiveCheck | None = None
-    passive: PassiveCheck | None = None
+    """How often. 0: never."""
+    on: Annotated[tuple[Literal["connect-failure"], ...], Field(max_length=1, alias="retryOn")] = (
+        "connect-failure",
+    )
+    """After what. connect-failure: the pod did not accept the connection, so the request was not sent."""
 
 
 class Override(Model):
-    pod: Name
+    """What an operator orders for one pod."""
+
+    checks: ClassVar = (
+        Check(
+            name="release-needs-since",
+            cel="self.action != 'Release' || has(self.since)",
+            holds=lambda override: override.action != "Release" or override.since is not None,
+            message="since is required with action Release: give the time before which bindings end",
+            field="since",
+            reason="FieldValueRequired",
+        ),
+        Check(
+            name="since-needs-release",
+            cel="self.action == 'Release' || !has(self.since)",
+            holds=lambda override: override.action == "Release" or override.since is None,
+            message="since is for action Release only: set that action or remove since",
+            field="since",
+            reason="FieldValueForbidden",
+        ),
+    )
+
+    pod: ObjectName
+    """The pod's name."""
     action: Literal["Drain", "Disable", "Release"]
-    since: datetime | None = None
+    """Drain: no new sessions. Disable: none at all. Release: bindings made before `since` end."""
+    since: AwareDatetime | None = None
+    """With Release: the moment, such as 2030-01-31T12:00:00Z."""
 
 
 class Tls(Model):
-    secret_name: Name
+    """How the hosts are served over TLS."""
+
+    secret_name: ObjectName
+    """A Secret of type kubernetes.io/tls in the route's own namespace."""
     redirect: bool = True
+    """Whether plain HTTP is redirected to HTTPS."""
+
+
+_BACKENDS_DIFFER = Check(
+    name="backend-listed-once",
+    cel="self.all(b, self.exists_one(o, o.service == b.service && o.port == b.port))",
+    holds=lambda backends: len({(b.service, b.port) for b in backends}) == len(backends),
+    message="backends must not list the same service and port twice: keep one, with the sum of the weights",
+)
 
 
 class Rule(Model):
-    name: Name
+    """Which requests go to which backends; the most specific match of all rules wins."""
+
+    name: Label
+    """Unique in the route. Sessions are counted and kept by it where the rule has its own persistence."""
     matches: Annotated[tuple[RouteMatch, ...], Field(min_length=1, max_length=16)] = (RouteMatch(),)
-    backends: Annotated[tuple[BackendRef, ...], Field(min_length=1, max_length=16)]
+    """The requests: one match suffices. None given: every request."""
+    backends: Annotated[tuple[BackendRef, ...], Field(min_length=1, max_length=16), _BACKENDS_DIFFER]
+    """Where they go. Rules whose first backend is the same Service share their sessions."""
     persistence: Persistence | None = None
+    """Replaces the route's persistence as a whole, with sessions of the rule's own."""
     timeouts: Timeouts = Timeouts()
+    """How long one exchange may take."""
     retries: Retries = Retries()
+    """What is tried again."""
 
 
 class StickyRouteSpec(Model):
-    class_name: Name = "stickyroute"
-    hosts: Annotated[tuple[Host, ...], Field(max_length=16)] = ()
+    """Hosts, the rules for their requests, and how sessions stay on their pods."""
+
+    checks: ClassVar = (
+        Check(
+            name="scope-names-differ",
+            cel="self.rules.all(r, !has(r.persistence)"
+            " || self.rules.all(o, has(o.persistence) || o.backends[0].service != r.name))",
+            holds=lambda spec: {rule.name for rule in spec.rules if rule.persistence}.isdisjoint(
+                _shared_services(spec)
+            ),
+            message="a rule with its own persistence must not have the name of a Service that leads a rule"
+            " without one: their sessions would mix; rename the rule",
+            field="rules",
+        ),
+        Check(
+            name="one-cookie-per-scope",
+            cel="!has(self.persistence) || !has(self.persistence.sessionName)"
+            " || self.persistence.type != 'Cookie' || self.rules.all(r, has(r.persistence)"
+            " || self.rules.all(o, has(o.persistence) || o.backends[0].service == r.backends[0].service))",
+            holds=lambda spec: (
+                spec.persistence.session_name is None
+                or spec.persistence.type != "Cookie"
+                or len(_shared_services(spec)) <= 1
+            ),
+            message="persistence.sessionName names one cookie for the sessions of several Services: each"
+            " would end the other; remove it, or give each rule its own persistence and sessionName",
+            field="persistence.sessionName",
+        ),
+        Check(
+            name="cookie-domain-covers-hosts",
+            cel="!has(self.hosts) || !has(self.persistence) || !has(self.persistence.cookie)"
+            " || !has(self.persistence.cookie.domain) || self.persistence.cookie.domain == ''"
+            " || self.hosts.all(h, h == self.persistence.cookie.domain"
+            " || h.endsWith('.' + self.persistence.cookie.domain))",
+            holds=lambda spec: _covers(spec.persistence.cookie.domain, spec.hosts),
+            message="cookie.domain must be each host or a parent of it, as browsers demand:"
+            " correct it or remove it",
+            field="persistence.cookie.domain",
+        ),
+        Check(
+            name="rule-cookie-domain-covers-hosts",
+            cel="!has(self.hosts) || self.rules.all(r, !has(r.persistence) || !has(r.persistence.cookie)"
+            " || !has(r.persistence.cookie.domain) || r.persistence.cookie.domain == ''"
+            " || self.hosts.all(h, h == r.persistence.cookie.domain"
+            " || h.endsWith('.' + r.persistence.cookie.domain)))",
+            holds=lambda spec: all(
+                _covers(rule.persistence.cookie.domain, spec.hosts) for rule in spec.rules if rule.persistence
+            ),
+            message="a rule's persistence.cookie.domain must be each host or a parent of it, as browsers"
+            " demand: correct it or remove it",
+            field="rules",
+        ),
+    )
+
+    class_name: Label = "stickyroute"
+    """The fleet of proxies that serves the route."""
+    hosts: Annotated[tuple[Host, ...], Field(max_length=16), Unique()] = ()
+    """Host names; *. at the start stands for one or more labels. None given: any host."""
     tls: Tls | None = None
-    rules: Annotated[tuple[Rule, ...], Field(min_length=1, max_length=64)]
+    """How the hosts are served over TLS."""
+    rules: Annotated[tuple[Rule, ...], Field(min_length=1, max_length=64), Unique("name")]
+    """Which requests go where."""
     load_balancing: LoadBalancing = LoadBalancing()
+    """Which pod takes a new session."""
     persistence: Persistence = Persistence()
+    """How sessions stay on their pods, in every rule that does not say its own. None given: by cookie."""
     health_check: HealthCheck | None = None
-    overrides: Annotated[tuple[Override, ...], Field(max_length=64)] = ()
+    """How pods are found unhealthy, beyond their readiness in Kubernetes."""
+    overrides: Annotated[tuple[Override, ...], Field(max_length=64), Unique("pod")] = ()
+    """Orders for single pods."""
+
+
+def _shared_services(spec: StickyRouteSpec) -> set[str]:
+    """The Services that name the scopes of rules without persistence of their own."""
+    return {rule.backends[0].service for rule in spec.rules if rule.persistence is None}
+
+
+def _covers(domain: str, hosts: tuple[str, ...]) -> bool:
+    return not domain or all(host == domain or host.endswith(f".{domain}") for host in hosts)
 
 
 class ObjectMeta(BaseModel):

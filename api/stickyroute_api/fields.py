@@ -1,0 +1,89 @@
+"""The small types of the spec: names, hosts, durations, ports; each with its form in words for messages."""
+
+import re
+from typing import Annotated, Any, Final
+
+from pydantic import PlainValidator, StringConstraints, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from stickyroute_api.check import Check
+from stickyroute_api.duration import PATTERN as DURATION
+from stickyroute_api.duration import parse_duration
+
+_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+
+DNS_LABEL: Final = rf"^{_LABEL}$"
+DNS_NAME: Final = rf"^{_LABEL}(\.{_LABEL})*$"
+HOST: Final = rf"^(\*\.)?{_LABEL}(\.{_LABEL})*$"
+DOMAIN: Final = rf"^({_LABEL}(\.{_LABEL})*)?$"
+TOKEN: Final = r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$"  # noqa: S105 - RFC 9110, section 5.6.2
+PORT_NAME: Final = r"^([0-9][-0-9]*)?[a-z]([-a-z0-9]*[a-z0-9])?$"
+METHOD: Final = r"^[A-Z][A-Z-]*$"
+VISIBLE: Final = r"^[!-~]+$"
+PRINTABLE: Final = r"^[^\x00-\x1f\x7f]+$"
+COOKIE_PATH: Final = r"^/[!-:<-~]*$"
+CHECK_PATH: Final = r"^/[!-~]*$"
+REDIRECT: Final = r"^(https?://[!-~]+|/[!-~]*)?$"
+
+FORMS: Final = {
+    DURATION: "must be a duration such as 90s, 1h30m or 250ms",
+    DNS_LABEL: "must be lower-case letters, digits and inner dashes",
+    DNS_NAME: "must be a Kubernetes object's name: lower-case letters, digits, inner dashes and dots",
+    HOST: "must be a lower-case host name without port, such as shop.example.com or *.example.com;"
+    " for any host leave hosts out",
+    DOMAIN: "must be a lower-case domain such as example.com, without leading dot",
+    TOKEN: "must be letters, digits and !#$%&'*+-.^_`|~ without spaces",
+    METHOD: "must be a method in upper-case letters, such as GET",
+    VISIBLE: "must be visible ASCII without spaces; write others percent-encoded",
+    PRINTABLE: "must not hold control characters",
+    COOKIE_PATH: "must start with / and be visible ASCII without spaces and ;",
+    CHECK_PATH: "must start with / and be visible ASCII without spaces",
+    REDIRECT: "must be an http:// or https:// URL, or a path that starts with /",
+}
+"""What a pattern asks for, in words."""
+
+MAX_REGEX: Final = 256
+"""The longest regular expression, in characters."""
+
+
+_PORT_NAME = re.compile(PORT_NAME)
+
+
+def _port(value: Any) -> int | str:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535:
+        return value
+    if isinstance(value, str) and 1 <= len(value) <= 63 and _PORT_NAME.fullmatch(value):
+        return value
+    raise PydanticCustomError(
+        "port", "must be a port's number, 1 to 65535 without quotes, or its name in the Service"
+    )
+
+
+POSITIVE = Check(
+    name="duration-above-zero",
+    cel="duration(self) > duration('0s')",
+    holds=lambda text: parse_duration(text) > 0,
+    message="must be longer than 0s: give a time such as 30s, or leave the field out",
+)
+
+Duration = Annotated[str, StringConstraints(pattern=DURATION, max_length=32)]
+"""A Gateway API duration; 0s has the meaning that the field says."""
+PositiveDuration = Annotated[Duration, POSITIVE]
+Label = Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max_length=63)]
+ObjectName = Annotated[str, StringConstraints(pattern=DNS_NAME, min_length=1, max_length=253)]
+Host = Annotated[str, StringConstraints(pattern=HOST, min_length=1, max_length=253)]
+HttpToken = Annotated[str, StringConstraints(pattern=TOKEN, min_length=1, max_length=128)]
+Port = Annotated[
+    int | str,
+    PlainValidator(_port),
+    WithJsonSchema(
+        {
+            "x-kubernetes-int-or-string": True,
+            "minimum": 1,
+            "maximum": 65535,
+            "maxLength": 63,
+            "pattern": PORT_NAME,
+        }
+    ),
+]
+"""A port's number, or its name in the Service: a quoted number is neither."""
