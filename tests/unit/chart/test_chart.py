@@ -72,7 +72,5 @@ def test_a_value_without_a_comment_is_refused():
 
 def test_chart_carries_the_version_of_the_product():
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    version = next(
-        line for line in (ROOT / "pyproject.toml").read_text().splitlines() if line.startswith("version")
-    )
-    assert version == f'version = "{chart["appVersion"]}"'
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert chart["appVersion"] == chart["version"] == project["version"]
