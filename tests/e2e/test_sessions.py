@@ -1,0 +1,110 @@
+"""Sessions stay on their pods; a deleted pod's sessions move once, with notice, and nobody else's."""
+
+import re
+
+import pytest
+from tests.e2e import kube
+from tests.e2e.load import amnesia, failures, moves, sessions, summary
+
+
+async def test_each_client_sees_one_pod_and_pods_get_equal_shares(application):
+    async with application.crowd(300, fresh=True) as crowd:
+        before = {pod: requests(application, pod) for pod in application.release.pods("proxy")}
+        records = await crowd.each(20)
+        print(f"\n{summary(records)}; sessions {dict(sessions(records))}")
+        assert failures(records) == []
+        assert moves(records) == []
+        assert amnesia(records) == []
+        assert [record for record in records if record.leaked or record.notice] == []
+        shares = sessions(records)
+        assert len(shares) == 3
+        assert all(85 <= share <= 115 for share in shares.values()), shares
+        after = {pod: requests(application, pod) for pod in before}
+        served = {pod: after[pod] - before[pod] for pod in before}
+        assert sum(served.values()) >= 6000
+        assert min(served.values()) >= 1500, f"not spread over both proxies: {served}"
+
+
+def requests(application, proxy):
+    """Requests of the test's route that a proxy has counted."""
+    route = f'route="{application.namespace}/web"'
+    metrics = application.release.metrics(proxy)
+    return sum(
+        value
+        for name, value in metrics.items()
+        if name.startswith("stickyroute_requests_total{") and route in name
+    )
+
+
+async def test_a_deleted_pod_moves_its_sessions_once_and_no_other(application):
+    async with application.crowd(90) as crowd:
+        await crowd.each(3)
+        lost = max(sessions(crowd.records), key=sessions(crowd.records).get)
+        theirs = sessions(crowd.records)[lost]
+        await kube.off(kube.kubectl, "-n", application.namespace, "delete", "pod", lost, "--wait=false")
+        await kube.off(kube.until, "the pod has left", lambda: left(application, lost), 20)
+        records = await crowd.each(10)
+        print(f"\n{theirs} sessions on {lost}: {summary(crowd.records)}")
+
+        assert failures(records) == []
+        moved = moves(crowd.records)
+        assert {before for _, before, _, _ in moved} == {lost}
+        assert len(moved) == len({client for client, *_ in moved}) == theirs
+        assert {notice for *_, notice in moved} == {"PodTerminated"}
+        noticed = [record for record in crowd.records if record.notice]
+        assert len(noticed) == theirs, "the notice comes once, with the first moved request"
+        assert amnesia(crowd.records) == []
+
+        def told():
+            return next((m for m in application.status()["lastMoves"] if m["pod"] == lost), None)
+
+        move = await kube.off(kube.until, "the move in the status", told, 20)
+        assert (move["reason"], move["sessions"]) == ("PodTerminated", theirs)
+
+        def event():
+            events = kube.get(
+                "-n", application.namespace, "events", "--field-selector", "reason=BindingsDropped"
+            )
+            return next((e for e in events["items"] if lost in e["message"]), None)
+
+        found = await kube.off(kube.until, "the Event", event, 20)
+        assert found["message"] == f"{theirs} sessions left {lost}: PodTerminated"
+        assert found["involvedObject"]["kind"] == "StickyRoute"
+
+
+def left(application, pod):
+    """Whether the route's status has the pod as taking nothing any more."""
+    return all(e["pod"] != pod or e["state"] == "Draining" for e in application.status()["endpoints"])
+
+
+@pytest.fixture(scope="module")
+def texts(application):
+    """What a user reads, shown in the test's log too."""
+    namespace = application.namespace
+    shown = {
+        "kubectl get sr": kube.kubectl("-n", namespace, "get", "sr"),
+        "kubectl get sr -o wide": kube.kubectl("-n", namespace, "get", "sr", "-o", "wide"),
+        "kubectl describe sr web": kube.kubectl("-n", namespace, "describe", "sr", "web"),
+    }
+    for command, text in shown.items():
+        print(f"\n$ {command}\n{text}")
+    return shown
+
+
+def test_get_reads_well(texts, application):
+    header, row = texts["kubectl get sr"].splitlines()
+    assert header.split() == ["NAME", "HOSTS", "PERSISTENCE", "ENDPOINTS", "SESSIONS", "READY", "AGE"]
+    name, host, persistence, endpoints, sessions_now, ready, _ = row.split()
+    assert (name, host, persistence, endpoints, ready) == ("web", application.host, "Cookie", "3/3", "True")
+    assert int(sessions_now) > 0
+    wide = texts["kubectl get sr -o wide"].splitlines()[0].split()
+    assert set(wide) >= {"PROXIES", "MOVED", "REASON", "MESSAGE"}
+
+
+def test_describe_tells_pod_reason_and_number(texts):
+    text = texts["kubectl describe sr web"]
+    assert "managedFields" not in text
+    assert re.search(r"Last Moves:\n(?:.*\n){0,3}\s+Reason:\s+PodTerminated", text), text
+    assert re.search(r"BindingsDropped .* \d+ sessions left web-[\w-]+: PodTerminated", text), text
+    for kind in ("Accepted", "ResolvedRefs", "Programmed", "Ready"):
+        assert re.search(rf"Type:\s+{kind}\n", text), text
