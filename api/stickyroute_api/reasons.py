@@ -73,6 +73,7 @@ class ConditionReason(StrEnum):
 
     ACCEPTED = "Accepted"
     UNSUPPORTED_VALUE = "UnsupportedValue"
+    UNSUPPORTED_PROTOCOL = "UnsupportedProtocol"
     RESOLVED_REFS = "ResolvedRefs"
     BACKEND_NOT_FOUND = "BackendNotFound"
     REF_NOT_PERMITTED = "RefNotPermitted"

@@ -1,0 +1,150 @@
+"""One route's form, settled and resolved, to its part of the snapshot and its verdict."""
+
+from dataclasses import dataclass
+
+from stickyroute_api.reasons import ConditionReason
+from stickyroute_api.snapshot import Backend, Endpoint, Match, Route, Rule
+from stickyroute_operator.translate.backends import Resolved, Resolver
+from stickyroute_operator.translate.conflicts import Settlement
+from stickyroute_operator.translate.form import Compiled, RuleForm
+from stickyroute_operator.translate.verdicts import RouteVerdict, Verdict
+
+_SHOWN = 8
+"""So many problems are told at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one route, with what it came from."""
+
+    form: Compiled
+    settlement: Settlement
+    resolved: tuple[Resolved, ...]
+    route: Route | None
+    """None: nothing of it is served."""
+    endpoint_sets: dict[str, tuple[Endpoint, ...]]
+    verdict: RouteVerdict
+
+
+def assemble(form: Compiled, settlement: Settlement, resolve: Resolver, before: Outcome | None) -> Outcome:
+    """The outcome of one route; `before` itself when nothing that it came from has changed."""
+    namespace = form.source.namespace
+    resolved = tuple(
+        resolve(namespace, use.service, use.port) for rule in form.rules for use in rule.backends
+    )
+    if before is not None and _same(before, form, settlement, resolved):
+        return before
+    refusal = settlement.refusal
+    route = None if refusal is not None else _route(form, settlement, resolved)
+    if route is not None and before is not None and before.route == route:
+        route = before.route
+    if refusal is not None:
+        accepted = Verdict(False, refusal.reason, refusal.message)
+    elif settlement.notes:
+        # Served in part: True, with the reason that tells what is missing.
+        accepted = Verdict(True, ConditionReason.ROUTE_CONFLICT, _told(settlement.notes, " "))
+    else:
+        accepted = Verdict(True, ConditionReason.ACCEPTED, "The route is valid and is served")
+    return Outcome(
+        form=form,
+        settlement=settlement,
+        resolved=resolved,
+        route=route,
+        endpoint_sets={one.key: one.endpoints for one in resolved if one.key is not None},
+        verdict=RouteVerdict(
+            route=form.source,
+            accepted=accepted,
+            resolved=_references(form, resolved),
+            hosts=form.hosts,
+            persistence=form.persistence,
+            scopes=tuple(
+                dict.fromkeys(f"{namespace}/{form.source.name}/{rule.scope}" for rule in form.rules)
+            ),
+            endpoints=_endpoints(form, resolved),
+        ),
+    )
+
+
+def _same(before: Outcome, form: Compiled, settlement: Settlement, resolved: tuple[Resolved, ...]) -> bool:
+    return (
+        before.form is form
+        and before.settlement == settlement
+        and len(before.resolved) == len(resolved)
+        and all(old is new for old, new in zip(before.resolved, resolved, strict=True))
+    )
+
+
+def _route(form: Compiled, settlement: Settlement, resolved: tuple[Resolved, ...]) -> Route:
+    rules = []
+    rest = iter(resolved)
+    for index, rule in enumerate(form.rules):
+        targets = [(use, next(rest)) for use in rule.backends]
+        matches = tuple(
+            match for number, match in enumerate(rule.matches) if (index, number) not in settlement.shadowed
+        )
+        if not matches:
+            continue
+        # What does not resolve gets no share; a rule without any answers 503 and so hides no broader rule.
+        backends = tuple(
+            Backend(service=use.service, endpoints=found.key, weight=use.weight)
+            for use, found in targets
+            if found.key is not None
+        )
+        rules.append(_rule(rule, matches, backends))
+    return Route(
+        namespace=form.source.namespace,
+        name=form.source.name,
+        created=form.source.created,
+        hosts=form.hosts,
+        rules=tuple(rules),
+    )
+
+
+def _rule(rule: RuleForm, matches: tuple[Match, ...], backends: tuple[Backend, ...]) -> Rule:
+    return Rule(
+        name=rule.name,
+        matches=matches,
+        backends=backends,
+        scope=rule.scope,
+        algorithm=rule.algorithm,
+        persistence=rule.persistence,
+        timeouts=rule.timeouts,
+        retries=rule.retries,
+    )
+
+
+def _references(form: Compiled, resolved: tuple[Resolved, ...]) -> Verdict:
+    uses = [use for rule in form.rules for use in rule.backends]
+    troubles = [
+        (one.trouble.reason, f"{use.field}: {one.trouble.message}")
+        for use, one in zip(uses, resolved, strict=True)
+        if one.trouble is not None
+    ]
+    if troubles:
+        return Verdict(False, troubles[0][0], _told([message for _, message in troubles], "; "))
+    if form.refusal is not None:
+        # Nothing could be read that would name a Service.
+        return Verdict(False, ConditionReason.NOT_ACCEPTED, "The route is not valid; Accepted says why")
+    nameless = sum(1 for _, endpoint in _endpoints(form, resolved) if endpoint.pod == endpoint.id)
+    note = (
+        f"; {nameless} endpoints name no pod, so sessions are bound to their address and port"
+        if nameless
+        else ""
+    )
+    return Verdict(True, ConditionReason.RESOLVED_REFS, f"All Services and ports exist{note}")
+
+
+def _endpoints(form: Compiled, resolved: tuple[Resolved, ...]) -> tuple[tuple[str, Endpoint], ...]:
+    uses = [use for rule in form.rules for use in rule.backends]
+    found = {
+        (use.service, endpoint.pod, endpoint.id): endpoint
+        for use, one in zip(uses, resolved, strict=True)
+        for endpoint in one.endpoints
+    }
+    return tuple((key[0], found[key]) for key in sorted(found))
+
+
+def _told(messages: list[str] | tuple[str, ...], joint: str) -> str:
+    shown = joint.join(messages[:_SHOWN])
+    rest = len(messages) - _SHOWN
+    return f"{shown}{joint}and {rest} more" if rest > 0 else shown

@@ -1,0 +1,157 @@
+"""The front end of StickyRoute: a raw object to the internal form."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import re2
+
+from stickyroute_api import spec as api
+from stickyroute_api.duration import parse_duration
+from stickyroute_api.reasons import ConditionReason
+from stickyroute_api.snapshot import Cookie, HeaderMatch, Match, Persistence, Retries, Timeouts
+from stickyroute_api.validate import InvalidObject, parse_route
+from stickyroute_operator.objects import RouteObject
+from stickyroute_operator.translate.form import BackendUse, Compiled, Refusal, RuleForm
+from stickyroute_operator.translate.unsupported import unsupported
+
+_DEFAULT_CLASS = api.StickyRouteSpec.model_fields["class_name"].default
+
+
+def compile_route(source: RouteObject) -> Compiled:
+    """The route's form; what is wrong with it becomes its refusal."""
+    try:
+        spec = parse_route(source.manifest).spec
+    except InvalidObject as error:
+        problems = [f"{problem.field}: {problem.message}".removeprefix(": ") for problem in error.problems]
+        return _refused(source, ConditionReason.INVALID, problems)
+    problems = [*unsupported(spec), *_bad_patterns(spec)]
+    if problems:
+        return _refused(source, ConditionReason.UNSUPPORTED_VALUE, problems)
+    return Compiled(
+        source=source,
+        class_name=spec.class_name,
+        hosts=tuple(dict.fromkeys(spec.hosts)),
+        persistence=spec.persistence.type,
+        rules=tuple(_rule(source, spec, index, rule) for index, rule in enumerate(spec.rules)),
+    )
+
+
+def scope_name(rule: api.Rule) -> str:
+    """What shares sessions: the rule, if it has its own persistence, else its first backend's Service."""
+    return rule.name if rule.persistence is not None else rule.backends[0].service
+
+
+def default_cookie_name(scope_identity: str) -> str:
+    return f"stickyroute-{hashlib.sha256(scope_identity.encode()).hexdigest()[:8]}"
+
+
+def _refused(source: RouteObject, reason: ConditionReason, problems: list[str]) -> Compiled:
+    spec = source.spec if isinstance(source.spec, Mapping) else {}
+    hosts, persistence = spec.get("hosts"), spec.get("persistence")
+    kind = persistence.get("type", "Cookie") if isinstance(persistence, Mapping) else "Cookie"
+    return Compiled(
+        source=source,
+        class_name=str(spec.get("className", _DEFAULT_CLASS)),
+        hosts=tuple(str(host) for host in hosts) if isinstance(hosts, list | tuple) else (),
+        persistence=str(kind),
+        refusal=Refusal(reason, "; ".join(problems)),
+    )
+
+
+def _rule(source: RouteObject, spec: api.StickyRouteSpec, index: int, rule: api.Rule) -> RuleForm:
+    field = f"spec.rules[{index}]"
+    scope = scope_name(rule)
+    return RuleForm(
+        name=rule.name,
+        field=field,
+        matches=tuple(_match(match) for match in rule.matches),
+        backends=tuple(
+            BackendUse(f"{field}.backends[{number}]", use.service, use.port, use.weight)
+            for number, use in enumerate(rule.backends)
+        ),
+        scope=scope,
+        algorithm=_algorithm(spec),
+        persistence=_persistence(
+            rule.persistence or spec.persistence, f"{source.namespace}/{source.name}/{scope}"
+        ),
+        timeouts=Timeouts(
+            connect=parse_duration(rule.timeouts.connect),
+            request=parse_duration(rule.timeouts.request),
+            idle=parse_duration(rule.timeouts.idle),
+        ),
+        retries=Retries(attempts=rule.retries.attempts, on=rule.retries.on),
+    )
+
+
+def _algorithm(spec: api.StickyRouteSpec) -> Literal["RoundRobin", "LeastRequests"]:
+    # `unsupported` has refused all others.
+    return "LeastRequests" if spec.load_balancing.algorithm == "LeastRequests" else "RoundRobin"
+
+
+def _match(match: api.RouteMatch) -> Match:
+    return Match(
+        path_type=match.path.type,
+        path=match.path.value,
+        method=match.method or "",
+        headers=tuple(_value(header) for header in match.headers),
+        query_params=tuple(_value(param) for param in match.query_params),
+    )
+
+
+def _value(match: api.ValueMatch) -> HeaderMatch:
+    return HeaderMatch(name=match.name, value=match.value, regex=match.type == "RegularExpression")
+
+
+def _persistence(policy: api.Persistence, identity: str) -> Persistence:
+    if policy.type != "Cookie":
+        return Persistence(type="None", notify_header=policy.failover.notify_header)
+    cookie = policy.cookie
+    return Persistence(
+        type="Cookie",
+        cookie=Cookie(
+            name=policy.session_name or default_cookie_name(identity),
+            path=cookie.path,
+            domain=cookie.domain,
+            same_site=cookie.same_site,
+            secure=cookie.secure,
+            http_only=cookie.http_only,
+            partitioned=cookie.partitioned,
+            permanent=cookie.lifetime_type == "Permanent",
+        ),
+        idle_timeout=_seconds(policy.idle_timeout),
+        absolute_timeout=_seconds(policy.absolute_timeout),
+        epoch=policy.epoch,
+        notify_header=policy.failover.notify_header,
+    )
+
+
+def _seconds(duration: str | None) -> float | None:
+    return None if duration is None else parse_duration(duration)
+
+
+def _bad_patterns(spec: api.StickyRouteSpec) -> Iterator[str]:
+    options = re2.Options()
+    options.log_errors = False
+    for field, pattern in _patterns(spec):
+        try:
+            re2.compile(pattern, options)
+        except re2.error as error:
+            yield f"{field}: {_text(error)}; write an RE2 expression (https://github.com/google/re2/wiki/Syntax)"
+
+
+def _patterns(spec: api.StickyRouteSpec) -> Iterator[tuple[str, str]]:
+    for rule_index, rule in enumerate(spec.rules):
+        for match_index, match in enumerate(rule.matches):
+            field = f"spec.rules[{rule_index}].matches[{match_index}]"
+            if match.path.type == "RegularExpression":
+                yield f"{field}.path.value", match.path.value
+            for kind, values in (("headers", match.headers), ("queryParams", match.query_params)):
+                for index, value in enumerate(values):
+                    if value.type == "RegularExpression":
+                        yield f"{field}.{kind}[{index}].value", value.value
+
+
+def _text(error: Exception) -> str:
+    detail = error.args[0] if error.args else error
+    return detail.decode(errors="replace") if isinstance(detail, bytes) else str(detail)

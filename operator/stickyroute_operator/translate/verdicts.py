@@ -1,0 +1,30 @@
+"""What a translation says of each route: the two conditions that depend on the objects alone."""
+
+from dataclasses import dataclass
+
+from stickyroute_api.reasons import ConditionReason
+from stickyroute_api.snapshot import Endpoint
+from stickyroute_operator.objects import RouteObject
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A condition without its times."""
+
+    status: bool
+    reason: ConditionReason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RouteVerdict:
+    route: RouteObject
+    accepted: Verdict
+    resolved: Verdict
+    hosts: tuple[str, ...]
+    """Empty: any host."""
+    persistence: str
+    scopes: tuple[str, ...] = ()
+    """The identities of the route's scopes."""
+    endpoints: tuple[tuple[str, Endpoint], ...] = ()
+    """Service name and endpoint, each once, in order of names."""
