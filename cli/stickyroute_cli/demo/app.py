@@ -62,7 +62,7 @@ class Demo:
             self._pods: Pods = (
                 Supervised(client, self.config.control)
                 if self.config.control
-                else Neighbours(client, self.config, self._about)
+                else Neighbours(client, self.config.peers, self._about)
             )
             self._recent = Recent(self._pods)
             yield
@@ -78,7 +78,6 @@ class Demo:
             *(ws.close(code=1001, message=b"the pod is stopping") for ws in set(self._sockets))
         )
 
-    @property
     def _about(self) -> dict[str, Any]:
         return {"pod": self.config.pod, "sessions": self.memory.sessions}
 
@@ -130,7 +129,7 @@ class Demo:
         return _json(answer, status=status)
 
     async def _health(self, _: web.Request) -> web.Response:
-        return _json(self._about)
+        return _json(self._about())
 
     async def _echo(self, request: web.Request) -> web.StreamResponse:
         """The body as it came, streamed; `X-Seen` = how often this pod has seen the `X-Request-Id`."""

@@ -3,12 +3,11 @@
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 from typing import Any, Protocol
 from urllib.parse import quote
 
 import aiohttp
-
-from stickyroute_cli.demo.config import Config
 
 TIMEOUT = aiohttp.ClientTimeout(total=1.0)
 FRESH = 0.5
@@ -56,13 +55,13 @@ class Neighbours:
 
     controllable = False
 
-    def __init__(self, client: aiohttp.ClientSession, config: Config, own: dict[str, Any]) -> None:
+    def __init__(self, client: aiohttp.ClientSession, peers: str, own: Callable[[], dict[str, Any]]) -> None:
         self._client = client
-        self._name, _, self._port = config.peers.rpartition(":")
+        self._name, _, self._port = peers.rpartition(":")
         self._own = own
 
     async def all(self) -> list[dict[str, Any]]:
-        found = [self._own]
+        found = [self._own()]
         if self._name:
             addresses: set[str] = set()
             with contextlib.suppress(OSError):
