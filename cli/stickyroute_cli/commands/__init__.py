@@ -1,0 +1,1 @@
+"""One module for each command; its function bears the module's name."""
