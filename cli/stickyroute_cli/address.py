@@ -34,7 +34,7 @@ def parse_address(text: str) -> Address:
     return Address(host or "0.0.0.0", int(port))
 
 
-class AddressType(click.ParamType):
+class AddressType(click.ParamType[Address]):
     name = "host:port"
 
     def convert(
@@ -53,8 +53,7 @@ def explain_listen(error: OSError, address: Address, option: str) -> str:
     if error.errno == errno.EADDRINUSE:
         other = Address(address.host, address.port + 1 if address.port < 65535 else 8080)
         return (
-            f"port {address.port} on {address.host} is already in use; "
-            f"choose another with {option} {other}"
+            f"port {address.port} on {address.host} is already in use; choose another with {option} {other}"
         )
     if error.errno == errno.EACCES:
         return f"port {address.port} on {address.host} needs more rights; choose one above 1023 with {option}"

@@ -263,12 +263,10 @@ class Contents:
 class Folder:
     """The files of a folder, with the last good content of each.
 
-    An object of a `judged` kind that is bad and was never good is passed on as it is: its status says so.
+    A `judged` object that is bad and was never good is passed on as it is: its status says so.
     """
 
-    def __init__(
-        self, checks: Mapping[str, Check], judged: frozenset[str] = frozenset({"StickyRoute"})
-    ) -> None:
+    def __init__(self, checks: Mapping[str, Check], judged: Callable[[Manifest], bool]) -> None:
         self._checks = checks
         self._judged = judged
         self._texts: dict[str, bytes] = {}
@@ -306,7 +304,7 @@ class Folder:
             if key in before:
                 good[key] = before[key]
                 problems.append(Problem(file, manifest.line, f"{key}: {trouble} ({STAYS})"))
-            elif key.kind in self._judged:
+            elif self._judged(manifest):
                 judge[key] = manifest
             else:
                 problems.append(Problem(file, manifest.line, f"{key}: {trouble}"))

@@ -1,4 +1,4 @@
-"""The keys that seal this proxy's tokens: new in each run, or kept in a folder so that sessions outlive a restart."""
+"""The keys that seal tokens: new in each run, or kept in a folder so that sessions outlive a restart."""
 
 import base64
 import os

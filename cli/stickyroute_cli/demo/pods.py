@@ -73,10 +73,13 @@ class Pods:
         """The URL under which pods reach their supervisor."""
         self.pods = [Pod(ordinal, *self._identity(ordinal)) for ordinal in range(1, count + 1)]
 
-    async def open(self) -> None:
-        """Write the manifests and start every pod; returns when each runs or has failed."""
-        _write(self._folder / "shop.yaml", route())
+    def write(self) -> None:
+        """Write the manifests, of pods as they are now."""
+        _write(self._folder / "demo.yaml", route())
         self._publish()
+
+    async def open(self) -> None:
+        """Start every pod; returns when each runs or has failed."""
         await asyncio.gather(*(self._start(pod) for pod in self.pods))
 
     async def close(self) -> None:

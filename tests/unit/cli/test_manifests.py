@@ -18,6 +18,10 @@ SHOP = Key("StickyRoute", "team", "shop")
 CHECKS = {"Secret": check_secret, "StickyRoute": lambda body: body["spec"].get("bad", "")}
 
 
+def new_folder():
+    return Folder(CHECKS, lambda manifest: manifest.key.kind == "StickyRoute")
+
+
 def read(text):
     return parse(text, "a.yaml", CHECKS)
 
@@ -121,7 +125,7 @@ def test_a_secret_is_checked_and_its_values_are_never_told(body, words):
 
 
 def test_a_file_that_breaks_keeps_its_last_good_content_and_others_go_on():
-    folder = Folder(CHECKS)
+    folder = new_folder()
     take(folder, a=SERVICE, b=ROUTE)
     contents, problems = take(folder, a="a: b: c", b=ROUTE)
     assert set(contents.manifests) == {WEB, SHOP}
@@ -134,21 +138,21 @@ def test_a_file_that_breaks_keeps_its_last_good_content_and_others_go_on():
 
 
 def test_a_file_that_goes_takes_its_objects_along():
-    folder = Folder(CHECKS)
+    folder = new_folder()
     take(folder, a=SERVICE, b=ROUTE)
     contents, _ = take(folder, b=ROUTE)
     assert set(contents.manifests) == {SHOP}
 
 
 def test_an_unchanged_file_keeps_the_same_objects():
-    folder = Folder(CHECKS)
+    folder = new_folder()
     before, _ = take(folder, a=SERVICE, b=ROUTE)
     after, _ = take(folder, a=SERVICE, b=f"# changed\n{ROUTE}")
     assert after.manifests[WEB] is before.manifests[WEB]
 
 
 def test_a_bad_object_keeps_its_last_good_content_beside_good_changes():
-    folder = Folder(CHECKS)
+    folder = new_folder()
     take(folder, a=f"{SERVICE}---\n{ROUTE}")
     bad = ROUTE.replace("spec: {}", "spec: {bad: 'spec.x: too short'}")
     contents, problems = take(folder, a=f"{SERVICE.replace('80', '81')}---\n{bad}")
@@ -158,7 +162,7 @@ def test_a_bad_object_keeps_its_last_good_content_beside_good_changes():
 
 
 def test_a_route_that_was_never_good_is_passed_on_for_its_condition():
-    folder = Folder(CHECKS)
+    folder = new_folder()
     bad = ROUTE.replace("spec: {}", "spec: {bad: 'spec.x: too short'}")
     for text in (bad, bad.replace("short", "long")):
         contents, problems = take(folder, a=text)
@@ -167,13 +171,13 @@ def test_a_route_that_was_never_good_is_passed_on_for_its_condition():
 
 
 def test_an_object_in_two_files_counts_once_and_both_places_are_told():
-    contents, problems = take(Folder(CHECKS), a=SERVICE, b=SERVICE)
+    contents, problems = take(new_folder(), a=SERVICE, b=SERVICE)
     assert contents.manifests[WEB].file == "a.yaml"
     assert problems == ["b.yaml:1: Service default/web is also in a.yaml:1, which counts: remove one of them"]
 
 
 def test_an_unreadable_file_and_one_that_is_not_text_are_told(tmp_path: Path):
-    folder = Folder(CHECKS)
+    folder = new_folder()
     contents = folder.take({"a.yaml": PermissionError(13, "Permission denied"), "b.yaml": b"a: 1\nb: \xff\n"})
     assert [str(problem) for problem in contents.problems] == [
         "a.yaml: cannot be read (Permission denied): check its permissions",
