@@ -1,0 +1,69 @@
+"""What the data path counts: plain integers, read by whoever exposes them."""
+
+from bisect import bisect_left
+from typing import Final
+
+BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Upper bounds of the latency histogram, seconds; one more bucket counts what is beyond."""
+
+
+class RuleCounters:
+    """Exchanges of one rule."""
+
+    __slots__ = ("buckets", "classes", "seconds")
+
+    classes: list[int]
+    """Answers by the first digit of their status; [0]: none could be given, the client had gone."""
+    buckets: list[int]
+    """Exchanges by their duration: not cumulated, one entry more than BUCKETS."""
+    seconds: float
+    """The sum of all durations, from the request's head to the answer's end."""
+
+    def __init__(self) -> None:
+        self.classes = [0] * 6
+        self.buckets = [0] * (len(BUCKETS) + 1)
+        self.seconds = 0.0
+
+    def add(self, status: int, seconds: float) -> None:
+        self.classes[status // 100] += 1
+        self.buckets[bisect_left(BUCKETS, seconds)] += 1
+        self.seconds += seconds
+
+
+class Counters:
+    """Totals of one process since its start."""
+
+    def __init__(self) -> None:
+        self.rules: dict[tuple[str, str], RuleCounters] = {}
+        """By (route, rule), `namespace/name` and the rule's name."""
+        self.unrouted = RuleCounters()
+        """Requests that no rule was found for, or that could not be read."""
+        self.decisions: dict[str, int] = {}
+        """Choices of an endpoint, by BindingReason."""
+        self.refused: dict[int, int] = {}
+        """Answers of our own, by status."""
+        self.connects = 0
+        """Upstream connections that were opened."""
+        self.connect_failures = 0
+        self.retries = 0
+        """Further attempts, after a failed connect or on a connection that was closed before an answer."""
+        self.received_bytes = 0
+        """Request bodies."""
+        self.sent_bytes = 0
+        """Answer bodies."""
+        self.connections = 0
+        """Client connections ever accepted."""
+        self.open_connections = 0
+        self.exchanges = 0
+        """Exchanges under way."""
+        self.tunnels = 0
+        """WebSocket tunnels open now."""
+        self.upstreams = 0
+        """Upstream connections open now."""
+
+    def of(self, route: str, rule: str) -> RuleCounters:
+        key = (route, rule)
+        counters = self.rules.get(key)
+        if counters is None:
+            counters = self.rules[key] = RuleCounters()
+        return counters

@@ -1,0 +1,385 @@
+"""A client's connection: reads its requests one after another, and writes their answers in that order.
+
+While an exchange is under way, what comes behind its request stays unread, in one buffer and then in the
+kernel: pipelining is served in order, and bounded by that alone.
+"""
+
+from asyncio import Protocol, Transport
+from enum import Enum, auto
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Final, cast
+
+from httptools import HttpRequestParser
+
+from stickyroute_proxy.exchange import Exchange
+from stickyroute_proxy.wire import errors
+from stickyroute_proxy.wire.head import AnswerHead, RequestHead, chunk
+from stickyroute_proxy.wire.parser import MalformedError, Reader, Slice
+from stickyroute_proxy.wire.tunnel import Tunnel
+
+if TYPE_CHECKING:
+    from stickyroute_proxy.wire.listener import DataPlane
+    from stickyroute_proxy.wire.upstream import Upstream
+
+LINGER: Final = 2.0
+"""Seconds in which what a client still sends behind its last answer is read and dropped."""
+
+
+class _Phase(Enum):
+    HEAD = auto()
+    """Between requests, or in a request's head."""
+    BODY = auto()
+    """In a request's body."""
+    ANSWER = auto()
+    """The request has been read; its answer is awaited."""
+    CLOSING = auto()
+    """The last answer has been given."""
+
+
+_HEAD, _BODY, _ANSWER, _CLOSING = _Phase
+
+
+class Downstream(Protocol):
+    """One connection; the `Client` of its exchanges."""
+
+    __slots__ = (
+        "_buffer",
+        "_chunked",
+        "_deadline",
+        "_eof",
+        "_exchange",
+        "_forwarding",
+        "_forwarding_of",
+        "_full",
+        "_held",
+        "_keep",
+        "_paused",
+        "_peer",
+        "_pending",
+        "_phase",
+        "_plane",
+        "_reader",
+        "_request_id",
+        "_transport",
+        "_until_close",
+        "head",
+        "idle_since",
+        "secure",
+    )
+
+    secure: bool
+    idle_since: float
+    """When its last exchange ended, or it connected; on the monotonic clock."""
+
+    def __init__(self, plane: "DataPlane") -> None:
+        self._plane = plane
+        self._reader = Reader(HttpRequestParser)
+        self.head = RequestHead()
+        self._exchange: Exchange | None = None
+        self._phase = _HEAD
+        self._buffer = b""
+        self._deadline = inf  # of a head that has begun, or of closing
+        self._pending = 0  # bytes the client had not taken when closing was last looked at
+        self._chunked = self._until_close = False
+        self._full = self._held = self._paused = self._eof = False
+        self._keep = True
+        self._forwarding = self._forwarding_of = b""
+        self._request_id = b""
+        self.secure = False
+        self.idle_since = 0.0
+
+    # What the transport tells
+
+    def connection_made(self, transport: object) -> None:
+        self._transport = cast("Transport", transport)
+        peer = self._transport.get_extra_info("peername")
+        self._peer = str(peer[0]).removeprefix("::ffff:").partition("%")[0] if peer else "0.0.0.0"
+        self.idle_since = monotonic()
+        self._plane.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        phase = self._phase
+        if phase is _HEAD and not self._buffer:
+            self._read_head(data)
+        elif phase is _BODY and not self._held:
+            self._read_body(data)
+        elif phase is not _CLOSING:
+            self._buffer += data
+            self._pause()
+
+    def eof_received(self) -> bool:
+        """A client that has sent its request may close its half, and still gets the answer."""
+        self._eof = True
+        return self._phase is _ANSWER or bool(self._buffer)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio names it
+        exchange, self._exchange = self._exchange, None
+        self._phase = _CLOSING
+        self._buffer = b""
+        self._reader.close()
+        self._plane.closed(self)
+        if exchange is not None:
+            exchange.abandon()
+
+    def pause_writing(self) -> None:
+        self._full = True
+        if self._exchange is not None:
+            self._exchange.client_full()
+
+    def resume_writing(self) -> None:
+        self._full = False
+        if self._exchange is not None:
+            self._exchange.client_drained()
+        elif self._phase is _HEAD:
+            self._go_on()
+
+    # Reading requests
+
+    def _read_head(self, data: bytes) -> None:
+        reader, head, plane = self._reader, self.head, self._plane
+        try:
+            end = reader.head(data, 0)
+            if end < 0:
+                if self._deadline == inf and reader.started:
+                    self._deadline = monotonic() + plane.head_timeout
+                    plane.active.add(self)
+                return
+            self._deadline = inf
+            self._request_id = b""
+            head.read(reader.line, reader.headers, plane.kinds)
+            reader.expect(head.body)
+        except MalformedError as error:
+            self._refuse_malformed(error)
+            return
+        self._keep = head.keep_alive
+        if head.body:
+            self._phase = _BODY
+            self._held = True  # until the upstream is ready for it
+        else:
+            self._phase = _ANSWER
+        if end < len(data):
+            self._buffer = data[end:]
+            self._pause()
+        plane.active.add(self)
+        exchange = self._exchange = Exchange(plane, self)
+        exchange.start()
+
+    def _read_body(self, data: bytes) -> None:
+        reader, exchange = self._reader, self._exchange
+        if exchange is None:
+            return
+        try:
+            parts, pos = reader.body(data, 0)
+        except MalformedError as error:
+            self._exchange = None
+            exchange.abandon()
+            self._refuse_malformed(error)
+            return
+        if reader.done:
+            self._phase = _ANSWER
+            if pos < len(data):
+                self._buffer = data[pos:]
+                self._pause()
+        elif self._eof:
+            self._transport.abort()
+        exchange.send(parts, last=reader.done)
+
+    def _go_on(self) -> None:
+        """Read what has waited in the buffer, then on from the kernel."""
+        data, self._buffer = self._buffer, b""
+        if data and self._phase is _HEAD and not self._full:
+            self._read_head(data)
+        elif data and self._phase is _BODY and not self._held:
+            self._read_body(data)
+        else:
+            self._buffer = data
+        if self._buffer or self._held or self._transport.is_closing():
+            return
+        if self._eof:
+            if self._phase is _HEAD:
+                self._close()
+        elif self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def _pause(self) -> None:
+        if not self._paused and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+
+    def proceed(self) -> None:
+        self.unhold()
+
+    def hold(self) -> None:
+        if self._phase is _BODY:
+            self._held = True
+            self._pause()
+
+    def unhold(self) -> None:
+        if self._held:
+            self._held = False
+            self._go_on()
+
+    # Writing answers
+
+    def interim(self, answer: AnswerHead) -> None:
+        if self.head.http11:
+            self._transport.write(answer.write(b"", chunked=False))
+
+    def answer(self, answer: AnswerHead, extra: bytes) -> None:
+        http11 = self.head.http11
+        unsized = answer.body < 0
+        self._chunked = unsized and http11
+        self._until_close = unsized and not http11
+        if self._until_close or self._plane.draining or (self._phase is _BODY and answer.status >= 300):
+            self._keep = False
+        if not self._keep:
+            extra += b"Connection: close\r\n"
+        elif not http11:
+            extra += b"Connection: keep-alive\r\n"
+        self._transport.write(answer.write(extra, chunked=self._chunked))
+
+    def payload(self, parts: list[Slice]) -> None:
+        if self._chunked:
+            parts = chunk(parts, last=False)
+        self._transport.writelines(parts)
+
+    def end(self) -> None:
+        if self._chunked:
+            self._transport.write(b"0\r\n\r\n")
+        self._next()
+
+    def refuse(self, status: int, message: str) -> None:
+        if self._phase is _BODY or self._plane.draining:
+            self._keep = False
+        head = self.head
+        self._write_refusal(status, message, accept=head.field(b"accept"), body=head.method != b"HEAD")
+        self._next()
+
+    def truncate(self) -> None:
+        self._exchange = None
+        if self._until_close:
+            self._transport.abort()  # only a reset tells it from the end
+        else:
+            self._close()
+
+    def tunnel(
+        self, upstream: "Upstream", answer: AnswerHead, extra: bytes, rest: bytes, idle: float
+    ) -> None:
+        exchange, self._exchange = self._exchange, None
+        early, self._buffer = self._buffer, b""
+        self._transport.write(answer.write(extra, chunked=False))
+        plane = self._plane
+        plane.active.discard(self)
+        self._reader.close()
+
+        def closed() -> None:
+            plane.closed(self)
+            plane.counters.upstreams -= 1
+            if exchange is not None:
+                exchange.tunnel_closed()
+
+        Tunnel(plane, self._transport, upstream.detach(), idle, closed).begin(early, rest)
+
+    def _next(self) -> None:
+        """The answer has been given: on to the next request, if there can be one."""
+        self._exchange = None
+        self.idle_since = monotonic()
+        early = bool(self._buffer) and self.head.websocket
+        if self._phase is _BODY or early or not self._keep or self._plane.stopped:
+            self._close()
+            return
+        self._phase = _HEAD
+        self._plane.active.discard(self)
+        if self._buffer or self._eof or self._paused:
+            self._plane.loop.call_soon(self._go_on)
+
+    def _refuse_malformed(self, error: MalformedError) -> None:
+        """Answer what cannot be understood, and close: where another request begins is unknown."""
+        counters = self._plane.counters
+        counters.refused[error.status] = counters.refused.get(error.status, 0) + 1
+        counters.unrouted.add(error.status, 0.0)
+        self._phase = _BODY
+        self._keep = False
+        self._write_refusal(error.status, str(error), accept=b"", body=True)
+        self._close()
+
+    def _write_refusal(self, status: int, message: str, *, accept: bytes, body: bool) -> None:
+        self._transport.write(
+            errors.answer(
+                status,
+                message,
+                accept=accept,
+                request_id=self._identity(),
+                extra=b"" if self._keep else b"Connection: close\r\n",
+                body=body,
+            )
+        )
+
+    # Forwarding fields
+
+    def forwarding(self, authority: bytes) -> bytes:
+        head = self.head
+        if head.forwards and self._plane.trusts(self._peer):
+            block = head.forwarding(self._peer, scheme=self._scheme, trusted=True, authority=authority)
+        else:
+            if self._forwarding_of != authority:
+                self._forwarding_of = authority
+                self._forwarding = head.forwarding(
+                    self._peer, scheme=self._scheme, trusted=False, authority=authority
+                )
+            block = self._forwarding
+        return b"%bX-Request-Id: %b\r\n" % (block, self._identity())
+
+    @property
+    def _scheme(self) -> bytes:
+        return b"https" if self.secure else b"http"
+
+    def _identity(self) -> bytes:
+        """The request's id: the client's, else one of ours."""
+        if not self._request_id:
+            self._request_id = self.head.request_id or self._plane.next_id()
+        return self._request_id
+
+    # Deadlines and closing
+
+    def expire(self, now: float) -> None:
+        """Look at the deadlines; called a few times a second while there can be one."""
+        if self._exchange is not None:
+            self._exchange.expire(now)
+        elif now < self._deadline:
+            return
+        elif self._phase is _CLOSING:
+            pending = self._transport.get_write_buffer_size()
+            if 0 < pending < self._pending:
+                self._pending = pending  # it still reads
+                self._deadline = now + LINGER
+            else:
+                self._transport.abort()
+        elif self._phase is _HEAD:
+            self._refuse_malformed(MalformedError(408, "the request's head did not come in time"))
+
+    def close_if_idle(self) -> None:
+        """Close unless a request has begun."""
+        if self._phase is _HEAD and not self._buffer and not self._reader.started:
+            self._close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def _close(self) -> None:
+        """Close once all is written; while the client may still be sending, read and drop that first."""
+        unread = self._phase is _BODY
+        self._phase = _CLOSING
+        self._buffer = b""
+        self._deadline = monotonic() + LINGER
+        self._pending = self._transport.get_write_buffer_size() + 1
+        self._plane.active.add(self)
+        if unread and not self._eof and self._transport.can_write_eof():
+            self._transport.write_eof()
+            if self._paused:
+                self._paused = False
+                self._transport.resume_reading()
+        else:
+            self._transport.close()

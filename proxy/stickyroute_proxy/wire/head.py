@@ -1,0 +1,460 @@
+"""The one place that rewrites: what of a head is understood here, what goes on, what is replaced.
+
+Heads are written anew in both directions. A field that means nothing to a proxy goes on as it came, in its
+order; framing, hop-by-hop and forwarding fields are ours. Nothing here knows sockets.
+"""
+
+from functools import lru_cache
+from http import HTTPStatus
+from re import compile as regex
+from typing import Final
+
+from stickyroute_proxy.wire.parser import CHUNKED, UNTIL_CLOSE, Headers, MalformedError, Slice
+
+# What a field is to us. 0 is everything else: it goes on untouched.
+_DROP, _HOST, _LENGTH, _CODING, _CONNECTION, _UPGRADE, _COOKIE, _EXPECT, _ID, _FORWARDED, _NOTICE = range(
+    1, 12
+)
+_CACHE_CONTROL, _CONTENT_TYPE = 12, 13
+
+_REQUEST_KINDS: Final = {
+    b"host": _HOST,
+    b"content-length": _LENGTH,
+    b"transfer-encoding": _CODING,
+    b"connection": _CONNECTION,
+    b"upgrade": _UPGRADE,
+    b"cookie": _COOKIE,
+    b"expect": _EXPECT,
+    b"x-request-id": _ID,
+    b"forwarded": _FORWARDED,
+    b"x-real-ip": _FORWARDED,
+    b"keep-alive": _DROP,
+    b"proxy-connection": _DROP,
+    b"proxy-authorization": _DROP,
+    b"te": _DROP,
+    b"trailer": _DROP,
+    b"http2-settings": _DROP,
+}
+_ANSWER_KINDS: Final = {
+    b"content-length": _LENGTH,
+    b"transfer-encoding": _CODING,
+    b"connection": _CONNECTION,
+    b"upgrade": _UPGRADE,
+    b"cache-control": _CACHE_CONTROL,
+    b"content-type": _CONTENT_TYPE,
+    b"keep-alive": _DROP,
+    b"proxy-connection": _DROP,
+    b"trailer": _DROP,
+}
+_REMEMBERED: Final = 4096
+"""How many spellings of field names a `Kinds` remembers."""
+
+_METHODS: Final = frozenset(
+    b"ACL BIND CHECKOUT COPY DELETE GET HEAD LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY"
+    b" OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT QUERY REBIND REPORT SEARCH SUBSCRIBE UNBIND UNLINK"
+    b" UNLOCK UNSUBSCRIBE".split()
+)
+"""The methods llhttp knows, but CONNECT, TRACE and those of other protocols."""
+IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
+
+_AUTHORITY: Final = regex(
+    rb"([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?"
+)
+_ABSOLUTE: Final = regex(rb"(?i:https?)://([^/?]*)([^#]*)")
+_REQUEST_ID: Final = regex(rb"[\x21-\x7e]{1,128}")
+_STATUS: Final = regex(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
+_DIGITS: Final = regex(rb"[0-9]{1,18}")
+_KEPT: Final = frozenset((b"host", b"cookie", b"forwarded", b"x-real-ip"))
+"""Fields that no client may have removed by naming them in Connection; X-Forwarded-* too."""
+
+_STATUS_LINES: Final = {
+    b"HTTP/1.1 %d %b" % (status, status.phrase.encode()): status.value for status in HTTPStatus
+}
+
+
+class Kinds(dict[bytes, int]):
+    """What each field name of requests is to us, by its spelling; learns spellings as they come.
+
+    `notices`: the rules' notice headers in lower case. Which of them a request loses depends on its rule.
+    """
+
+    def __init__(
+        self, notices: frozenset[bytes] = frozenset(), known: dict[bytes, int] | None = None
+    ) -> None:
+        super().__init__()
+        self.notices = notices
+        self._known = _REQUEST_KINDS if known is None else known
+
+    def __missing__(self, name: bytes) -> int:
+        lower = name.lower()
+        kind = self._known.get(lower, 0)
+        plain = lower.replace(b"_", b"-")
+        if not kind and self._known is _REQUEST_KINDS:
+            if plain.startswith(b"x-forwarded-"):
+                # Applications read X_Forwarded_For as X-Forwarded-For: such aliases are dropped.
+                kind = _FORWARDED if plain == lower else _DROP
+            elif plain in self.notices:
+                kind = _NOTICE
+            elif plain in self._known:
+                kind = _DROP
+        if len(self) < _REMEMBERED:
+            self[name] = kind
+        return kind
+
+
+_ANSWERS: Final = Kinds(known=_ANSWER_KINDS)
+
+
+class RequestHead:
+    """A client's request as it was understood; `read` fills it, `write` puts it on the way upstream."""
+
+    __slots__ = (
+        "_forwarded",
+        "_kept",
+        "_notices",
+        "authority",
+        "body",
+        "cookies",
+        "expect",
+        "headers",
+        "host",
+        "http11",
+        "keep_alive",
+        "method",
+        "path",
+        "query",
+        "request_id",
+        "target",
+        "websocket",
+    )
+
+    method: bytes
+    target: bytes
+    """As it goes upstream: origin form, or `*`."""
+    path: bytes
+    query: bytes
+    authority: bytes
+    """As it goes upstream in Host; empty for an HTTP/1.0 client that named none."""
+    host: bytes
+    """Lower case, without port."""
+    headers: Headers
+    cookies: list[bytes]
+    """The values of the Cookie fields."""
+    body: int
+    """A length or CHUNKED."""
+    http11: bool
+    keep_alive: bool
+    """Whether the client lets the connection live on."""
+    expect: bool
+    """The client awaits 100 before it sends the body."""
+    websocket: bool
+    """A well-formed request for a WebSocket."""
+    request_id: bytes
+    """The client's own; empty when it sent none that can be used."""
+
+    def read(self, line: bytes, headers: Headers, kinds: Kinds) -> None:  # noqa: C901, PLR0915 - one pass
+        """Understand a head that the parser has passed. Raises MalformedError."""
+        parts = line.split(b" ")
+        if len(parts) != 3:
+            raise MalformedError(400, "request line is not: method, target, version")
+        method, target, version = parts
+        http11 = version == b"HTTP/1.1"
+        if not http11 and version != b"HTTP/1.0":
+            raise MalformedError(505, "HTTP version is not served; use HTTP/1.1")
+        if method not in _METHODS:
+            raise MalformedError(405 if method in (b"TRACE", b"CONNECT") else 501, "method is not served")
+        self.method = method
+        self.http11 = http11
+        self.headers = headers
+        self.cookies = []
+        self.request_id = b""
+        self.expect = self.websocket = False
+        kept: list[bytes] = []
+        self._kept = kept
+        self._notices: Headers | None = None
+        self._forwarded: Headers | None = None
+        authority = connection = length = coding = upgrade = None
+        for field in headers:
+            kind = kinds[field[0]]
+            if not kind:
+                kept.append(b": ".join(field))
+            elif kind == _COOKIE:
+                self.cookies.append(field[1])
+            elif kind == _HOST:
+                if authority is not None:
+                    raise MalformedError(400, "more than one Host")
+                authority = field[1]
+            elif kind == _CONNECTION:
+                connection = field[1] if connection is None else connection + b"," + field[1]
+            elif kind == _LENGTH:
+                if length is not None:
+                    raise MalformedError(400, "more than one Content-Length")
+                length = field[1]
+            elif kind == _CODING:
+                if coding is not None:
+                    raise MalformedError(400, "more than one Transfer-Encoding")
+                coding = field[1]
+            elif kind == _UPGRADE:
+                upgrade = field[1] if upgrade is None else upgrade + b"," + field[1]
+            elif kind == _EXPECT:
+                if field[1].lower() != b"100-continue":
+                    raise MalformedError(417, "Expect is not served but for 100-continue")
+                self.expect = http11
+            elif kind == _ID:
+                if _REQUEST_ID.fullmatch(field[1]):
+                    self.request_id = field[1]
+            elif kind == _FORWARDED:
+                self._forwarded = [*(self._forwarded or ()), field]
+            elif kind == _NOTICE:
+                self._notices = [*(self._notices or ()), field]
+        self._read_target(target, authority)
+        self._read_framing(length, coding)
+        self.keep_alive = http11
+        if connection is not None:
+            tokens = [token.strip(b" \t") for token in connection.lower().split(b",")]
+            self.keep_alive = b"close" not in tokens and (http11 or b"keep-alive" in tokens)
+            if b"upgrade" in tokens and upgrade is not None and upgrade.lower() == b"websocket":
+                if self.body:
+                    raise MalformedError(400, "a request for a WebSocket has no body")
+                self.websocket = method == b"GET" and http11
+            self._remove_nominated(tokens)
+
+    def _read_target(self, target: bytes, authority: bytes | None) -> None:
+        if target[:1] != b"/":
+            absolute = _ABSOLUTE.fullmatch(target)
+            if absolute is not None:
+                if authority is not None:
+                    _host(authority)  # even an overruled Host has to be one
+                elif self.http11:
+                    raise MalformedError(400, "no Host")
+                authority, rest = absolute.groups()
+                target = rest if rest[:1] == b"/" else b"/" + rest
+            elif target != b"*" or self.method != b"OPTIONS":
+                raise MalformedError(400, "target is neither a path nor a URL")
+        if b"#" in target or not target.isascii():
+            raise MalformedError(400, "target holds a character that has to be escaped")
+        self.target = target
+        if authority is None:
+            if self.http11:
+                raise MalformedError(400, "no Host")
+            self.authority = self.host = b""
+        else:
+            self.authority = authority
+            self.host = _host(authority)
+        path, _, self.query = target.partition(b"?")
+        self.path = b"/" if path == b"*" else path
+
+    def _read_framing(self, length: bytes | None, coding: bytes | None) -> None:
+        if coding is not None:
+            if length is not None or coding.lower() != b"chunked" or not self.http11:
+                raise MalformedError(400, "framing: Transfer-Encoding other than a sole `chunked`")
+            self.body = CHUNKED
+        elif length is None:
+            self.body = 0
+        elif _DIGITS.fullmatch(length):
+            self.body = int(length)
+        else:
+            raise MalformedError(400, "framing: Content-Length is not a number")
+
+    def _remove_nominated(self, tokens: list[bytes]) -> None:
+        named = {
+            token
+            for token in tokens
+            if token not in (b"close", b"keep-alive", b"upgrade", b"")
+            and token not in _KEPT
+            and not token.startswith(b"x-forwarded-")
+        }
+        if named:
+            self._kept = [line for line in self._kept if line.partition(b":")[0].lower() not in named]
+            if b"x-request-id" in named:
+                self.request_id = b""
+
+    def field(self, name: bytes) -> bytes:
+        """The values of a field, by its lower-case name, joined by commas; empty when there is none."""
+        return b", ".join([value for key, value in self.headers if key.lower() == name])
+
+    def write(
+        self, authority: bytes, cookies: list[bytes], notify: bytes, notice: bytes | None, added: bytes
+    ) -> bytes:
+        """The head that goes upstream.
+
+        `authority`: for Host. `cookies`: the values that remain without our own. `notify`: the rule's notice
+        header in lower case, which no client can send; `notice` is its value. `added`: complete lines.
+        """
+        lines = [b"%b %b HTTP/1.1\r\nHost: %b" % (self.method, self.target, authority), *self._kept]
+        lines += [b"Cookie: " + value for value in cookies]
+        if self._notices is not None:
+            lines += [b": ".join(field) for field in self._notices if _plain(field[0]) != _plain(notify)]
+        if notice is not None:
+            lines.append(b"%b: %b" % (notify, notice))
+        body = self.body
+        if body > 0 or (not body and self.method in (b"POST", b"PUT", b"PATCH")):
+            lines.append(b"Content-Length: %d" % body)
+        elif body:
+            lines.append(b"Transfer-Encoding: chunked")
+        if self.expect and body:
+            lines.append(b"Expect: 100-continue")
+        if self.websocket:
+            lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")
+        lines.append(added + b"\r\n")
+        return b"\r\n".join(lines)
+
+    def forwarding(self, peer: str, *, scheme: bytes, trusted: bool, authority: bytes) -> bytes:
+        """The forwarding fields, complete lines, for a client at `peer`; a trusted one's own go on."""
+        given = dict[bytes, bytes]()
+        if trusted:
+            for name, value in self._forwarded or ():
+                key = name.lower()
+                given[key] = given[key] + b", " + value if key in given else value
+        address = peer.encode()
+        node = b'"[%b]"' % address if b":" in address else address
+        element = b'for=%b;host="%b";proto=%b' % (node, authority, scheme)
+        ours = {b"x-forwarded-for": address, b"forwarded": element}
+        for name, value in ours.items():
+            given[name] = given[name] + b", " + value if name in given else value
+        given.setdefault(b"x-forwarded-proto", scheme)
+        given.setdefault(b"x-forwarded-host", authority)
+        return b"".join([b"%b: %b\r\n" % item for item in given.items()])
+
+    @property
+    def forwards(self) -> bool:
+        """Whether the client sent forwarding fields of its own."""
+        return self._forwarded is not None
+
+
+class AnswerHead:
+    """An upstream's answer as it was understood; `read` fills it, `write` puts it on the way down."""
+
+    __slots__ = (
+        "_kept",
+        "_line",
+        "announced",
+        "body",
+        "cache_control",
+        "keep_alive",
+        "long_lived",
+        "status",
+        "websocket",
+    )
+
+    status: int
+    body: int
+    """A length, CHUNKED or UNTIL_CLOSE."""
+    announced: int | None
+    """The length that the head names, also where no body comes (HEAD, 304)."""
+    keep_alive: bool
+    cache_control: bytes | None
+    """The values of Cache-Control, joined by commas."""
+    websocket: bool
+    """101 that opens a WebSocket."""
+    long_lived: bool
+    """It begins a tunnel or an event stream."""
+
+    def read(self, line: bytes, headers: Headers, *, to_head: bool) -> None:  # noqa: C901 - one pass
+        """Understand a head that the parser has passed; `to_head`: it answers HEAD. Raises MalformedError."""
+        status = _STATUS_LINES.get(line)
+        if status is None:
+            found = _STATUS.fullmatch(line)
+            if found is None:
+                raise MalformedError(502, "status line")
+            status = int(found[1])
+            http11 = line.startswith(b"HTTP/1.1")
+            line = b"HTTP/1.1 %b %b" % (found[1], found[2] or b"")
+        else:
+            http11 = True
+        self.status = status
+        self._line = line
+        kept: list[bytes] = []
+        self._kept = kept
+        self.cache_control = None
+        self.long_lived = status == 101
+        connection = length = coding = upgrade = None
+        for field in headers:
+            kind = _ANSWERS[field[0]]
+            if not kind:
+                kept.append(b": ".join(field))
+            elif kind == _LENGTH:
+                if length is not None:
+                    raise MalformedError(502, "more than one Content-Length")
+                length = field[1]
+            elif kind == _CONTENT_TYPE:
+                kept.append(b": ".join(field))
+                self.long_lived = field[1].lower().startswith(b"text/event-stream")
+            elif kind == _CACHE_CONTROL:
+                kept.append(b": ".join(field))
+                value = field[1]
+                self.cache_control = (
+                    value if self.cache_control is None else self.cache_control + b"," + value
+                )
+            elif kind == _CONNECTION:
+                connection = field[1] if connection is None else connection + b"," + field[1]
+            elif kind == _CODING:
+                if coding is not None:
+                    raise MalformedError(502, "more than one Transfer-Encoding")
+                coding = field[1]
+            elif kind == _UPGRADE:
+                upgrade = field[1]
+        self._read_framing(
+            length, coding, http11=http11, empty=to_head or status in (204, 304) or status < 200
+        )
+        self.keep_alive = http11
+        self.websocket = False
+        if connection is not None:
+            tokens = [token.strip(b" \t") for token in connection.lower().split(b",")]
+            self.keep_alive = b"close" not in tokens and (http11 or b"keep-alive" in tokens)
+            named = {token for token in tokens if token not in (b"close", b"keep-alive", b"upgrade", b"")}
+            if named:
+                self._kept = [entry for entry in kept if entry.partition(b":")[0].lower() not in named]
+            self.websocket = (
+                status == 101
+                and b"upgrade" in tokens
+                and upgrade is not None
+                and upgrade.lower() == b"websocket"
+            )
+
+    def _read_framing(self, length: bytes | None, coding: bytes | None, *, http11: bool, empty: bool) -> None:
+        if length is not None and not _DIGITS.fullmatch(length):
+            raise MalformedError(502, "Content-Length is not a number")
+        self.announced = None if length is None else int(length)
+        if coding is not None and (length is not None or coding.lower() != b"chunked" or not http11):
+            raise MalformedError(502, "Transfer-Encoding other than a sole `chunked`")
+        if empty:
+            self.body = 0
+        elif coding is not None:
+            self.body = CHUNKED
+        else:
+            self.body = UNTIL_CLOSE if self.announced is None else self.announced
+
+    def write(self, extra: bytes, *, chunked: bool) -> bytes:
+        """The head that goes down. `extra`: further complete lines; `chunked`: how the body will go."""
+        lines = [self._line, *self._kept]
+        if chunked:
+            lines.append(b"Transfer-Encoding: chunked")
+        elif self.announced is not None and self.status >= 200 and self.status != 204:
+            lines.append(b"Content-Length: %d" % self.announced)
+        if self.websocket:
+            lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")
+        lines.append(extra + b"\r\n")
+        return b"\r\n".join(lines)
+
+
+def chunk(parts: list[Slice], *, last: bool) -> list[Slice]:
+    """Body parts as one chunk; behind the last of them the end of the body."""
+    size = sum(map(len, parts))
+    framed: list[Slice] = [b"%x\r\n" % size, *parts, b"\r\n"] if size else []
+    if last:
+        framed.append(b"0\r\n\r\n")
+    return framed
+
+
+@lru_cache(maxsize=1024)
+def _host(authority: bytes) -> bytes:
+    """An authority's host as tables know it: lower case, no port, no trailing dot. Raises MalformedError."""
+    found = _AUTHORITY.fullmatch(authority) if len(authority) <= 261 else None
+    if found is None or int(found[2] or 0) > 65535:
+        raise MalformedError(400, "Host is not a host name")
+    return found[1].lower().removesuffix(b".")
+
+
+def _plain(name: bytes) -> bytes:
+    return name.lower().replace(b"_", b"-")

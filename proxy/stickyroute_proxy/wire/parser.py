@@ -1,0 +1,283 @@
+"""The one place that parses: llhttp reads the messages, this knows where each part of them ends.
+
+llhttp (through httptools, strict) judges every byte of heads and of chunked framing. What it does not tell is
+positions, so a `Reader` feeds it exactly up to a head's end or a chunk line's end and never past a message:
+what follows is the next message, or garbage, and the protocol above decides which. Bodies are handed on as
+slices of what was received; those of known length never pass the parser.
+"""
+
+from collections.abc import Callable
+from re import compile as regex
+from typing import Any, Final
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, HttpResponseParser
+
+CHUNKED: Final = -1
+"""A body in chunks. Known lengths are numbers from 0."""
+UNTIL_CLOSE: Final = -2
+"""An answer's body that the end of the connection ends."""
+
+MAX_HEAD: Final = 32 * 1024
+"""The most bytes of a head, its first line included."""
+MAX_LINE: Final = 16 * 1024
+"""The most bytes of a first line."""
+MAX_HEADERS: Final = 128
+"""The most fields of a head."""
+MAX_CHUNK_LINE: Final = 1024
+"""The most bytes of a chunk's size line with its extensions."""
+MAX_TRAILERS: Final = 8 * 1024
+"""The most bytes of a trailer section."""
+
+_CHUNK_SIZE: Final = regex(rb"[0-9A-Fa-f]{1,15}(?=[;\r])")
+_CHUNKED_HEAD: Final = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
+_COPY: Final = 16 * 1024
+"""Slices up to this size are copied: cheaper than a view."""
+
+Slice = bytes | memoryview
+Headers = list[tuple[bytes, bytes]]
+
+
+class MalformedError(Exception):
+    """A message that cannot be read or served; `status` is what a client is told of its own."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Reader:
+    """Reads the messages of one direction of one connection, one after another."""
+
+    __slots__ = (
+        "_complete",
+        "_fields",
+        "_finished",
+        "_left",
+        "_make",
+        "_mode",
+        "_parser",
+        "_partial",
+        "_stale",
+        "_trailers",
+        "done",
+        "headers",
+        "line",
+        "on_header",
+        "on_headers_complete",
+        "on_message_complete",
+    )
+
+    line: bytes
+    """The first line of the last head, without its end."""
+    headers: Headers
+    """The fields of the last head, as received, values without surrounding white space."""
+    done: bool
+    """The last message has been read to its end."""
+
+    def __init__(self, make: type[HttpRequestParser | HttpResponseParser]) -> None:
+        self._fields: Headers = []
+        append = self._fields.append
+
+        # A closure over the list is the cheapest callback there is; it runs once for each field.
+        def on_header(name: bytes, value: bytes) -> None:
+            append((name, value))
+
+        self.on_header: Callable[[bytes, bytes], None] = on_header
+        self.on_headers_complete = self._on_headers_complete
+        self.on_message_complete = self._on_message_complete
+        self._make: Any = make
+        self._parser: Any = make(self)
+        self._partial = b""
+        self._complete = False  # llhttp has seen the head's end
+        self._finished = False  # llhttp has seen the message's end
+        self._stale = False  # the next message needs a new parser
+        self._mode = 0
+        self._left = 0
+        self._trailers = -1
+        self.done = True
+        self.line = b""
+        self.headers = []
+
+    @property
+    def started(self) -> bool:
+        """Whether part of a head has come, and not yet its end."""
+        return bool(self._partial)
+
+    def close(self) -> None:
+        """Break the cycle between parser and callbacks; nothing can be read any more."""
+        del self._parser, self.on_headers_complete, self.on_message_complete
+
+    def head(self, data: bytes, pos: int) -> int:
+        """Read a head from `data[pos:]`: the position behind it, or -1 when its end has not come yet.
+
+        In the latter case all of `data` has been consumed. Raises MalformedError.
+        """
+        if self._stale:
+            self._parser = self._make(self)
+            self._stale = False
+        end = data.find(b"\r\n\r\n", pos) + 4
+        if end == 3 or self._partial or data.startswith(b"\r\n", pos):
+            return self._split_head(data, pos)
+        self.line = line = data[pos : data.find(b"\r\n", pos)]
+        if end - pos > MAX_HEAD or len(line) > MAX_LINE:
+            raise _oversize(line)
+        self._finished = False
+        self._feed_head(data if not pos and end == len(data) else data[pos:end])
+        self._take_head()
+        return end
+
+    def _split_head(self, data: bytes, pos: int) -> int:
+        """The same for a head that comes in pieces: llhttp sees each at once, so that bad ones fail early."""
+        known = self._partial
+        if not known:
+            while data.startswith(b"\r\n", pos):
+                pos += 2  # empty lines before a request are allowed
+            if pos == len(data):
+                return -1
+            self._finished = False
+        head = known + data[pos:]
+        end = head.find(b"\r\n\r\n", max(0, len(known) - 3)) + 4
+        line_end = head.find(b"\r\n", 0, MAX_LINE + 2)
+        if (line_end < 0 and len(head) > MAX_LINE) or (len(head) if end == 3 else end) > MAX_HEAD:
+            raise _oversize(head if line_end < 0 else head[:line_end])
+        if end == 3:
+            self._partial = head
+            self._feed_head(head[len(known) :])
+            if self._complete:
+                raise MalformedError(400, "malformed HTTP: the head ends early")
+            return -1
+        self._partial = b""
+        self.line = head[:line_end]
+        self._feed_head(head[len(known) : end])
+        self._take_head()
+        return pos + end - len(known)
+
+    def _feed_head(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade:
+            # llhttp takes what follows for a tunnel. Whether it is one is decided above this module.
+            self._stale = True
+        except HttpParserError as error:
+            raise MalformedError(501 if "method" in str(error) else 400, f"malformed HTTP: {error}") from None
+
+    def _take_head(self) -> None:
+        if not self._complete:
+            raise MalformedError(400, "malformed HTTP: the head does not end where it should")
+        self._complete = False
+        self.headers = headers = self._fields.copy()
+        self._fields.clear()
+        if len(headers) > MAX_HEADERS:
+            raise MalformedError(431, f"more than {MAX_HEADERS} header fields")
+
+    def expect(self, framing: int, *, announced: bool = False) -> None:
+        """Say how the message of the last head is framed: its length, CHUNKED or UNTIL_CLOSE.
+
+        `announced`: the head may name a body that does not come, as answers to HEAD do.
+        Raises MalformedError where llhttp reads the head differently.
+        """
+        self.done = not framing
+        self._mode = framing
+        if not framing:
+            if not self._finished:
+                if not announced:
+                    raise MalformedError(400, "malformed HTTP: unclear framing")
+                self._stale = True
+        elif framing == CHUNKED:
+            self._left = 0
+            self._trailers = -1
+            if self._stale:
+                # A request with a body that also asks for an upgrade: read its chunks as of any other.
+                self._parser = HttpRequestParser(self)
+                self._parser.feed_data(_CHUNKED_HEAD)
+                self._stale = self._complete = self._finished = False
+                self._fields.clear()
+            elif self._finished:
+                raise MalformedError(400, "malformed HTTP: unclear framing")
+        else:
+            if self._finished and not self._stale:
+                raise MalformedError(400, "malformed HTTP: unclear framing")
+            self._stale = True
+            self._left = framing
+
+    def body(self, data: bytes, pos: int) -> tuple[list[Slice], int]:
+        """The body's parts in `data[pos:]` and the position behind them; `done` says whether that was all.
+
+        Raises MalformedError.
+        """
+        mode = self._mode
+        if mode == CHUNKED:
+            return self._chunks(data, pos)
+        end = len(data)
+        if mode > 0:
+            if end - pos >= self._left:
+                end = pos + self._left
+                self.done = True
+            self._left -= end - pos
+        return ([_cut(data, pos, end)] if end > pos else []), end
+
+    def _chunks(self, data: bytes, pos: int) -> tuple[list[Slice], int]:
+        parts: list[Slice] = []
+        size = len(data)
+        view = memoryview(data)
+        try:
+            while pos < size and not self.done:
+                if self._left:  # of a chunk's data and the line end behind it
+                    end = min(pos + self._left, size)
+                    payload = min(end, pos + self._left - 2)
+                    if payload > pos:
+                        parts.append(_cut(data, pos, payload))
+                    self._left -= end - pos
+                else:
+                    end = data.find(b"\n", pos) + 1 or size
+                    self._chunk_line(data[pos:end])
+                self._parser.feed_data(view[pos:end])
+                pos = end
+        except HttpParserError as error:
+            raise MalformedError(400, f"malformed chunk: {error}") from None
+        if self.done:
+            self._fields.clear()  # trailers are dropped
+        if self._finished != self.done:
+            raise MalformedError(400, "malformed chunk: unclear framing")
+        return parts, pos
+
+    def _chunk_line(self, piece: bytes) -> None:
+        """Follow a line of the chunked framing, or a piece of one: a size, or a field of the trailers."""
+        line = self._partial + piece
+        trailers = self._trailers >= 0
+        if len(line) + max(0, self._trailers) > (MAX_TRAILERS if trailers else MAX_CHUNK_LINE):
+            raise MalformedError(431 if trailers else 400, "chunk framing too long")
+        if line[-1:] != b"\n":
+            self._partial = line
+            return
+        self._partial = b""
+        if trailers:
+            self._trailers += len(line)
+            self.done = line == b"\r\n"
+            return
+        found = _CHUNK_SIZE.match(line)
+        if found is None:
+            raise MalformedError(400, "malformed chunk: size")
+        length = int(found[0], 16)
+        if length:
+            self._left = length + 2
+        else:
+            self._trailers = 0
+
+    def _on_headers_complete(self) -> None:
+        self._complete = True
+
+    def _on_message_complete(self) -> None:
+        self._finished = True
+
+
+def _oversize(line: bytes) -> MalformedError:
+    if len(line) > MAX_LINE:
+        return MalformedError(414, f"request line longer than {MAX_LINE} bytes")
+    return MalformedError(431, f"head longer than {MAX_HEAD} bytes")
+
+
+def _cut(data: bytes, start: int, end: int) -> Slice:
+    if not start and end == len(data):
+        return data
+    return data[start:end] if end - start <= _COPY else memoryview(data)[start:end]
