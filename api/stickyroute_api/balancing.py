@@ -6,7 +6,7 @@ from pydantic import Field, StringConstraints
 
 from stickyroute_api.check import Check, Model
 from stickyroute_api.duration import parse_duration
-from stickyroute_api.fields import CHECK_PATH, Duration, HttpToken, PositiveDuration
+from stickyroute_api.fields import CHECK_PATH, DURATION, Duration, HttpToken, PositiveDuration, matches
 
 
 class HashOn(Model):
@@ -74,7 +74,8 @@ class ActiveCheck(Model):
     checks: ClassVar = (
         Check(
             name="check-timeout-within-interval",
-            cel="duration(self.timeout) <= duration(self.interval)",
+            cel=f"!{matches('self.timeout', DURATION)} || !{matches('self.interval', DURATION)}"
+            " || duration(self.timeout) <= duration(self.interval)",
             holds=lambda check: parse_duration(check.timeout) <= parse_duration(check.interval),
             message="timeout must not be longer than interval: shorten it or lengthen interval",
             field="timeout",

@@ -7,11 +7,11 @@ from pydantic import PlainValidator, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from stickyroute_api.check import Check
-from stickyroute_api.duration import PATTERN as DURATION
-from stickyroute_api.duration import parse_duration
+from stickyroute_api.duration import PATTERN, parse_duration
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 
+DURATION: Final = PATTERN
 DNS_LABEL: Final = rf"^{_LABEL}$"
 DNS_NAME: Final = rf"^{_LABEL}(\.{_LABEL})*$"
 HOST: Final = rf"^(\*\.)?{_LABEL}(\.{_LABEL})*$"
@@ -47,6 +47,12 @@ MAX_REGEX: Final = 256
 
 
 _PORT_NAME = re.compile(PORT_NAME)
+_PORT_FORM: Final = "must be a port's number, 1 to 65535 without quotes, or its name in the Service"
+
+
+def matches(subject: str, pattern: str) -> str:
+    """The CEL expression that `subject` matches a pattern, which holds no double quote."""
+    return f'{subject}.matches(r"{pattern}")'
 
 
 def _port(value: Any) -> int | str:
@@ -54,14 +60,12 @@ def _port(value: Any) -> int | str:
         return value
     if isinstance(value, str) and 1 <= len(value) <= 63 and _PORT_NAME.fullmatch(value):
         return value
-    raise PydanticCustomError(
-        "port", "must be a port's number, 1 to 65535 without quotes, or its name in the Service"
-    )
+    raise PydanticCustomError("port", _PORT_FORM)
 
 
 POSITIVE = Check(
     name="duration-above-zero",
-    cel="duration(self) > duration('0s')",
+    cel=f"!{matches('self', DURATION)} || duration(self) > duration('0s')",
     holds=lambda text: parse_duration(text) > 0,
     message="must be longer than 0s: give a time such as 30s, or leave the field out",
 )
@@ -83,6 +87,9 @@ Port = Annotated[
             "maximum": 65535,
             "maxLength": 63,
             "pattern": PORT_NAME,
+            "x-kubernetes-validations": [
+                {"rule": f"type(self) == int || {matches('self', PORT_NAME)}", "message": _PORT_FORM}
+            ],
         }
     ),
 ]

@@ -7,7 +7,16 @@ from pydantic import Field, StringConstraints
 
 from stickyroute_api.check import Check, Model
 from stickyroute_api.duration import parse_duration
-from stickyroute_api.fields import COOKIE_PATH, DOMAIN, REDIRECT, Duration, HttpToken, PositiveDuration
+from stickyroute_api.fields import (
+    COOKIE_PATH,
+    DOMAIN,
+    DURATION,
+    REDIRECT,
+    Duration,
+    HttpToken,
+    PositiveDuration,
+    matches,
+)
 
 RESERVED = (
     r"(?i)^(accept|authorization$|cache[-_]control$|connection$|content[-_]|cookie2?$|date$|expect$|forwarded$"
@@ -216,6 +225,7 @@ class Persistence(Model):
         Check(
             name="idle-within-absolute",
             cel="!has(self.idleTimeout) || !has(self.absoluteTimeout)"
+            f" || !{matches('self.idleTimeout', DURATION)} || !{matches('self.absoluteTimeout', DURATION)}"
             " || duration(self.idleTimeout) <= duration(self.absoluteTimeout)",
             holds=lambda it: (
                 it.idle_timeout is None

@@ -3,13 +3,16 @@
 References are inlined, `anyOf [X, null]` becomes X, `const` a one-value `enum`; titles and
 `additionalProperties: false` go (the API server refuses or prunes unknown fields by itself). Defaults of
 objects and empty defaults go too: the API server would write them into every object for people to read past.
-Any other keyword than the listed ones is an error, so that nothing is lost in silence.
+Any other keyword than the listed ones is an error, so that nothing is lost in silence. A pattern comes with
+a CEL rule that says in words what it asks for.
 """
 
 import re
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel
+
+from stickyroute_api.fields import FORMS, matches
 
 Schema = dict[str, Any]
 
@@ -63,6 +66,9 @@ def _converted(schema: Schema, definitions: dict[str, Schema], place: str) -> Sc
             result[keyword] = value
         elif keyword not in _KEPT | _DROPPED or (keyword == "additionalProperties" and value):
             raise ValueError(f"{place}: a structural schema does not allow {keyword!r}: model it otherwise")
+    if (words := FORMS.get(result.get("pattern", ""))) is not None:
+        form = {"rule": matches("self", result["pattern"]), "message": words}
+        result["x-kubernetes-validations"] = [form, *result.get("x-kubernetes-validations", ())]
     _require_bounds(result, place)
     return result
 

@@ -61,10 +61,6 @@ __all__ = [
 GROUP, VERSION, KIND, PLURAL = "stickyroute.dev", "v1alpha1", "StickyRoute", "stickyroutes"
 API_VERSION = f"{GROUP}/{VERSION}"
 
-_REGEX_LENGTH = (
-    f"a regular expression has at most {MAX_REGEX} characters: shorten value or split it over several matches"
-)
-
 
 class PathMatch(Model):
     """What a request's path must be."""
@@ -88,7 +84,8 @@ class PathMatch(Model):
             name="path-regex-length",
             cel=f"self.type != 'RegularExpression' || size(self.value) <= {MAX_REGEX}",
             holds=lambda path: path.type != "RegularExpression" or len(path.value) <= MAX_REGEX,
-            message=_REGEX_LENGTH,
+            message=f"a regular expression has at most {MAX_REGEX} characters:"
+            " shorten value or split it over several matches",
             field="value",
         ),
     )
@@ -103,21 +100,11 @@ class PathMatch(Model):
 class ValueMatch(Model):
     """What a header or a query parameter must be."""
 
-    checks: ClassVar = (
-        Check(
-            name="value-regex-length",
-            cel=f"self.type != 'RegularExpression' || size(self.value) <= {MAX_REGEX}",
-            holds=lambda match: match.type != "RegularExpression" or len(match.value) <= MAX_REGEX,
-            message=_REGEX_LENGTH,
-            field="value",
-        ),
-    )
-
     name: HttpToken
     """The header (in any case) or the query parameter."""
     type: Literal["Exact", "RegularExpression"] = "Exact"
     """Exact: the same value. RegularExpression: RE2, full match."""
-    value: Annotated[str, StringConstraints(pattern=PRINTABLE, min_length=1, max_length=1024)]
+    value: Annotated[str, StringConstraints(pattern=PRINTABLE, min_length=1, max_length=MAX_REGEX)]
     """The value or expression."""
 
 
