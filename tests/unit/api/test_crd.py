@@ -169,3 +169,10 @@ PLAIN = st.recursive(
 @given(st.dictionaries(st.text("abyn", max_size=5), PLAIN, min_size=1, max_size=4))
 def test_yaml_reads_back_as_written(value):
     assert yaml.safe_load(yamltext.dump(value)) == value
+
+
+@pytest.mark.parametrize(
+    "word", ["y", "N", "yes", "No", "on", "OFF", "true", "False", "null", "~", "", "1e3"]
+)
+def test_words_that_yaml_reads_otherwise_are_quoted(word):
+    assert yamltext.dump({"a": word, word: ["a"]}) == f'a: "{word}"\n"{word}":\n  - a\n'
