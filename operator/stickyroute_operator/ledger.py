@@ -1,0 +1,247 @@
+"""What the fleet knows of sessions: the affinity reports of every proxy, merged into one view. Pure.
+
+A proxy counts from its own start. The ledger remembers what ended processes counted, for as long as the
+operator lives, so that totals only grow.
+"""
+
+import base64
+import binascii
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from stickyroute_api.affinity import ID_BYTES, AffinityReport, Departure, ScopeReport
+from stickyroute_api.reasons import BindingReason
+
+MAX_ENDED = 32
+"""How many ended proxies' departures are remembered; of older ones only the totals."""
+MAX_DEPARTURES = 20
+"""How many departures of a scope are told, the newest."""
+SAME_MOVE = 90.0
+"""Seconds within which departures from an endpoint that stays are one move; proxies gather them for 60."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What happened to sessions since counting began."""
+
+    new: int = 0
+    moved: int = 0
+    expired: int = 0
+    rejected: int = 0
+
+    @classmethod
+    def of(cls, scope: ScopeReport) -> "Totals":
+        return cls(scope.new, scope.moved, scope.expired, scope.rejected)
+
+    def __add__(self, other: "Totals") -> "Totals":
+        return Totals(
+            self.new + other.new,
+            self.moved + other.moved,
+            self.expired + other.expired,
+            self.rejected + other.rejected,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointView:
+    """One endpoint's sessions over all proxies."""
+
+    endpoint: str
+    pod: str
+    service: str
+    active: int
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class DepartureView:
+    """Sessions that lost one endpoint for one reason, over all proxies."""
+
+    time: float
+    """When the first proxy saw it."""
+    endpoint: str
+    pod: str
+    reason: BindingReason
+    sessions: int
+    """Those bound to it; each counts once, however many proxies knew it."""
+    moved: int
+    """Those that came back and were bound elsewhere, as the proxies counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeView:
+    totals: Totals
+    endpoints: tuple[EndpointView, ...]
+    departures: tuple[DepartureView, ...]
+    """The newest few, newest first."""
+    sample: float
+    """The share of sessions that the reports carried; below 1 the counts are estimates."""
+
+    @property
+    def active(self) -> int:
+        return sum(endpoint.active for endpoint in self.endpoints)
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The last report of each running proxy, and what ended ones left."""
+
+    running: Mapping[str, AffinityReport] = field(default_factory=dict)
+    ended: tuple[AffinityReport, ...] = ()
+    """Oldest first, without endpoints: their processes hold no sessions."""
+    totals: Mapping[str, Totals] = field(default_factory=dict)
+    """By scope: what processes counted that ended longer ago than those of `ended`."""
+
+    def add(self, report: AffinityReport) -> "Ledger":
+        """With a proxy's newest report; another `started` is another process of the same name."""
+        last = self.running.get(report.proxy)
+        ledger = self if last is None or last.started == report.started else self._end(last)
+        process = report.proxy, report.started
+        return Ledger(
+            running={**ledger.running, report.proxy: report},
+            ended=tuple(other for other in ledger.ended if (other.proxy, other.started) != process),
+            totals=ledger.totals,
+        )
+
+    def keep(self, proxies: Iterable[str]) -> "Ledger":
+        """With only these running."""
+        ledger = self
+        for name in self.running.keys() - set(proxies):
+            ledger = ledger._end(self.running[name])
+        return ledger
+
+    def _end(self, report: AffinityReport) -> "Ledger":
+        left = {name: scope.model_copy(update={"endpoints": ()}) for name, scope in report.scopes.items()}
+        ended = (*self.ended, report.model_copy(update={"scopes": left}))
+        totals = dict(self.totals)
+        for forgotten in ended[:-MAX_ENDED]:
+            for identity, scope in forgotten.scopes.items():
+                totals[identity] = totals.get(identity, Totals()) + Totals.of(scope)
+        return Ledger(
+            running={name: other for name, other in self.running.items() if name != report.proxy},
+            ended=ended[-MAX_ENDED:],
+            totals=totals,
+        )
+
+
+def merge(ledger: Ledger) -> dict[str, ScopeView]:
+    """The fleet's view by scope identity. Pure.
+
+    A session that proxies see on several endpoints counts once: not where one of them saw it leave, else on
+    the endpoint whose identity sorts first, so that every merge says the same. One that was seen to leave
+    all of them counts on the one that it left longest ago.
+
+    Where reports carry a sample of ids, the numbers that proxies state are scaled by what the sample shows
+    to be doubly counted: without overlap they stay exact.
+    """
+    reports = (*ledger.running.values(), *ledger.ended)
+    identities = {identity for report in reports for identity in report.scopes} | ledger.totals.keys()
+    return {identity: _scope(identity, ledger, reports) for identity in sorted(identities)}
+
+
+def _scope(identity: str, ledger: Ledger, reports: Sequence[AffinityReport]) -> ScopeView:
+    told = [(report.sample, report.scopes[identity]) for report in reports if identity in report.scopes]
+    running = [report.scopes[identity] for report in ledger.running.values() if identity in report.scopes]
+    sample = min((share for share, _ in told), default=1.0)
+    left, departures = _departures([scope for _, scope in told], sample)
+    return ScopeView(
+        totals=sum((Totals.of(scope) for _, scope in told), ledger.totals.get(identity, Totals())),
+        endpoints=_endpoints(running, sample, left),
+        departures=departures,
+        sample=sample,
+    )
+
+
+Left = Mapping[tuple[bytes, str], float]
+"""When a session was last seen to leave an endpoint, by (session id, endpoint)."""
+
+
+def _departures(scopes: Sequence[ScopeReport], sample: float) -> tuple[Left, tuple[DepartureView, ...]]:
+    left: dict[tuple[bytes, str], float] = {}
+    moves: list[_Move] = []
+    open_moves: dict[tuple[str, BindingReason], _Move] = {}
+    told = (departure for scope in scopes for departure in scope.departures)
+    for departure in sorted(told, key=lambda departure: departure.time):
+        ids = _ids(departure.ids, sample)
+        for session in ids:
+            left[session, departure.endpoint] = departure.time
+        key = departure.endpoint, departure.reason
+        move = open_moves.get(key)
+        if move is None or not move.takes(departure):
+            move = open_moves[key] = _Move(departure)
+            moves.append(move)
+        move.add(departure, ids)
+    views = [move.view() for move in moves]
+    views.sort(key=lambda view: (-view.time, view.endpoint, view.reason))
+    return left, tuple(views[:MAX_DEPARTURES])
+
+
+class _Move:
+    """The departures that are one move of sessions, seen by several proxies."""
+
+    def __init__(self, first: Departure) -> None:
+        self._first = first
+        self._stated = self._moved = self._carried = 0
+        self._ids: set[bytes] = set()
+
+    def takes(self, departure: Departure) -> bool:
+        """A pod terminates once; other causes may come again."""
+        if departure.reason is BindingReason.POD_TERMINATED:
+            return True
+        return departure.time - self._first.time <= SAME_MOVE
+
+    def add(self, departure: Departure, ids: set[bytes]) -> None:
+        self._stated += max(departure.dropped, departure.moved)
+        self._moved += departure.moved
+        self._carried += len(ids)
+        self._ids |= ids
+
+    def view(self) -> DepartureView:
+        first = self._first
+        sessions = _scaled(self._stated, len(self._ids), self._carried)
+        return DepartureView(first.time, first.endpoint, first.pod, first.reason, sessions, self._moved)
+
+
+def _endpoints(scopes: Sequence[ScopeReport], sample: float, left: Left) -> tuple[EndpointView, ...]:
+    told: dict[str, EndpointView] = {}
+    carried: Counter[str] = Counter()
+    places: defaultdict[bytes, set[str]] = defaultdict(set)
+    for scope in scopes:
+        for sessions in scope.endpoints:
+            key = sessions.endpoint
+            ids = _ids(sessions.ids, sample)
+            carried[key] += len(ids)
+            for session in ids:
+                places[session].add(key)
+            known = told.get(key) or EndpointView(key, sessions.pod, sessions.service, 0, 0)
+            told[key] = replace(
+                known, active=known.active + sessions.active, in_flight=known.in_flight + sessions.in_flight
+            )
+    counted: Counter[str] = Counter()
+    for session, candidates in places.items():
+        place = min(candidates, key=lambda endpoint: (left.get((session, endpoint), 0.0), endpoint))
+        counted[place] += 1
+    return tuple(
+        replace(view, active=_scaled(view.active, counted[key], carried[key]))
+        for key, view in sorted(told.items(), key=lambda item: (item[1].service, item[1].pod, item[0]))
+    )
+
+
+def _scaled(stated: int, counted: int, carried: int) -> int:
+    """What is left of a stated number when `counted` of `carried` ids are no repetition."""
+    return round(stated * counted / carried) if carried else stated
+
+
+def _ids(text: str, sample: float) -> set[bytes]:
+    """The ids of a report that fall into the sample; none when the text is no list of ids."""
+    try:
+        content = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return set()
+    below = sample * 256
+    return {
+        content[start : start + ID_BYTES]
+        for start in range(0, len(content) - ID_BYTES + 1, ID_BYTES)
+        if content[start] < below
+    }

@@ -1,0 +1,105 @@
+"""The command line of the proxy, and the environment beneath it."""
+
+import argparse
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stickyroute_api.duration import parse_duration
+from stickyroute_proxy.listen import Address
+
+SNAPSHOT_FILE = "snapshot.json"
+"""The kept snapshot in `Options.state_dir`."""
+LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line and the environment said."""
+
+    class_name: str
+    name: str
+    http: Address
+    control: Address
+    admin: Address
+    tls_dir: Path
+    tls_wait: float
+    state_dir: Path | None
+    drain_delay: float
+    grace: float
+    log_level: str
+
+
+def parse(arguments: Sequence[str] | None, environment: Mapping[str, str]) -> Options:
+    """Options of the command line; each has a variable of the environment beneath it."""
+    parser = argparse.ArgumentParser(
+        prog="stickyroute-proxy",
+        description="The data plane of StickyRoute: keeps each session on the pod that holds its state. "
+        "It is configured by the operator over the control port and never talks to the Kubernetes API.",
+        epilog="Each option can be set by an environment variable: --drain-delay by STICKYROUTE_DRAIN_DELAY. "
+        "SIGTERM: not ready and closing at once, no new connection after the drain delay, exit when requests "
+        "in flight are done or the grace is over; a second one ends it now.",
+    )
+
+    def option(
+        flag: str, default: str, text: str, kind: Callable[[str], object] | None = None, **more: object
+    ) -> None:
+        value = environment.get("STICKYROUTE_" + flag.upper().replace("-", "_"), default)
+        extra = {"type": kind, **more} if kind else more
+        suffix = "" if default == "" else f" (default: {default})"
+        parser.add_argument(f"--{flag}", default=value, help=text + suffix, **extra)  # type: ignore[arg-type]
+
+    option("class-name", "stickyroute", "the fleet: spec.className of the StickyRoutes that it serves")
+    parser.add_argument(
+        "--name",
+        default=environment.get("STICKYROUTE_NAME") or environment.get("POD_NAME") or os.uname().nodename,
+        help="this proxy's name in status and reports (default: POD_NAME, else the host's name)",
+    )
+    option("http", "0.0.0.0:8080", "where clients connect", _address, metavar="HOST:PORT")
+    option(
+        "control", "0.0.0.0:9443", "where the operator connects (mutual TLS)", _address, metavar="HOST:PORT"
+    )
+    option("admin", "0.0.0.0:9090", "metrics, /healthz and /readyz", _address, metavar="HOST:PORT")
+    option("tls-dir", "/etc/stickyroute/tls", "holds tls.crt, tls.key and ca.crt", Path, metavar="DIR")
+    option("tls-wait", "60s", "how long to wait for these files at start", _seconds, metavar="TIME")
+    option("state-dir", "", "keeps the last good snapshot, token keys included: use memory", metavar="DIR")
+    option("drain-delay", "5s", "still accept connections so long after SIGTERM", _seconds, metavar="TIME")
+    option("grace", "30s", "then let requests in flight finish within this time", _seconds, metavar="TIME")
+    option("log-level", "info", "how much to say", choices=LEVELS)
+    found = parser.parse_args(arguments)
+    return Options(
+        class_name=found.class_name,
+        name=found.name,
+        http=found.http,
+        control=found.control,
+        admin=found.admin,
+        tls_dir=found.tls_dir,
+        tls_wait=found.tls_wait,
+        state_dir=Path(found.state_dir) if found.state_dir else None,
+        drain_delay=found.drain_delay,
+        grace=found.grace,
+        log_level=found.log_level,
+    )
+
+
+def _address(text: str) -> Address:
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as 0.0.0.0:8080 or [::]:8080")
+    return Address(host, int(port))
+
+
+def _seconds(text: str) -> float:
+    """Seconds of `5`, `0.5` or a duration such as `1m30s`."""
+    try:
+        value = float(text)
+    except ValueError:
+        try:
+            return parse_duration(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+    if not 0 <= value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time in seconds")
+    return value

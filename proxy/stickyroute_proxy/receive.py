@@ -1,0 +1,178 @@
+"""The receiving end of the push channel: which snapshot is taken, which is refused and why.
+
+Knows nothing of HTTP: `control` carries bodies in and refusals out.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from stickyroute_api.snapshot import FORMAT, Delta, Snapshot, Version
+
+logger = logging.getLogger(__name__)
+
+MAX_PROBLEMS = 8
+"""How many of a body's problems a refusal tells."""
+
+
+class RefusedError(Exception):
+    """A push that was not applied; the text says why and never quotes the body."""
+
+
+class StaleError(RefusedError):
+    """The proxy holds the same number with other content, or a newer one (409)."""
+
+
+class WrongBaseError(RefusedError):
+    """The delta does not start from what the proxy holds (412)."""
+
+
+class InvalidError(RefusedError):
+    """The body is no snapshot of this fleet and format, or cannot be served (422)."""
+
+
+class Keeper(Protocol):
+    """Where good snapshots go so that a restart finds them."""
+
+    def save(self, snapshot: Snapshot) -> None: ...
+
+
+@dataclass(slots=True)
+class Receiver:
+    """Holds the last good snapshot and brings each new one into use, or leaves everything as it is.
+
+    `use` compiles a snapshot and swaps it in; it raises ValueError when the snapshot cannot be served.
+    """
+
+    fleet: str
+    use: Callable[[Snapshot], None]
+    keeper: Keeper
+    snapshot: Snapshot | None = None
+    pushes: int = 0
+    """Snapshots taken from the operator since start, re-pushes included."""
+    refusals: int = 0
+
+    @property
+    def version(self) -> Version | None:
+        return self.snapshot.version if self.snapshot else None
+
+    def put(self, body: bytes) -> Version:
+        """Take a whole snapshot. Raises `RefusedError`."""
+        try:
+            return self._put(body)
+        except RefusedError as refused:
+            self._count(refused)
+            raise
+
+    def patch(self, body: bytes) -> Version:
+        """Take a delta. Raises `RefusedError`."""
+        try:
+            return self._patch(body)
+        except RefusedError as refused:
+            self._count(refused)
+            raise
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Start from a kept snapshot. Raises ValueError when it cannot be served."""
+        self.use(snapshot)
+        self.snapshot = snapshot
+
+    def _put(self, body: bytes) -> Version:
+        try:
+            new = Snapshot.model_validate_json(body)
+        except ValidationError as error:
+            raise InvalidError(explain(error)) from None
+        self._check_fleet(new.fleet)
+        held = self.snapshot
+        if held and not self._is_newer(new.version, same=lambda: new == held):
+            return self._taken(held.version)
+        # what is equal stays the same object, so that what was made of it stays in use
+        return self._bring(Delta.between(held, new).apply(held) if held else new)
+
+    def _patch(self, body: bytes) -> Version:
+        try:
+            delta = Delta.model_validate_json(body)
+        except ValidationError as error:
+            raise InvalidError(explain(error)) from None
+        self._check_fleet(delta.fleet)
+        held, version = self.snapshot, Version(delta.epoch, delta.revision)
+        if held is None:
+            raise WrongBaseError(
+                f"this proxy holds no snapshot, so no delta on {delta.base} fits: send the whole one"
+            )
+        if not self._is_newer(version, same=lambda: _holds(held, delta)):
+            return self._taken(held.version)
+        if delta.base != held.version:
+            raise WrongBaseError(
+                f"this proxy holds {held.version}, not {delta.base}: send the whole snapshot"
+            )
+        return self._bring(delta.apply(held))
+
+    def _check_fleet(self, fleet: str) -> None:
+        if fleet != self.fleet:
+            raise InvalidError(
+                f"fleet: the snapshot is for fleet {fleet!r}, this proxy serves {self.fleet!r}: "
+                "check the operator's and the proxy's className"
+            )
+
+    def _is_newer(self, version: Version, same: Callable[[], bool]) -> bool:
+        held = self.version
+        if held is None or version > held:
+            return True
+        if version < held:
+            raise StaleError(f"{version} is older than {held}, which this proxy holds")
+        if not same():
+            raise StaleError(f"this proxy holds other content under the same number {held}: raise the epoch")
+        return False
+
+    def _bring(self, new: Snapshot) -> Version:
+        try:
+            self.use(new)
+        except ValueError as error:
+            raise InvalidError(str(error)) from error
+        self.snapshot = new
+        self.keeper.save(new)
+        logger.info("snapshot %s is in use: %d routes", new.version, len(new.routes))
+        return self._taken(new.version)
+
+    def _taken(self, version: Version) -> Version:
+        self.pushes += 1
+        return version
+
+    def _count(self, refused: RefusedError) -> None:
+        self.refusals += 1
+        logger.warning("push refused (%s): %s", type(refused).__name__, refused)
+
+
+def explain(error: ValidationError) -> str:
+    """What is wrong and where, without a value of the body: it holds token keys."""
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    for problem in problems:
+        if problem["loc"] == ("format",):
+            return f"format: this proxy speaks format {FORMAT} only: run operator and proxies of one version"
+    told = [_tell(problem) for problem in problems[:MAX_PROBLEMS]]
+    if len(problems) > MAX_PROBLEMS:
+        told.append(f"and {len(problems) - MAX_PROBLEMS} more")
+    return "; ".join(told)
+
+
+def _tell(problem: ErrorDetails) -> str:
+    path = problem["loc"]
+    if path[:1] == ("keys",):  # what stands below it may be a key, even in the place of a name
+        known = ".".join(part for part in path[:2] if part in ("keys", "sealing"))
+        return f"{known}: malformed"
+    return f"{'.'.join(str(part) for part in path) or 'body'}: {problem['msg']}"
+
+
+def _holds(held: Snapshot, delta: Delta) -> bool:
+    """Whether all that the delta says is so already: then it was applied before."""
+    return (
+        (delta.settings is None or delta.settings == held.settings)
+        and (delta.keys is None or delta.keys == held.keys)
+        and all(held.routes.get(key) == route for key, route in delta.routes.items())
+        and all(held.endpoints.get(key) == endpoints for key, endpoints in delta.endpoints.items())
+    )
