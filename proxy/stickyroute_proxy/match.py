@@ -8,15 +8,13 @@ route's name, and the order within it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
 import re2
 
 from stickyroute_api import snapshot
-
-if TYPE_CHECKING:
-    from stickyroute_proxy.table import Rule
+from stickyroute_proxy.affinity.rule import Rule
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -104,7 +102,7 @@ class Entry:
 
     __slots__ = ("match", "order", "rule")
 
-    def __init__(self, match: Match, rule: "Rule", order: tuple[object, ...]) -> None:
+    def __init__(self, match: Match, rule: Rule, order: tuple[object, ...]) -> None:
         self.match = match
         self.rule = rule
         self.order = order
@@ -141,7 +139,7 @@ class Index:
         for name, host in self._exact.items():
             host.broader = self._wildcard(name)
 
-    def find(self, host: bytes, path: bytes, query: bytes, method: bytes, headers: Headers) -> "Rule | None":
+    def find(self, host: bytes, path: bytes, query: bytes, method: bytes, headers: Headers) -> Rule | None:
         """The rule that the request belongs to; None when there is none."""
         found = self._exact.get(host) or self._wildcard(host)
         while found is not None:

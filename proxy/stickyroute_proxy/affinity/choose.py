@@ -16,8 +16,8 @@ from stickyroute_api.reasons import EXPIRED, MOVED, BindingReason
 from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.failover import repin
 from stickyroute_proxy.affinity.keys import presented
+from stickyroute_proxy.affinity.rule import Rule, Scope
 from stickyroute_proxy.affinity.token import LONG_LIVED, SESSION_BYTES, Binding
-from stickyroute_proxy.table import Rule, Scope
 
 CLOCK_SKEW: Final = 5.0
 """Seconds by which the clocks of two proxies may differ without any effect."""
@@ -203,7 +203,7 @@ def _keep(rule: Rule, binding: Binding, token: bytes, now: float) -> Decision:
         now >= binding.sealed + scope.reseal
         or binding.sealed > now + CLOCK_SKEW
         or binding.flags & LONG_LIVED
-        or not scope.keyring.seals(token)
+        or binding.key != scope.keyring.sealing
     )
     if aged:
         fresh = _reseal(scope, binding, endpoint, now)
@@ -241,7 +241,9 @@ def _move(
 
 def _reseal(scope: Scope, binding: Binding, endpoint: Endpoint, now: float) -> bytes:
     """A fresh token for a session that has shown one; a beginning in the future was another clock's."""
-    fresh = binding._replace(sealed=now, created=min(binding.created, now), flags=binding.flags & ~LONG_LIVED)
+    created = min(binding.created, now)
+    flags = binding.flags & ~LONG_LIVED
+    fresh = Binding(binding.session, endpoint.key, created, binding.bound, now, binding.epoch, flags, 0)
     token = scope.keyring.seal(fresh, scope.identity)
     _remember(scope, fresh, endpoint, token)
     return token
@@ -260,7 +262,8 @@ def _begin(rule: Rule, reason: BindingReason, now: float, random: Random) -> Dec
         return _none(scope)
     scope.count(reason)
     scope.new += 1
-    binding = Binding(random.randbytes(SESSION_BYTES), endpoint.key, now, now, now, scope.policy.epoch)
+    session = random.randbytes(SESSION_BYTES)
+    binding = Binding(session, endpoint.key, now, now, now, scope.policy.epoch, 0, 0)
     token = scope.keyring.seal(binding, scope.identity)
     return Decision(endpoint, reason, token, None, token)
 

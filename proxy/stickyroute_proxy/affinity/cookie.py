@@ -18,7 +18,7 @@ def strip(value: bytes, name: bytes) -> bytes | None:
     if name not in value:
         return value
     pairs = value.split(b";")
-    kept = [pair for pair in pairs if pair.split(b"=", 1)[0].strip(b" \t") != name]
+    kept = [pair for pair in pairs if not _is_named(pair, name)]
     if len(kept) == len(pairs):
         return value
     if not any(pair.strip(b" \t") for pair in kept):
@@ -26,6 +26,12 @@ def strip(value: bytes, name: bytes) -> bytes | None:
     rest = b";".join(kept)
     # What followed the first pair begins with the white space that parted the two.
     return rest if kept[0] is pairs[0] else rest.lstrip(b" \t")
+
+
+def _is_named(pair: bytes, name: bytes) -> bool:
+    """White space around a name is no part of it; a pair without `=` has no name."""
+    found, equals, _ = pair.partition(b"=")
+    return bool(equals) and found.strip(b" \t") == name
 
 
 def attributes(cookie: snapshot.Cookie, absolute_timeout: float | None, *, secure: bool) -> bytes:

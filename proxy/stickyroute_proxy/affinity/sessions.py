@@ -231,7 +231,10 @@ class KnownSessions:
         """Forget what has been idle too long, a slice of the whole at each call; call it each second."""
         self.second = now
         visits = max(SWEEP_AT_LEAST, ceil(self.count / SWEEP_TURN))
+        begun = False
         for _ in range(visits):
             if next(self._visits, self) is self:
+                if begun:
+                    return
+                begun = True
                 self._visits = (step for scope in tuple(scopes) for step in scope.visit())
-                return

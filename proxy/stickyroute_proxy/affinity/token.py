@@ -10,6 +10,7 @@ milliseconds. Nothing readable names a pod or an address.
 import base64
 import binascii
 import os
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable
 from struct import Struct
 from typing import Final, NamedTuple
@@ -29,8 +30,11 @@ LONG_LIVED: Final = 1
 _KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
-_CONTENT: Final = Struct(">12s12sHIHIHIIB")
-_RAW_LENGTH: Final = 2 + _NONCE_BYTES + _CONTENT.size + _TAG_BYTES
+_TIME_BYTES: Final = 6
+_CONTENT: Final = Struct(">12s12s6s6s6sIB")
+_SEALED: Final = 2 + _NONCE_BYTES
+"""Where the sealed part begins."""
+_RAW_LENGTH: Final = _SEALED + _CONTENT.size + _TAG_BYTES
 LENGTH: Final = (_RAW_LENGTH * 4 + 2) // 3
 """The length of every token."""
 
@@ -40,7 +44,6 @@ _DECODE: Final = bytes.maketrans(b"-_+/", b"+/!!")
 _ENCODE: Final = bytes.maketrans(b"+/", b"-_")
 # The last character carries four bits of the token and two that must be zero: one spelling for each token.
 _CANONICAL_LAST: Final = frozenset(b"AEIMQUYcgkosw048")
-_MAX_MILLISECONDS: Final = (1 << 48) - 1
 
 
 class Binding(NamedTuple):
@@ -56,7 +59,9 @@ class Binding(NamedTuple):
     sealed: float
     """When this token was made; the idle timer counts from it."""
     epoch: int
-    flags: int = 0
+    flags: int
+    key: int
+    """The number of the key that sealed the token; the one that will seal it need not be told."""
 
 
 Refusal = BindingReason
@@ -66,7 +71,10 @@ Refusal = BindingReason
 class Keyring:
     """The keys that the fleet seals and opens tokens with."""
 
-    __slots__ = ("_ciphers", "_entropy", "_head", "_sealing")
+    __slots__ = ("_cipher", "_ciphers", "_entropy", "_head", "sealing")
+
+    sealing: int
+    """The number of the key that seals now."""
 
     def __init__(self, keys: TokenKeys, entropy: Callable[[int], bytes] = os.urandom) -> None:
         """`entropy` makes nonces: each must differ from every other of the whole fleet.
@@ -79,29 +87,25 @@ class Keyring:
             raise ValueError(
                 f"keys.sealing: key {keys.sealing} is not among keys.keys; add it or name another"
             )
-        self._sealing = self._ciphers[keys.sealing]
+        self.sealing = keys.sealing
+        self._cipher = self._ciphers[keys.sealing]
         self._head = bytes((VERSION, keys.sealing))
-
-    def seals(self, token: bytes) -> bool:
-        """Whether a token that opens was sealed with the key that seals now."""
-        return _raw(token)[:2] == self._head
 
     def seal(self, binding: Binding, scope: bytes) -> bytes:
         """The token that carries the binding in the scope of that identity."""
+        session, endpoint, created, bound, sealed, epoch, flags, _ = binding
+        times = _milliseconds(created), _milliseconds(bound), _milliseconds(sealed)
+        content = _CONTENT.pack(session, endpoint, *times, epoch, flags)
         nonce = self._entropy(_NONCE_BYTES)
-        session, endpoint, created, bound, sealed, epoch, flags = binding
-        content = _CONTENT.pack(
-            session, endpoint, *_halves(created), *_halves(bound), *_halves(sealed), epoch, flags
-        )
-        raw = self._head + nonce + self._sealing.encrypt(nonce, content, scope)
-        return binascii.b2a_base64(raw, newline=False).translate(_ENCODE, b"=")
+        raw = self._head + nonce + self._cipher.encrypt(nonce, content, scope)
+        return b2a_base64(raw, newline=False).translate(_ENCODE, b"=")
 
     def open(self, token: bytes, scope: bytes) -> Binding | Refusal:
         """The binding that a token carries, or why there is none. Any bytes at all are safe to give."""
         if len(token) != LENGTH or token[-1] not in _CANONICAL_LAST:
             return BindingReason.INVALID_TOKEN
         try:
-            raw = _raw(token)
+            raw = a2b_base64(token.translate(_DECODE) + b"=", strict_mode=True)
         except binascii.Error:
             return BindingReason.INVALID_TOKEN
         if len(raw) != _RAW_LENGTH or raw[0] != VERSION:
@@ -110,28 +114,24 @@ class Keyring:
         if cipher is None:
             return BindingReason.KEY_RETIRED
         try:
-            content = cipher.decrypt(raw[2 : 2 + _NONCE_BYTES], raw[2 + _NONCE_BYTES :], scope)
+            content = cipher.decrypt(raw[2:_SEALED], raw[_SEALED:], scope)
         except InvalidTag:
             return BindingReason.INVALID_TOKEN
-        session, endpoint, c1, c0, b1, b0, s1, s0, epoch, flags = _CONTENT.unpack(content)
+        session, endpoint, created, bound, sealed, epoch, flags = _CONTENT.unpack(content)
         return Binding(
             session,
             endpoint,
-            (c1 << 32 | c0) / 1000,
-            (b1 << 32 | b0) / 1000,
-            (s1 << 32 | s0) / 1000,
+            int.from_bytes(created, "big") / 1000,
+            int.from_bytes(bound, "big") / 1000,
+            int.from_bytes(sealed, "big") / 1000,
             epoch,
             flags,
+            raw[1],
         )
 
 
-def _raw(token: bytes) -> bytes:
-    return binascii.a2b_base64(token.translate(_DECODE) + b"=", strict_mode=True)
-
-
-def _halves(seconds: float) -> tuple[int, int]:
-    milliseconds = min(max(round(seconds * 1000), 0), _MAX_MILLISECONDS)
-    return milliseconds >> 32, milliseconds & 0xFFFFFFFF
+def _milliseconds(seconds: float) -> bytes:
+    return int(seconds * 1000 + 0.5).to_bytes(_TIME_BYTES, "big")
 
 
 def _key(number: int, text: str) -> bytes:
