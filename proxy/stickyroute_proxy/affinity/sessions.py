@@ -26,7 +26,7 @@ DEPARTURE_SECONDS: Final = 900.0
 """How long a departure, and the place that was left, are remembered."""
 GATHER_SECONDS: Final = 60.0
 """Moves away from an endpoint that stays are one departure within this time."""
-SWEEP_TURN: Final = 10
+SWEEP_TURN: Final = 30
 """The number of sweeps in which each session is visited once."""
 SWEEP_AT_LEAST: Final = 1000
 """How many sessions and places each sweep visits, where there are so many."""
