@@ -100,6 +100,9 @@ class EventReason(StrEnum):
 
     BINDINGS_DROPPED = "BindingsDropped"
     BACKEND_NOT_FOUND = "BackendNotFound"
+    PORT_NOT_FOUND = "PortNotFound"
+    REF_NOT_PERMITTED = "RefNotPermitted"
+    UNSUPPORTED_PROTOCOL = "UnsupportedProtocol"
     NOT_ACCEPTED = "NotAccepted"
     PROGRAMMED = "Programmed"
     PROXY_REJECTED_SNAPSHOT = "ProxyRejectedSnapshot"

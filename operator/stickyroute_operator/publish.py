@@ -55,6 +55,8 @@ class ProxyState:
     """The snapshot that it said last that it serves."""
     error: str | None = None
     """Why it does not take the wanted one; None: it does, or was not asked yet."""
+    refused: Version | None = None
+    """The last snapshot that it called invalid."""
     version: str = ""
     """The product's version there."""
 
@@ -255,7 +257,7 @@ class _Channel:
             self._meet_higher(refusal.held)
         elif status == 422:
             logger.warning("proxy %s refused snapshot %s: %s", self.state.name, wanted.version, refusal.error)
-            self._refused = wanted.version
+            self._refused = self.state.refused = wanted.version
             self._set(self.state.acked, refusal.error)
         else:
             raise PushError(refusal.error)

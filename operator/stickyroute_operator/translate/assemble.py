@@ -44,7 +44,7 @@ def assemble(form: Compiled, settlement: Settlement, resolve: Resolver, before: 
         # Served in part: True, with the reason that tells what is missing.
         accepted = Verdict(True, ConditionReason.ROUTE_CONFLICT, _told(settlement.notes, " "))
     else:
-        accepted = Verdict(True, ConditionReason.ACCEPTED, "The route is valid and is served")
+        accepted = Verdict(True, ConditionReason.ACCEPTED, "The route is valid")
     return Outcome(
         form=form,
         settlement=settlement,

@@ -1,0 +1,281 @@
+"""The operator as a whole: which part tells which.
+
+watches ─┐                       ┌▶ publisher ──▶ proxies
+├▶ store ─▶ reconciler ─┤       │ acknowledgements
+resync ──┘                       └▶ reporter ◀── collector (sessions)
+"""
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from aiohttp import web
+
+from stickyroute_api.snapshot import Settings
+from stickyroute_operator import cluster, fleet, keys, pki
+from stickyroute_operator.cluster import ApiError, Cluster, Secrets, until_granted
+from stickyroute_operator.epoch import Superseded, raise_epoch
+from stickyroute_operator.handlers import Watches
+from stickyroute_operator.health import Health
+from stickyroute_operator.journal import Journal
+from stickyroute_operator.ledger import Ledger, ScopeView
+from stickyroute_operator.objects import EndpointSlice
+from stickyroute_operator.publish import Publisher
+from stickyroute_operator.reconcile import Acked, Reconciler
+from stickyroute_operator.report import Collector
+from stickyroute_operator.reporter import Fleet, Reporter
+from stickyroute_operator.resync import Resync
+from stickyroute_operator.store import SLICES, Store
+
+logger = logging.getLogger(__name__)
+
+RENEWAL = timedelta(hours=1)
+"""How often certificates are looked at."""
+FLEET_POLL = 1.0
+"""Seconds between two looks at where the proxies are, when their namespace is not watched."""
+API_RETRY = 1.0
+"""Seconds after a request that the API server did not grant."""
+SECRET_RETRY = 5.0
+"""Seconds after a Secret that holds what is of no use: a person mends it."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says."""
+
+    fleet: str
+    namespace: str
+    """Of the release: where the proxies, the Secrets and the Lease are."""
+    release: str
+    """The chart's full name, which begins the names of all that it made."""
+    instance: str
+    """This operator, for the Lease and for Events."""
+    watch_namespaces: tuple[str, ...] = ()
+    """Empty: all."""
+    health: tuple[str, int] = ("0.0.0.0", 8081)
+    settings: Settings = Settings()  # noqa: RUF009 - a frozen model
+    allow_shared_hosts: bool = False
+
+    @property
+    def lease(self) -> str:
+        return f"{self.release}-operator"
+
+    @property
+    def control_service(self) -> str:
+        return f"{self.release}-proxy-control"
+
+
+class Operator:
+    """One operator process. `now` is the wall clock."""
+
+    def __init__(
+        self, options: Options, api: Cluster, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self.health = Health()
+        self._options = options
+        self._api = api
+        self._now = now
+        self._tls: ssl.SSLContext | None = None
+        self._raising: asyncio.Task[None] | None = None
+        self._superseded = asyncio.Event()
+        self._started = now().timestamp()
+        self._merged: tuple[Ledger, dict[str, ScopeView]] | None = None
+        self.store = Store(self._stored)
+        self.publisher = Publisher(options.fleet, self._context, self._acknowledged, self._met_higher)
+        self.collector = Collector(self._context, self._counted)
+        watched = set(options.watch_namespaces)
+        self.reconciler = Reconciler(
+            self.store,
+            options.fleet,
+            self.publisher,
+            self._reconciled,
+            settings=options.settings,
+            is_ours=lambda key: not watched or key[0] in watched,
+            allow_shared_hosts=options.allow_shared_hosts,
+        )
+        journal = Journal(api, options.instance, now)
+        self.reporter = Reporter(api, journal, self.reconciler, self._fleet, now=now)
+        self.watches = Watches(self.store.take, options.watch_namespaces)
+        self.resync = Resync(
+            api,
+            self.store,
+            namespaces=options.watch_namespaces,
+            heard=self.watches.heard,
+            restart_watches=self.watches.restart,
+        )
+        self.health.resync = self.resync
+        self.health.reconciler = self.reconciler
+        self.health.publisher = self.publisher
+        self.health.reporter = self.reporter
+
+    async def run(self) -> None:
+        """Works until cancelled. Raises Superseded when another operator took the fleet over."""
+        async with _serving(self.health.app(), *self._options.health):
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    for part in (
+                        self.watches.run(),
+                        self.resync.run(),
+                        self.reconciler.run(),
+                        self.reporter.run(),
+                        self._start(),
+                        self._until_superseded(),
+                    ):
+                        tasks.create_task(part)
+                    if not self._is_fleet_watched:
+                        tasks.create_task(self._poll_fleet())
+            finally:
+                if self._raising is not None:
+                    self._raising.cancel()
+                await self.publisher.close()
+                await self.collector.close()
+
+    async def _start(self) -> None:
+        """Identity, keys and epoch; from then on certificates are kept good."""
+        await self._ensure_secrets()
+        self.health.waiting_for = f"Lease {self._options.namespace}/{self._options.lease}"
+        epoch = await until_granted("the epoch", lambda: self._take_epoch(0, must_hold=False))
+        self.health.waiting_for = ""
+        logger.info("operator of fleet %s, epoch %s", self._options.fleet, epoch)
+        self.reconciler.take_epoch(epoch)
+        self._find_fleet(self.store.slices.values())
+        while True:
+            await asyncio.sleep(RENEWAL.total_seconds())
+            await self._ensure_secrets()
+
+    async def _ensure_secrets(self) -> None:
+        """The operator's certificate and the token keys, made where they are not there yet."""
+        secrets = Secrets(self._api, self._options.namespace)
+        names = pki.Names.of(self._options.release)
+        told = ""
+        while True:
+            try:
+                identity = await pki.ensure(secrets, names, self._options.fleet, self._now())
+                tokens = await keys.ensure(secrets, names.token_keys, self._now())
+                break
+            except (pki.SecretError, ApiError) as error:
+                if str(error) != told:
+                    told = str(error)
+                    logger.error("%s", error)  # noqa: TRY400 - what a person mends, without a traceback
+                if self._tls is None:
+                    self.health.waiting_for = str(error)
+                pause = API_RETRY if isinstance(error, ApiError) else SECRET_RETRY
+            await asyncio.sleep(pause)
+        self._tls = identity.client_context()
+        self.reconciler.take_keys(tokens)
+
+    async def _take_epoch(self, above: int, *, must_hold: bool) -> int:
+        options = self._options
+        return await raise_epoch(
+            self._api,
+            options.namespace,
+            options.lease,
+            options.instance,
+            above=above,
+            must_hold=must_hold,
+            now=self._now,
+        )
+
+    def _met_higher(self, epoch: int) -> None:
+        """A proxy holds a newer epoch: take a higher one, unless another operator has taken over."""
+        if self._raising is None or self._raising.done():
+            self._raising = asyncio.get_running_loop().create_task(self._raise_above(epoch))
+
+    async def _raise_above(self, epoch: int) -> None:
+        try:
+            taken = await until_granted("the epoch", lambda: self._take_epoch(epoch, must_hold=True))
+        except Superseded as error:
+            logger.error("%s", error)  # noqa: TRY400 - a state, not a defect
+            self._superseded.set()
+            return
+        logger.warning("a proxy holds epoch %s: going on with epoch %s", epoch, taken)
+        self.reconciler.take_epoch(taken)
+
+    async def _until_superseded(self) -> None:
+        await self._superseded.wait()
+        raise Superseded("another operator has taken the fleet over")
+
+    @property
+    def _is_fleet_watched(self) -> bool:
+        watched = self._options.watch_namespaces
+        return not watched or self._options.namespace in watched
+
+    async def _poll_fleet(self) -> None:
+        selector = f"kubernetes.io/service-name={self._options.control_service}"
+        while True:
+            items, _ = await until_granted(
+                "the fleet's EndpointSlices",
+                lambda: self._api.list_all(
+                    cluster.SLICES, namespace=self._options.namespace, selector=selector
+                ),
+            )
+            self._find_fleet(EndpointSlice.from_manifest(item) for item in items)
+            await asyncio.sleep(FLEET_POLL)
+
+    def _find_fleet(self, slices: Iterable[EndpointSlice]) -> None:
+        if self._tls is None:
+            return
+        found = fleet.proxies(slices, self._options.namespace, self._options.control_service)
+        self.publisher.target(found)
+        self.collector.target(found)
+        self._acknowledged()
+
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            raise RuntimeError("no proxy is targeted before the operator has its certificate")
+        return self._tls
+
+    def _stored(self, kind: str) -> None:
+        if kind == SLICES and self._is_fleet_watched:
+            self._find_fleet(self.store.slices.values())
+        self.reconciler.poke()
+
+    def _acknowledged(self) -> None:
+        acks = self._acks()
+        self.reconciler.acknowledged(acks)
+        if all(ack.version == self.reconciler.version for ack in acks if ack.ready):
+            # Who lost its pod by this snapshot is known to the proxies now.
+            self.collector.poke()
+        self.reporter.poke()
+
+    def _counted(self) -> None:
+        self.reporter.poke()
+
+    def _reconciled(self) -> None:
+        self.reporter.poke()
+
+    def _acks(self) -> tuple[Acked, ...]:
+        return tuple(
+            Acked(
+                proxy.name,
+                proxy.ready,
+                proxy.acked,
+                proxy.error,
+                is_refusal=proxy.refused is not None and proxy.refused == self.reconciler.version,
+            )
+            for _, proxy in sorted(self.publisher.proxies.items())
+        )
+
+    def _fleet(self) -> Fleet:
+        ledger = self.collector.ledger
+        started = [report.started for report in (*ledger.running.values(), *ledger.ended)]
+        if self._merged is None or self._merged[0] is not ledger:
+            self._merged = ledger, self.collector.view()
+        return Fleet(
+            proxies=self._acks(), scopes=self._merged[1], counted_since=min(started, default=self._started)
+        )
+
+
+@contextlib.asynccontextmanager
+async def _serving(app: web.Application, host: str, port: int) -> AsyncIterator[None]:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        yield
+    finally:
+        await runner.cleanup()

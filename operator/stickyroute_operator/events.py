@@ -1,0 +1,108 @@
+"""What is worth an Event: the differences between two statuses of a route. Pure.
+
+One Event object stands for a route and a reason, and is counted up: `writer` keeps it, `serve` prints it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from stickyroute_api.reasons import ConditionReason, ConditionType, EventReason
+from stickyroute_api.status import Condition, Move, StickyRouteStatus
+from stickyroute_operator.status import find, is_same_move
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    reason: EventReason
+    message: str
+    type: Literal["Normal", "Warning"]
+    times: int = 1
+    """How often it happened; 0: only the message of the last one is set right."""
+
+
+_REFERENCES = {
+    ConditionReason.BACKEND_NOT_FOUND: EventReason.BACKEND_NOT_FOUND,
+    ConditionReason.PORT_NOT_FOUND: EventReason.PORT_NOT_FOUND,
+    ConditionReason.REF_NOT_PERMITTED: EventReason.REF_NOT_PERMITTED,
+    ConditionReason.UNSUPPORTED_PROTOCOL: EventReason.UNSUPPORTED_PROTOCOL,
+}
+
+
+def events(old: StickyRouteStatus | None, new: StickyRouteStatus) -> tuple[Event, ...]:
+    """What happened between two statuses; `old` is None for a route seen for the first time."""
+    return tuple(_changes(old, new))
+
+
+def _changes(old: StickyRouteStatus | None, new: StickyRouteStatus) -> Iterator[Event]:
+    accepted, resolved, programmed, ready = (
+        _News(find(old, kind), find(new, kind))
+        for kind in (
+            ConditionType.ACCEPTED,
+            ConditionType.RESOLVED_REFS,
+            ConditionType.PROGRAMMED,
+            ConditionType.READY,
+        )
+    )
+    if failed := accepted.told_false():
+        yield Event(EventReason.NOT_ACCEPTED, failed.message, "Warning")
+    if (failed := resolved.told_false()) and (reason := _REFERENCES.get(failed.reason)):
+        yield Event(reason, failed.message, "Warning")
+    if done := programmed.turned_true():
+        yield Event(EventReason.PROGRAMMED, done.message, "Normal")
+    if (failed := programmed.told_false()) and failed.reason is ConditionReason.INVALID:
+        yield Event(EventReason.PROXY_REJECTED_SNAPSHOT, failed.message, "Warning")
+    if (failed := ready.turned_false()) and failed.reason is ConditionReason.NO_ENDPOINTS:
+        yield Event(EventReason.NO_ENDPOINTS, failed.message, "Warning")
+    yield from _dropped(old.last_moves if old else (), new.last_moves)
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """One condition, before and now."""
+
+    old: Condition | None
+    new: Condition | None
+
+    def turned_true(self) -> Condition | None:
+        return self.new if self._is("True") and not self._was("True") else None
+
+    def turned_false(self) -> Condition | None:
+        """Newly false, or false for another reason."""
+        if not self._is("False"):
+            return None
+        return None if self._was("False") and self._reason(self.old) is self._reason(self.new) else self.new
+
+    def told_false(self) -> Condition | None:
+        """Newly false, or false with another message: the author has tried something else."""
+        if not self._is("False"):
+            return None
+        return None if self._was("False") and self._message(self.old) == self._message(self.new) else self.new
+
+    @staticmethod
+    def _reason(condition: Condition | None) -> ConditionReason | None:
+        return condition.reason if condition else None
+
+    @staticmethod
+    def _message(condition: Condition | None) -> str:
+        return condition.message if condition else ""
+
+    def _is(self, status: str) -> bool:
+        return self.new is not None and self.new.status == status
+
+    def _was(self, status: str) -> bool:
+        return self.old is not None and self.old.status == status
+
+
+def _dropped(old: tuple[Move, ...], new: tuple[Move, ...]) -> Iterator[Event]:
+    """One Event for the moves that are new or have grown: proxies tell of their sessions one by one."""
+    messages, fresh = [], 0
+    for move in new:
+        known = next((other for other in old if is_same_move(other, move)), None)
+        if known is not None and move.sessions <= known.sessions:
+            continue
+        sessions = "1 session" if move.sessions == 1 else f"{move.sessions} sessions"
+        messages.append(f"{sessions} left {move.pod}: {move.reason}")
+        fresh += known is None
+    if messages:
+        yield Event(EventReason.BINDINGS_DROPPED, "; ".join(messages), "Normal", times=fresh)

@@ -1,0 +1,152 @@
+"""What kopf watches for us: every event goes into the store, and nowhere else.
+
+Handlers are `on.event` only: kopf then writes neither finalizers nor annotations. They neither wait nor
+fail; the store knows what is news.
+
+kopf lives in a thread and a loop of its own: when it ends it cancels every task of its loop, and a watch that
+has died is best cured by starting it anew. Events reach the operator's loop as calls.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import kopf
+
+from stickyroute_api.spec import GROUP
+from stickyroute_operator import cluster, store
+
+logger = logging.getLogger(__name__)
+
+PREFIX = GROUP
+"""Of every name that kopf could ever write on an object."""
+RESOURCES = {store.ROUTES: cluster.ROUTES, store.SERVICES: cluster.SERVICES, store.SLICES: cluster.SLICES}
+"""What is followed, by kind."""
+PAUSE = 1.0
+"""Seconds before watches that ended are started anew."""
+STOP_TIMEOUT = 3.0
+"""Seconds that they have to end; the thread does not hold the process up longer."""
+
+Take = Callable[[str, str, Mapping[str, Any]], None]
+"""Takes a kind, an event's type, and an object."""
+
+
+class Watches:
+    """The watches on all that is followed, kept alive. `take` is called in the loop that made this."""
+
+    def __init__(self, take: Take, namespaces: Collection[str] = ()) -> None:
+        self.heard: Counter[str] = Counter()
+        """Events by kind."""
+        self.starts = 0
+        self._take = take
+        self._namespaces = namespaces
+        self._loop = asyncio.get_running_loop()
+        self._stop = threading.Event()
+        self._ended = asyncio.Event()
+
+    async def run(self) -> None:
+        """Watches until cancelled."""
+        try:
+            while True:
+                self.starts += 1
+                self._stop, self._ended = threading.Event(), asyncio.Event()
+                threading.Thread(
+                    target=self._thread, args=(self._stop, self._ended), name="watches", daemon=True
+                ).start()
+                await self._ended.wait()
+                await asyncio.sleep(PAUSE)
+        finally:
+            self._stop.set()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_TIMEOUT):
+                    await self._ended.wait()
+
+    def restart(self) -> None:
+        """Ends the present watches, so that new ones begin."""
+        self._stop.set()
+
+    def _thread(self, stop: threading.Event, ended: asyncio.Event) -> None:
+        try:
+            where: dict[str, Any] = (
+                {"namespaces": sorted(self._namespaces)} if self._namespaces else {"clusterwide": True}
+            )
+            asyncio.run(
+                kopf.operator(
+                    registry=registry(self._post),
+                    settings=settings(),
+                    standalone=True,
+                    stop_flag=stop,
+                    **where,
+                )
+            )
+        except Exception as error:  # noqa: BLE001 - whatever ended it, it begins anew
+            logger.warning("the watches ended: %s; starting them anew", error or type(error).__name__)
+        finally:
+            self._call(ended.set)
+
+    def _post(self, kind: str, event: str, manifest: Mapping[str, Any]) -> None:
+        self._call(self._hear, kind, event, manifest)
+
+    def _hear(self, kind: str, event: str, manifest: Mapping[str, Any]) -> None:
+        self.heard[kind] += 1
+        self._take(kind, event, manifest)
+
+    def _call(self, function: Callable[..., None], *arguments: Any) -> None:
+        # The operator's loop may be closed already when the thread outlives it.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+
+def registry(post: Take) -> kopf.OperatorRegistry:
+    """The handlers; each passes on what it gets."""
+    handlers = kopf.OperatorRegistry()
+    for kind, (group, version, plural) in RESOURCES.items():
+        kopf.on.event(group, version, plural, registry=handlers, id=f"follow-{plural}")(_follow(post, kind))
+    kopf.on.login(registry=handlers, id="login")(_login)
+    return handlers
+
+
+def settings() -> kopf.OperatorSettings:
+    """Explicit timeouts on every watch, and nothing written on kopf's own account."""
+    chosen = kopf.OperatorSettings()
+    chosen.watching.server_timeout = 300
+    chosen.watching.client_timeout = 310
+    chosen.watching.connect_timeout = 30
+    # A watch that says nothing, not even a bookmark, is taken for dead.
+    chosen.watching.inactivity_timeout = 70
+    chosen.networking.request_timeout = 30
+    chosen.networking.connect_timeout = 10
+    # Short and without growth: after an outage the watches are back at once.
+    chosen.networking.error_backoffs = (0.5, 1, 1, 1, 2, 2, 2)
+    chosen.queueing.error_delays = (1, 1, 2, 3, 5)
+    chosen.posting.enabled = False
+    chosen.peering.standalone = True
+    # What is watched is fixed: no rights on namespaces and definitions are asked for.
+    chosen.scanning.disabled = True
+    chosen.persistence.finalizer = f"{PREFIX}/finalizer"
+    chosen.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=PREFIX)
+    chosen.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=PREFIX)
+    return chosen
+
+
+def _follow(post: Take, kind: str) -> Callable[..., Any]:
+    async def follow(event: Mapping[str, Any], **_: Any) -> None:
+        # The first listing has no type.
+        post(kind, event["type"] or "ADDED", event["object"])
+
+    return follow
+
+
+async def _login(**arguments: Any) -> kopf.ConnectionInfo | None:
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    account = kopf.login_with_service_account(**arguments)
+    if account is None or not host or os.environ.get("KUBECONFIG"):
+        return kopf.login_with_kubeconfig(**arguments)
+    # By address: the API must be reachable when the cluster's DNS is not.
+    return dataclasses.replace(account, server=f"https://{f'[{host}]' if ':' in host else host}:{port}")

@@ -1,0 +1,226 @@
+"""The operator's command line."""
+
+import argparse
+import asyncio
+import contextlib
+import ipaddress
+import json
+import logging
+import os
+import re
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from stickyroute_api.fields import DNS_LABEL
+from stickyroute_api.snapshot import Settings
+from stickyroute_operator.app import Operator, Options
+from stickyroute_operator.cluster import ApiError, Cluster
+from stickyroute_operator.epoch import Superseded
+
+logger = logging.getLogger(__name__)
+
+LEVELS = ("debug", "info", "warning", "error")
+NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point. Ends with status 2 for bad usage, 1 when the operator cannot work."""
+    options = parser().parse_args(arguments)
+    _log(options.log_level, options.log_format)
+    try:
+        asyncio.run(_run(_options(options)))
+    except (ApiError, Superseded, OSError) as error:
+        print(f"stickyroute-operator: {error}", file=sys.stderr)  # noqa: T201 - the command's answer
+        sys.exit(1)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments; each may come from the environment."""
+    shape = argparse.ArgumentParser(
+        prog="stickyroute-operator",
+        description="Follows StickyRoutes, Services and EndpointSlices and keeps a fleet of proxies in step.",
+        epilog="The names of Secrets, Lease and control Service follow from --release: RELEASE-ca, "
+        "RELEASE-operator-tls, RELEASE-proxy-tls, RELEASE-token-keys, RELEASE-operator, "
+        "RELEASE-proxy-control. Access to the cluster: the pod's service account, else KUBECONFIG.",
+    )
+    shape.add_argument(
+        "--class-name",
+        type=_label,
+        default=_env("CLASS_NAME", "stickyroute"),
+        metavar="NAME",
+        help="the fleet: routes of this spec.className are served (STICKYROUTE_CLASS_NAME; %(default)s)",
+    )
+    shape.add_argument(
+        "--namespace",
+        type=_label,
+        default=_env("NAMESPACE", os.environ.get("POD_NAMESPACE") or _own_namespace()),
+        metavar="NAME",
+        help="where the proxies and the operator's own objects are (STICKYROUTE_NAMESPACE; %(default)s)",
+    )
+    shape.add_argument(
+        "--release",
+        type=_label,
+        default=_env("RELEASE", "stickyroute"),
+        metavar="NAME",
+        help="what the names of the operator's own objects begin with (STICKYROUTE_RELEASE; %(default)s)",
+    )
+    shape.add_argument(
+        "--watch-namespace",
+        type=_label,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="follow routes of this namespace only; may be repeated "
+        "(STICKYROUTE_WATCH_NAMESPACES, with commas; all namespaces)",
+    )
+    shape.add_argument(
+        "--trusted-proxy",
+        type=_network,
+        action="append",
+        default=[],
+        metavar="CIDR",
+        help="proxies before ours whose X-Forwarded-* headers are believed; may be repeated "
+        "(STICKYROUTE_TRUSTED_PROXIES, with commas; none)",
+    )
+    shape.add_argument(
+        "--allow-shared-hosts",
+        action="store_true",
+        default=_env("ALLOW_SHARED_HOSTS", "") == "true",
+        help="let routes of several namespaces name one host (STICKYROUTE_ALLOW_SHARED_HOSTS=true)",
+    )
+    shape.add_argument(
+        "--health",
+        type=_address,
+        default=_env("HEALTH", "0.0.0.0:8081"),
+        metavar="HOST:PORT",
+        help="where /healthz, /readyz and /metrics answer (STICKYROUTE_HEALTH; %(default)s)",
+    )
+    shape.add_argument(
+        "--log-level",
+        choices=LEVELS,
+        default=_env("LOG_LEVEL", "info"),
+        help="how much is logged (STICKYROUTE_LOG_LEVEL; %(default)s)",
+    )
+    shape.add_argument(
+        "--log-format",
+        choices=("json", "text"),
+        default=_env("LOG_FORMAT", "json"),
+        help="how it is logged (STICKYROUTE_LOG_FORMAT; %(default)s)",
+    )
+    return shape
+
+
+def _options(given: argparse.Namespace) -> Options:
+    pod = os.environ.get("POD_NAME") or socket.gethostname()
+    watched = given.watch_namespace or [_label(name) for name in _list("WATCH_NAMESPACES")]
+    trusted = given.trusted_proxy or [_network(text) for text in _list("TRUSTED_PROXIES")]
+    return Options(
+        fleet=given.class_name,
+        namespace=given.namespace,
+        release=given.release,
+        # A restarted container is another operator than the one before it in the same pod.
+        instance=f"{pod}_{secrets.token_hex(4)}",
+        watch_namespaces=tuple(sorted(set(watched))),
+        health=given.health,
+        settings=Settings(trusted_proxies=tuple(trusted)),
+        allow_shared_hosts=given.allow_shared_hosts,
+    )
+
+
+async def _run(options: Options) -> None:
+    """Works until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    api = await Cluster.connect()
+    try:
+        work = loop.create_task(Operator(options, api).run())
+        ending = loop.create_task(stop.wait())
+        await asyncio.wait({work, ending}, return_when=asyncio.FIRST_COMPLETED)
+        ending.cancel()
+        if work.done():
+            _reraise(work)
+        logger.info("stopping")
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+    finally:
+        await api.close()
+
+
+def _reraise(work: "asyncio.Task[None]") -> None:
+    """The one cause of a group of tasks' end, where there is one."""
+    try:
+        work.result()
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from None
+        raise
+
+
+def _env(name: str, default: str) -> str:
+    return os.environ.get(f"STICKYROUTE_{name}") or default
+
+
+def _list(name: str) -> list[str]:
+    return [item.strip() for item in _env(name, "").split(",") if item.strip()]
+
+
+def _own_namespace() -> str:
+    try:
+        return NAMESPACE_FILE.read_text("utf-8").strip() or "default"
+    except OSError:
+        return "default"
+
+
+def _label(text: str) -> str:
+    if len(text) > 63 or not re.fullmatch(DNS_LABEL, text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name in Kubernetes, such as stickyroute")
+    return text
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}; write a network such as 10.0.0.0/8") from None
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no HOST:PORT such as 0.0.0.0:8081")
+    return host.strip("[]"), int(port)
+
+
+class _Json(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def _log(level: str, form: str) -> None:
+    handler = logging.StreamHandler()
+    text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    handler.setFormatter(_Json() if form == "json" else text)
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    if level != "debug":
+        # kopf tells of every event it handles, and of the signals that are not its business.
+        logging.getLogger("kopf").setLevel(logging.WARNING)
+        logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)

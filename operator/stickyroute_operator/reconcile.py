@@ -1,0 +1,204 @@
+"""The one reconciler: the store's content to a published snapshot.
+
+    poke ─▶ hold-off ─▶ translate ─▶ changed? revision + 1, publish ─▶ acknowledged? endpoints join
+
+The first change goes through at once; those behind it are gathered.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from stickyroute_api.snapshot import Settings, Snapshot, TokenKeys, Version
+from stickyroute_operator.joining import Joining
+from stickyroute_operator.objects import Key
+from stickyroute_operator.store import Store
+from stickyroute_operator.translate import State, Translation, translate
+
+logger = logging.getLogger(__name__)
+
+HOLD_OFF = 0.1
+"""Seconds in which changes behind the first are gathered."""
+HOLD_OFF_MAX = 1.0
+"""The longest hold-off: it grows to the time that the work itself takes."""
+
+
+class Publish(Protocol):
+    """What the reconciler needs of the Publisher."""
+
+    def publish(self, snapshot: Snapshot) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """The snapshots in which a route changed last."""
+
+    definition: Version
+    """The route itself."""
+    content: Version
+    """The route or its endpoints."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acked:
+    """What one proxy says that it serves."""
+
+    name: str
+    ready: bool
+    version: Version | None = None
+    error: str | None = None
+    """Why it does not take the wanted snapshot."""
+    is_refusal: bool = False
+    """It called the snapshot invalid, and was not merely out of reach."""
+
+
+class Reconciler:
+    """Keeps the fleet's snapshot in step with the store.
+
+    `done` is called after each change of what is published or known of it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        fleet: str,
+        publisher: Publish,
+        done: Callable[[], None],
+        *,
+        settings: Settings | None = None,
+        is_ours: Callable[[Key], bool] = lambda _key: True,
+        allow_shared_hosts: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.translation: Translation | None = None
+        self.carried: dict[Key, Carried] = {}
+        self.version: Version | None = None
+        """The snapshot published last."""
+        self.published_at = 0.0
+        self.took = 0.0
+        """Seconds that the last reconciliation took."""
+        self.runs = 0
+        self._store = store
+        self._fleet = fleet
+        self._publisher = publisher
+        self._done = done
+        self._settings = settings or Settings()
+        self._is_ours = is_ours
+        self._allow_shared_hosts = allow_shared_hosts
+        self._clock = clock
+        self._keys: TokenKeys | None = None
+        self._epoch = 0
+        self._revision = 0
+        self._joining = Joining()
+        self._acks: tuple[Acked, ...] = ()
+        self._poked = asyncio.Event()
+
+    def poke(self) -> None:
+        """Something changed: reconcile soon."""
+        self._poked.set()
+
+    def take_keys(self, keys: TokenKeys) -> None:
+        """The token keys to send from now on."""
+        if keys != self._keys:
+            self._keys = keys
+            self.poke()
+
+    def take_epoch(self, epoch: int) -> None:
+        """Publishes under a new epoch from now on, beginning with what is wanted now."""
+        self._epoch, self._revision = epoch, 0
+        self.version = None
+        self.poke()
+
+    def acknowledged(self, acks: tuple[Acked, ...]) -> None:
+        """What the proxies serve now."""
+        self._acks = acks
+        if self._settle():
+            self.poke()
+
+    async def run(self) -> None:
+        """Reconciles for ever, once the store is complete and keys and epoch are there."""
+        while True:
+            await self._until_poked()
+            self._poked.clear()
+            if not self._is_startable():
+                continue
+            self.step()
+            await asyncio.sleep(min(max(HOLD_OFF, 2 * self.took), HOLD_OFF_MAX))
+
+    def step(self) -> None:
+        """One reconciliation. What users wrote cannot make it fail; a defect that does is logged."""
+        start = self._clock()
+        try:
+            self._reconcile(start)
+        except Exception:
+            # The last good snapshot stays in force, and the next change is another try.
+            logger.exception("reconciliation failed")
+        self.runs += 1
+        self.took = self._clock() - start
+
+    def _reconcile(self, now: float) -> None:
+        self._settle()
+        if self._keys is None:
+            return
+        state = State(
+            fleet=self._fleet,
+            keys=self._keys,
+            routes={key: route for key, route in self._store.routes.items() if self._is_ours(key)},
+            services=self._store.services,
+            slices=self._store.slices,
+            settings=self._settings,
+            acknowledged=dict(self._joining.known),
+            allow_shared_hosts=self._allow_shared_hosts,
+        )
+        before = self.translation
+        translation = translate(state, before)
+        if self.version is None or not translation.same_content(before):
+            version = Version(self._epoch, self._revision + 1)
+            self._publisher.publish(translation.snapshot(*version))
+            self._revision += 1
+            self.carried = _carried(self.carried, before if self.version else None, translation, version)
+            self.version, self.published_at = version, now
+            self._joining.published(translation.endpoints, version, now)
+        self.translation = translation
+        self._done()
+
+    def _settle(self) -> bool:
+        return self._joining.settle((ack.version for ack in self._acks if ack.ready), self._clock())
+
+    def _is_startable(self) -> bool:
+        return self._store.listed and self._keys is not None and self._epoch > 0
+
+    async def _until_poked(self) -> None:
+        """Until something changed, or an endpoint has waited for a silent proxy long enough."""
+        deadline = self._joining.deadline
+        if deadline is None:
+            await self._poked.wait()
+            return
+        try:
+            async with asyncio.timeout(max(0.0, deadline - self._clock())):
+                await self._poked.wait()
+        except TimeoutError:
+            self.poke()
+
+
+def _carried(
+    known: Mapping[Key, Carried], before: Translation | None, after: Translation, version: Version
+) -> dict[Key, Carried]:
+    """In which snapshot each served route came last."""
+    carried = {}
+    for key, outcome in after.outcomes.items():
+        route = outcome.route
+        if route is None:
+            continue
+        last = known.get(key)
+        old = before.outcomes.get(key) if before is not None else None
+        if last is None or old is None or old.route != route:
+            carried[key] = Carried(version, version)
+        elif old.endpoint_sets is not outcome.endpoint_sets and old.endpoint_sets != outcome.endpoint_sets:
+            carried[key] = Carried(last.definition, version)
+        else:
+            carried[key] = last
+    return carried

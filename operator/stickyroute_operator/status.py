@@ -1,0 +1,279 @@
+"""The status of a StickyRoute, from what the translation, the proxies and the sessions say. Pure.
+
+Messages say what to do. Times change only when what they date changes, so that an unchanged route is never
+written.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from stickyroute_api.reasons import ConditionReason, ConditionType, EndpointState
+from stickyroute_api.snapshot import Endpoint, Version
+from stickyroute_api.status import (
+    MAX_ENDPOINTS,
+    MAX_MOVES,
+    Condition,
+    EndpointStatus,
+    Fleet,
+    Move,
+    Sessions,
+    StickyRouteStatus,
+)
+from stickyroute_operator.ledger import ScopeView, Totals
+from stickyroute_operator.reconcile import Acked, Carried
+from stickyroute_operator.translate import RouteVerdict, Verdict
+
+MAX_MESSAGE = 2000
+"""Characters of a condition's message: what is longer is read by nobody."""
+SAME_MOVE = 90.0
+"""Seconds within which two mentions of a pod and a reason are one move."""
+TAKES_NEW = frozenset({EndpointState.SERVING, EndpointState.JOINING})
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All that a route's status is made of."""
+
+    verdict: RouteVerdict
+    carried: Carried | None
+    """None: nothing of it has been published."""
+    proxies: tuple[Acked, ...]
+    """Of the whole fleet."""
+    scopes: tuple[ScopeView, ...]
+    counted_since: float
+    """Unix seconds."""
+
+
+def read(manifest: Mapping[str, Any] | None) -> StickyRouteStatus | None:
+    """A status as an object has it; None when it has none that we could have written."""
+    if not manifest:
+        return None
+    try:
+        return StickyRouteStatus.model_validate(manifest)
+    except ValidationError:
+        return None
+
+
+def write(status: StickyRouteStatus) -> dict[str, Any]:
+    """The status as the API server takes it. Absent members are null, so that a merge patch removes them."""
+    return status.model_dump(mode="json", by_alias=True)
+
+
+def build(seen: Seen, previous: StickyRouteStatus | None, now: datetime) -> StickyRouteStatus:
+    """The status of a route; `previous` is the one before, for the times that have not changed."""
+    route = seen.verdict.route
+    now = now.astimezone(UTC).replace(microsecond=0)
+    current = [proxy for proxy in seen.proxies if proxy.ready]
+    programmed = _programmed(seen, current)
+    verdicts = {
+        ConditionType.ACCEPTED: seen.verdict.accepted,
+        ConditionType.RESOLVED_REFS: seen.verdict.resolved,
+        ConditionType.PROGRAMMED: programmed,
+        ConditionType.READY: _ready(seen, programmed),
+    }
+    endpoints = _endpoints(seen, previous, now)
+    return StickyRouteStatus(
+        observed_generation=route.generation,
+        conditions=tuple(
+            _condition(kind, verdict, route.generation, previous, now) for kind, verdict in verdicts.items()
+        ),
+        hosts=",".join(seen.verdict.hosts) or "*",
+        persistence=seen.verdict.persistence,
+        fleet=None if seen.carried is None else _fleet(seen.carried.content, current),
+        endpoints_ready=_ratio(seen.verdict.endpoints),
+        sessions=_sessions(seen),
+        endpoints=endpoints[:MAX_ENDPOINTS],
+        endpoints_omitted=max(0, len(endpoints) - MAX_ENDPOINTS),
+        last_moves=_moves(seen.scopes, previous),
+    )
+
+
+def is_urgent(old: StickyRouteStatus | None, new: StickyRouteStatus) -> bool:
+    """Whether more than numbers of sessions and requests differ."""
+    return old is None or _without_counts(old) != _without_counts(new)
+
+
+def _without_counts(status: StickyRouteStatus) -> tuple[Any, ...]:
+    return (
+        status.observed_generation,
+        status.conditions,
+        status.hosts,
+        status.persistence,
+        status.fleet,
+        status.endpoints_ready,
+        tuple((one.pod, one.service, one.state, one.since) for one in status.endpoints),
+        status.endpoints_omitted,
+        status.last_moves,
+    )
+
+
+def _condition(
+    kind: ConditionType,
+    verdict: Verdict,
+    generation: int,
+    previous: StickyRouteStatus | None,
+    now: datetime,
+) -> Condition:
+    status: Literal["True", "False"] = "True" if verdict.status else "False"
+    old = find(previous, kind)
+    return Condition(
+        type=kind,
+        status=status,
+        reason=verdict.reason,
+        message=_cut(verdict.message),
+        observed_generation=generation,
+        last_transition_time=old.last_transition_time if old and old.status == status else now,
+    )
+
+
+def find(status: StickyRouteStatus | None, kind: ConditionType) -> Condition | None:
+    """A status's condition of this type."""
+    return next((one for one in status.conditions if one.type is kind), None) if status else None
+
+
+def _programmed(seen: Seen, current: Sequence[Acked]) -> Verdict:
+    if not seen.verdict.accepted.status or seen.carried is None:
+        return _not_served(seen)
+    if not current:
+        return Verdict(
+            False,
+            ConditionReason.NO_PROXIES,
+            "The fleet has no ready proxy; look at its pods: "
+            "kubectl get pods --all-namespaces --selector app.kubernetes.io/component=proxy",
+        )
+    wanted = seen.carried.definition
+    behind = [proxy for proxy in current if proxy.version is None or proxy.version < wanted]
+    if not behind:
+        return Verdict(True, ConditionReason.PROGRAMMED, f"{_all(len(current))} serves the route")
+    refusing = [proxy for proxy in behind if proxy.is_refusal]
+    first = (refusing or behind)[0]
+    lack = f"{len(current) - len(behind)} of {len(current)} proxies serve the route"
+    if refusing:
+        return Verdict(
+            False,
+            ConditionReason.INVALID,
+            f"{lack}; {first.name} refused it: {first.error}; give all proxies and the operator one version",
+        )
+    because = f": {first.error}" if first.error else ""
+    return Verdict(False, ConditionReason.PENDING, f"{lack}; waiting for {first.name}{because}")
+
+
+def _all(count: int) -> str:
+    return "The only proxy" if count == 1 else f"Each of {count} proxies"
+
+
+def _ready(seen: Seen, programmed: Verdict) -> Verdict:
+    if not seen.verdict.accepted.status or seen.carried is None:
+        return _not_served(seen)
+    if not programmed.status:
+        return programmed
+    takers = sum(1 for _, endpoint in seen.verdict.endpoints if endpoint.state in TAKES_NEW)
+    if takers:
+        pods = "1 pod takes" if takers == 1 else f"{takers} pods take"
+        return Verdict(True, ConditionReason.READY, f"{pods} new sessions")
+    if not seen.verdict.resolved.status and not seen.verdict.endpoints:
+        return Verdict(
+            False, ConditionReason.NO_ENDPOINTS, f"No backend can be used: {seen.verdict.resolved.message}"
+        )
+    services = sorted({name for name, _ in seen.verdict.endpoints})
+    where = " ".join(services) if services else "the backends"
+    return Verdict(
+        False,
+        ConditionReason.NO_ENDPOINTS,
+        f"No pod of {where} is ready, so requests are answered with 503; look at the pods' readiness: "
+        f"kubectl --namespace {seen.verdict.route.namespace} get endpointslices,pods",
+    )
+
+
+def _not_served(seen: Seen) -> Verdict:
+    if seen.verdict.accepted.status:
+        return Verdict(False, ConditionReason.PENDING, "Not yet published to the proxies")
+    # The reason is told here too: Ready is what `kubectl get` shows.
+    return Verdict(False, ConditionReason.NOT_ACCEPTED, f"Not served: {seen.verdict.accepted.message}")
+
+
+def _fleet(wanted: Version, current: Sequence[Acked]) -> Fleet:
+    return Fleet(
+        proxies=len(current),
+        current=sum(1 for proxy in current if proxy.version is not None and proxy.version >= wanted),
+        revision=str(wanted),
+    )
+
+
+def _ratio(endpoints: Iterable[tuple[str, Endpoint]]) -> str:
+    """Those that take new sessions, of all but the terminating ones."""
+    states = [endpoint.state for _, endpoint in endpoints if endpoint.state is not EndpointState.DRAINING]
+    return f"{sum(1 for state in states if state in TAKES_NEW)}/{len(states)}"
+
+
+def _sessions(seen: Seen) -> Sessions | None:
+    if seen.carried is None:
+        return None
+    totals = sum((view.totals for view in seen.scopes), Totals())
+    return Sessions(
+        active=sum(view.active for view in seen.scopes),
+        new=totals.new,
+        moved=totals.moved,
+        expired=totals.expired,
+        rejected=totals.rejected,
+        counted_since=_time(seen.counted_since),
+    )
+
+
+def _endpoints(seen: Seen, previous: StickyRouteStatus | None, now: datetime) -> tuple[EndpointStatus, ...]:
+    before = {(one.service, one.pod): one for one in (previous.endpoints if previous else ())}
+    sessions: dict[tuple[str, str], int] = {}
+    requests: dict[tuple[str, str], int] = {}
+    for view in seen.scopes:
+        for one in view.endpoints:
+            place = one.service, one.endpoint
+            sessions[place] = sessions.get(place, 0) + one.active
+            requests[place] = requests.get(place, 0) + one.in_flight
+    shown = []
+    for service, endpoint in seen.verdict.endpoints:
+        old = before.get((service, endpoint.pod))
+        place = service, endpoint.id
+        shown.append(
+            EndpointStatus(
+                pod=endpoint.pod,
+                service=service,
+                state=endpoint.state,
+                sessions=sessions.get(place, 0),
+                requests=requests.get(place, 0),
+                since=old.since if old and old.state is endpoint.state else now,
+            )
+        )
+    return tuple(shown)
+
+
+def _moves(scopes: Iterable[ScopeView], previous: StickyRouteStatus | None) -> tuple[Move, ...]:
+    """The newest moves; those that only the status before tells of stay until newer ones push them out."""
+    told = [
+        Move(time=_time(one.time), pod=one.pod, reason=one.reason, sessions=one.sessions)
+        for view in scopes
+        for one in view.departures
+        if one.sessions
+    ]
+    for old in previous.last_moves if previous else ():
+        if not any(is_same_move(old, new) for new in told):
+            told.append(old)
+    return tuple(sorted(told, key=lambda move: (-move.time.timestamp(), move.pod, move.reason))[:MAX_MOVES])
+
+
+def is_same_move(one: Move, other: Move) -> bool:
+    """Whether two moves are one, seen at different times."""
+    return (one.pod, one.reason) == (other.pod, other.reason) and abs(
+        (one.time - other.time).total_seconds()
+    ) <= SAME_MOVE
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(int(seconds), UTC)
+
+
+def _cut(message: str) -> str:
+    return message if len(message) <= MAX_MESSAGE else f"{message[: MAX_MESSAGE - 2]} …"
