@@ -2,9 +2,9 @@
 
 Of all rules that match a request the most specific host wins: the exact one, then the longest wildcard, then
 any host. A host whose rules do not match does not shadow the less specific ones: Gateway API orders the rules
-that match, it does not choose a host first. Between rules of one host: an exact path, the longest prefix, a
-regular expression; then a method; then more headers; then more query parameters; then the older route, the
-route's name, and the order within it.
+that match, it does not choose a host first. Between rules of one host: an exact path, the longest regular
+expression, the longest prefix; then a method; then more headers; then more query parameters; then the older
+route, the route's name, and the order within it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -27,7 +27,8 @@ _OPTIONS.encoding = re2.Options.Encoding.LATIN1
 _OPTIONS.log_errors = False
 _OPTIONS.never_capture = True
 
-_PATH_RANK: Final = {"Exact": 0, "PathPrefix": 1, "RegularExpression": 2}
+_PATH_RANK: Final = {"Exact": 0, "RegularExpression": 1, "PathPrefix": 2}
+"""Gateway API leaves regular expressions open: before prefixes, or a rule for `/` would shadow them all."""
 
 
 class Value:
