@@ -77,7 +77,7 @@ TOLD = {
         ("Accepted", "UnsupportedValue", r"spec\.persistence\.drainTimeout"),
     ),
     "a persistence that is not served yet": (
-        bad((*PERSISTENCE, "type"), "SourceIP"),
+        bad(PERSISTENCE, {"type": "SourceIP"}),
         ("Accepted", "UnsupportedValue", r"spec\.persistence\.type"),
     ),
     "a pattern that is none": (
