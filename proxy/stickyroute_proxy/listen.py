@@ -33,6 +33,12 @@ def listen(address: Address, what: str) -> socket.socket:
         raise busy(what, address, error) from None
 
 
+def bound(listener: socket.socket) -> Address:
+    """Where it listens: with the port that the system chose for port 0."""
+    host, port = listener.getsockname()[:2]
+    return Address(host, port)
+
+
 def busy(what: str, address: Address, error: OSError) -> StartError:
     """Why `--what` cannot listen there."""
     return StartError(

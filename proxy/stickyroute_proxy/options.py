@@ -4,6 +4,7 @@ import argparse
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from stickyroute_api.duration import parse_duration
@@ -11,6 +12,11 @@ from stickyroute_proxy.listen import Address
 
 SNAPSHOT_FILE = "snapshot.json"
 """The kept snapshot in `Options.state_dir`."""
+try:
+    VERSION = metadata.version("stickyroute")
+except metadata.PackageNotFoundError:
+    VERSION = "from source"
+"""The product's version, for people."""
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -66,7 +72,8 @@ def parse(arguments: Sequence[str] | None, environment: Mapping[str, str]) -> Op
     option("state-dir", "", "keeps the last good snapshot, token keys included: use memory", metavar="DIR")
     option("drain-delay", "5s", "still accept connections so long after SIGTERM", _seconds, metavar="TIME")
     option("grace", "30s", "then let requests in flight finish within this time", _seconds, metavar="TIME")
-    option("log-level", "info", "how much to say", choices=LEVELS)
+    option("log-level", "info", f"how much to say: {', '.join(LEVELS)}", _level, metavar="LEVEL")
+    parser.add_argument("--version", action="version", version=f"stickyroute-proxy {VERSION}")
     found = parser.parse_args(arguments)
     return Options(
         class_name=found.class_name,
@@ -89,6 +96,12 @@ def _address(text: str) -> Address:
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as 0.0.0.0:8080 or [::]:8080")
     return Address(host, int(port))
+
+
+def _level(text: str) -> str:
+    if text.lower() not in LEVELS:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(LEVELS)}")
+    return text.lower()
 
 
 def _seconds(text: str) -> float:

@@ -1,0 +1,3 @@
+from stickyroute_proxy.main import main
+
+main()

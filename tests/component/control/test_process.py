@@ -1,0 +1,315 @@
+"""The proxy as a process: starts, serves, ends gracefully, and comes back from its disk."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import stat
+import sys
+from dataclasses import dataclass, field
+
+import aiohttp
+import pytest
+from aiohttp import web
+from prometheus_client.parser import text_string_to_metric_families
+from tests.component.control.support import TOKEN_KEY, endpoint, snapshot, until
+
+from stickyroute_api.snapshot import Snapshot
+from stickyroute_operator.publish import ProxyAddress, Publisher
+from stickyroute_operator.report import Collector
+
+READY = re.compile(r"clients at (\S+):(\d+), control at (\S+):(\d+), admin at (\S+):(\d+)")
+
+
+@dataclass
+class Proxy:
+    process: asyncio.subprocess.Process
+    lines: list[str] = field(default_factory=list)
+    http: int = 0
+    control: int = 0
+    admin: int = 0
+
+    @property
+    def log(self):
+        return "\n".join(self.lines)
+
+    @property
+    def address(self):
+        return ProxyAddress("127.0.0.1", self.control)
+
+
+@contextlib.asynccontextmanager
+async def start(*arguments, ready=True, **environment):
+    """A proxy process on free ports; ends it if the test did not."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "stickyroute_proxy",
+        *("--http=127.0.0.1:0", "--control=127.0.0.1:0", "--admin=127.0.0.1:0", "--name=proxy-0"),
+        *arguments,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    proxy = Proxy(process)
+
+    async def read():
+        async for line in process.stderr:
+            proxy.lines.append(line.decode().rstrip())
+            if found := READY.search(proxy.lines[-1]):
+                proxy.http, proxy.control, proxy.admin = (int(found[n]) for n in (2, 4, 6))
+
+    reading = asyncio.create_task(read())
+    try:
+        if ready:
+            await until(lambda: proxy.admin or process.returncode is not None, limit=20)
+            assert proxy.admin, proxy.log
+        yield proxy
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        await reading
+
+
+@contextlib.asynccontextmanager
+async def pod(name, hold=None):
+    """A backend that answers with its name; `/slow` waits for `hold`."""
+
+    async def answer(request):
+        if request.path == "/slow" and hold is not None:
+            await hold.wait()
+        return web.Response(text=name)
+
+    runner = web.ServerRunner(web.Server(answer, access_log=None))
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield site.port
+    finally:
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def publishing(authority, proxy, wanted):
+    """A publisher that has brought the snapshot to the proxy."""
+    context = authority.context()
+    push = Publisher(authority.fleet, lambda: context, lambda: None)
+    try:
+        push.target({"proxy-0": proxy.address})
+        push.publish(wanted)
+        await until(lambda: push.proxies["proxy-0"].acked == wanted.version)
+        yield push
+    finally:
+        await push.close()
+
+
+def serving(ports, revision=1):
+    """A snapshot whose one route leads to pods at these ports of this machine."""
+    made = snapshot(revision)
+    pods = tuple(
+        endpoint(number).model_copy(update={"address": "127.0.0.1", "port": port})
+        for number, port in enumerate(ports)
+    )
+    return made.model_copy(update={"endpoints": {"shop/web-0:8080": pods}})
+
+
+async def get(session, port, path="/", **headers):
+    async with session.get(
+        f"http://127.0.0.1:{port}{path}", headers={"Host": "host-0.example.com", **headers}
+    ) as answer:
+        return answer.status, await answer.text(), answer.headers
+
+
+async def readiness(session, proxy):
+    async with session.get(f"http://127.0.0.1:{proxy.admin}/readyz") as answer:
+        return answer.status, await answer.text()
+
+
+async def is_ready(session, proxy):
+    return (await readiness(session, proxy))[0] == 200
+
+
+async def scrape(session, proxy):
+    """The metrics' text, and a look-up of one sample's value."""
+    async with session.get(f"http://127.0.0.1:{proxy.admin}/metrics") as answer:
+        text = await answer.text()
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+    def value(name, **labels):
+        return next((one.value for one in samples if one.name == name and one.labels == labels), None)
+
+    return text, value
+
+
+async def is_busy(session, proxy):
+    _, value = await scrape(session, proxy)
+    return value("stickyroute_requests_in_flight", service="web-0", pod="web-0-0") == 1
+
+
+async def is_closed(session, proxy):
+    try:
+        await get(session, proxy.http)
+    except aiohttp.ClientConnectorError:
+        return True
+    return False
+
+
+async def until_it(condition, limit=5):
+    async with asyncio.timeout(limit):
+        while not await condition():  # noqa: ASYNC110 - the conditions are states of another process
+            await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def browser():
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+        yield session
+
+
+async def test_it_serves_what_is_pushed_and_reports_it(authority, files):
+    async with (
+        pod("a") as a,
+        pod("b") as b,
+        start(f"--tls-dir={files}") as proxy,
+        browser() as session,
+    ):
+        assert (await readiness(session, proxy))[0] == 503
+        assert "no snapshot" in (await readiness(session, proxy))[1]
+        assert (await get(session, proxy.http))[0] == 503
+        async with publishing(authority, proxy, serving([a, b])):
+            assert await readiness(session, proxy) == (200, "ok\n")
+            pods = {"a": "web-0-0", "b": "web-0-1"}
+            _, first, headers = await get(session, proxy.http)
+            cookie = headers["Set-Cookie"].partition(";")[0]
+            for _ in range(5):
+                assert (await get(session, proxy.http, Cookie=cookie))[1] == first
+            collector = Collector(authority.context, lambda: None, busy=0.05, quiet=0.05)
+            collector.target({"proxy-0": proxy.address})
+            await until(collector.view)
+            view = collector.view()["shop/route-0/web"]
+            assert (view.totals.new, view.active) == (1, 1)
+            await collector.close()
+        metrics, value = await scrape(session, proxy)
+        scope = {"namespace": "shop", "route": "route-0", "scope": "web"}
+        rule = {"namespace": "shop", "route": "route-0", "rule": "app"}
+        assert value("stickyroute_decisions_total", **scope, reason="Bound") == 5
+        assert value("stickyroute_sessions_new_total", **scope) == 1
+        assert value("stickyroute_sessions", **scope, service="web-0", pod=pods[first]) == 1
+        assert value("stickyroute_requests_total", **rule, code="2xx") == 6
+        assert value("stickyroute_requests_total", namespace="", route="", rule="", code="5xx") == 1
+        assert value("stickyroute_request_seconds_count", **rule) == 6
+        assert value("stickyroute_snapshot_revision") == 1
+        assert value("stickyroute_pushes_total") == 1
+        assert TOKEN_KEY not in metrics + proxy.log
+        assert cookie.partition("=")[2] not in metrics + proxy.log
+
+
+async def test_killed_it_comes_back_with_its_snapshot_and_its_sessions(authority, files, tmp_path):
+    state = tmp_path / "state"
+    arguments = f"--tls-dir={files}", f"--state-dir={state}"
+    async with pod("a") as a, pod("b") as b, browser() as session:
+        async with start(*arguments) as proxy:
+            async with publishing(authority, proxy, serving([a, b])):
+                _, first, headers = await get(session, proxy.http)
+                await until((state / "snapshot.json").exists)
+            proxy.process.send_signal(signal.SIGKILL)
+            await proxy.process.wait()
+        kept = state / "snapshot.json"
+        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+        assert Snapshot.model_validate_json(kept.read_bytes()) == serving([a, b])
+        cookie = headers["Set-Cookie"].partition(";")[0]
+        async with start(*arguments) as proxy:
+            assert "waiting up to 3 s" in (await readiness(session, proxy))[1]
+            for _ in range(4):
+                assert (await get(session, proxy.http, Cookie=cookie))[1] == first, "it serves already"
+            await until_it(lambda: is_ready(session, proxy))
+            assert "kept snapshot 1.1" in proxy.log
+            assert TOKEN_KEY not in proxy.log
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"{garbage", "is of no use (body: Invalid JSON"),
+        (b'{"format": 2}', "format: this proxy speaks format 1 only"),
+        (snapshot().model_copy(update={"fleet": "other"}).model_dump_json().encode(), "is of fleet 'other'"),
+        (b"", "is of no use"),
+    ],
+)
+async def test_a_useless_kept_snapshot_is_told_and_not_used(files, tmp_path, content, told):
+    (tmp_path / "snapshot.json").write_bytes(content)
+    async with start(f"--tls-dir={files}", f"--state-dir={tmp_path}") as proxy, browser() as session:
+        assert told in proxy.log
+        assert "waiting for the operator" in proxy.log
+        assert (await readiness(session, proxy))[0] == 503
+
+
+async def test_sigterm_lets_requests_finish(authority, files):
+    hold = asyncio.Event()
+    async with (
+        pod("a", hold) as a,
+        start(f"--tls-dir={files}", "--drain-delay=0.5", "--grace=10s") as proxy,
+        browser() as session,
+        publishing(authority, proxy, serving([a])),
+    ):
+        slow = asyncio.create_task(get(session, proxy.http, "/slow"))
+        await until_it(lambda: is_busy(session, proxy))
+        proxy.process.send_signal(signal.SIGTERM)
+        await until(lambda: "stopping: unready now" in proxy.log)
+        assert (await readiness(session, proxy))[1].startswith("draining")
+        status, _, headers = await get(session, proxy.http)
+        assert (status, headers["Connection"]) == (200, "close")
+        await until_it(lambda: is_closed(session, proxy))
+        hold.set()
+        assert (await slow)[:2] == (200, "a")
+        assert await asyncio.wait_for(proxy.process.wait(), 5) == 0
+    assert "Traceback" not in proxy.log
+
+
+async def test_a_second_signal_ends_at_once(files):
+    async with start(f"--tls-dir={files}", "--drain-delay=60") as proxy:
+        proxy.process.send_signal(signal.SIGINT)
+        await until(lambda: "stopping" in proxy.log)
+        proxy.process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(proxy.process.wait(), 5) == 1
+    assert "Traceback" not in proxy.log
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "told"),
+    [
+        (["--http=nowhere"], {}, "argument --http: 'nowhere' is not HOST:PORT"),
+        (["--grace=soon"], {}, "argument --grace: 'soon' is not a duration"),
+        ([], {"STICKYROUTE_LOG_LEVEL": "loud"}, "'loud' is none of debug, info, warning, error"),
+        (["--tls-dir=/nowhere", "--tls-wait=0"], {}, "tls.crt, tls.key, ca.crt did not appear in /nowhere"),
+        ([], {"AIOHTTP_NO_EXTENSIONS": "1"}, "aiohttp runs without its C parser"),
+    ],
+)
+async def test_it_refuses_to_start_with_a_message(arguments, environment, told):
+    async with start(*arguments, ready=False, **environment) as proxy:
+        assert await asyncio.wait_for(proxy.process.wait(), 20) == 2
+    assert told in proxy.log
+    assert "Traceback" not in proxy.log
+
+
+async def test_a_busy_port_is_named(files):
+    async with (
+        start(f"--tls-dir={files}") as first,
+        start(f"--tls-dir={files}", f"--http=127.0.0.1:{first.http}", ready=False) as second,
+    ):
+        assert await asyncio.wait_for(second.process.wait(), 20) == 2
+    assert f"cannot listen at 127.0.0.1:{first.http}" in second.log
+    assert "--http HOST:PORT" in second.log
+
+
+async def test_without_certificates_a_kept_snapshot_serves_on(files, tmp_path):
+    async with pod("a") as a:
+        (tmp_path / "snapshot.json").write_text(serving([a]).model_dump_json())
+        async with (
+            start("--tls-dir=/nowhere", "--tls-wait=0", f"--state-dir={tmp_path}") as proxy,
+            browser() as session,
+        ):
+            await until(lambda: "the control port is closed" in proxy.log)
+            assert (await get(session, proxy.http))[:2] == (200, "a")
