@@ -1,9 +1,11 @@
-"""What the terminal shows of routes: a table of their status, printed when it changes. Pure."""
+"""What the terminal shows of routes: a table of their status when it changes, a line an event. Pure."""
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Final
 
 from stickyroute_api.status import Condition, StickyRouteStatus
+from stickyroute_operator.events import Event
 
 QUIET: Final = 5.0
 """Seconds between two tables that differ in session counts only."""
@@ -59,6 +61,11 @@ def _troubles(conditions: Iterable[Condition]) -> list[str]:
 def count(number: int, noun: str) -> str:
     """`1 session`, `2 sessions`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def line(route: str, event: Event, now: datetime) -> str:
+    """An event as one line."""
+    return f"{now:%H:%M:%S}  {event.reason.value}  {route}  {event.message}"
 
 
 class Board:

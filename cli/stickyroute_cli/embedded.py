@@ -1,19 +1,25 @@
 """Operator and proxy in one process: manifests in, a table in use, and what became of each route. No I/O."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from random import Random
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
-from stickyroute_api.affinity import AffinityReport
 from stickyroute_api.snapshot import Snapshot, TokenKeys
+from stickyroute_api.status import StickyRouteStatus
 from stickyroute_cli.manifests import Key, Manifest
-from stickyroute_operator import objects
+from stickyroute_operator import events, objects, status
+from stickyroute_operator.ledger import Ledger, ScopeView, merge
+from stickyroute_operator.reconcile import Acked, Carried
 from stickyroute_operator.translate import State, Translation, translate
 from stickyroute_proxy.affinity.report import report
 from stickyroute_proxy.table import Table, build
 
-NAME = "serve"
-"""What this one proxy is called in its reports."""
+NAME: Final = "serve"
+"""What the one proxy is called."""
+EPOCH: Final = 1
+"""Of all snapshots: they live and die with the process."""
 
 T = TypeVar("T")
 
@@ -27,6 +33,15 @@ class Plane(Protocol):
         """Serve by this table from now on."""
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """An event of a route."""
+
+    route: str
+    """`namespace/name`."""
+    event: events.Event
+
+
 class Embedded:
     """Keeps a data plane at what the manifests say."""
 
@@ -38,11 +53,18 @@ class Embedded:
         self._random = random
         self._started = started
         self._read: dict[Key, tuple[Manifest, Any]] = {}
+        self._refusal = ""
         self.translation: Translation | None = None
         self.snapshot: Snapshot | None = None
+        """The last one wanted; what is served is the plane's."""
+        self.statuses: dict[str, StickyRouteStatus] = {}
+        """By `namespace/name`, as of the last `look`."""
 
     def take(self, manifests: Mapping[Key, Manifest], now: float) -> bool:
-        """Serve these objects, which have passed their checks; whether anything changed for requests."""
+        """Serve these objects, which have passed their checks; whether anything changed for requests.
+
+        What a proxy would refuse leaves the last table in use, and the routes' status says so.
+        """
         state = State(
             fleet=self._state.fleet,
             keys=self._state.keys,
@@ -56,15 +78,53 @@ class Embedded:
         before, self.translation = self.translation, translate(state, self.translation)
         if self.snapshot is not None and self.translation.same_content(before):
             return False
-        revision = self.snapshot.revision + 1 if self.snapshot else 1
-        snapshot = self.translation.snapshot(epoch=1, revision=revision)
-        self._plane.apply(build(snapshot, self._plane.table, now, self._random))
-        self.snapshot = snapshot
+        self.snapshot = self.translation.snapshot(
+            epoch=EPOCH, revision=self.snapshot.revision + 1 if self.snapshot else 1
+        )
+        try:
+            self._plane.apply(build(self.snapshot, self._plane.table, now, self._random))
+        except ValueError as error:
+            self._refusal = str(error)
+        else:
+            self._refusal = ""
         return True
 
-    def report(self, now: float) -> AffinityReport | None:
-        """What is known of sessions; None before the first `take`."""
-        return report(self._plane.table, NAME, self._started, now) if self._plane.table else None
+    def look(self, now: float) -> list[News]:
+        """Bring `statuses` up to date with objects and sessions; what happened since the last look."""
+        if self.translation is None or self.snapshot is None:
+            return []
+        views = self._views(now)
+        table = self._plane.table
+        proxy = Acked(
+            name=NAME,
+            ready=True,
+            version=table.version if table else None,
+            error=self._refusal or None,
+            is_refusal=bool(self._refusal),
+        )
+        wanted = self.snapshot.version
+        statuses: dict[str, StickyRouteStatus] = {}
+        news: list[News] = []
+        for key, verdict in self.translation.verdicts.items():
+            route = "/".join(key)
+            before = self.statuses.get(route)
+            seen = status.Seen(
+                verdict=verdict,
+                carried=Carried(wanted, wanted) if route in self.snapshot.routes else None,
+                proxies=(proxy,),
+                scopes=tuple(views[scope] for scope in verdict.scopes if scope in views),
+                counted_since=self._started,
+            )
+            statuses[route] = status.build(seen, before, datetime.fromtimestamp(now, UTC))
+            news += [News(route, event) for event in events.events(before, statuses[route])]
+        self.statuses = statuses
+        return news
+
+    def _views(self, now: float) -> dict[str, ScopeView]:
+        table = self._plane.table
+        if table is None:
+            return {}
+        return merge(Ledger().add(report(table, NAME, self._started, now)))
 
     def foreign(self) -> list[str]:
         """Routes of another class, which this process does not serve: `namespace/name`."""
