@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import kopf
+from kopf._core.engines.peering import Identity
 
 from stickyroute_api.spec import GROUP
 from stickyroute_operator import cluster, store
@@ -76,11 +77,15 @@ class Watches:
             where: dict[str, Any] = (
                 {"namespaces": sorted(self._namespaces)} if self._namespaces else {"clusterwide": True}
             )
+            # kopf's own guess asks for the user's name, and a container's user has none.
+            where["identity"] = PREFIX
             asyncio.run(
                 kopf.operator(
                     registry=registry(self._post),
                     settings=settings(),
                     standalone=True,
+                    # kopf's own guess asks for the user's name, and a container's user has none
+                    identity=Identity(PREFIX),
                     stop_flag=stop,
                     **where,
                 )
