@@ -6,11 +6,17 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from stickyroute_cli.terminal import quiet_logs, told_by_loop
+from stickyroute_cli.terminal import InputError, quiet_logs, told_by_loop
+from stickyroute_proxy.listen import StartError
+from stickyroute_proxy.main import check_parsers
 
 
 def run(command: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Run to the end. The first signal sets the event; the second ends at once."""
+    """Run to the end. The first signal sets the event; the second ends at once. InputError: cannot run."""
+    try:
+        check_parsers()
+    except StartError as error:
+        raise InputError(str(error)) from None
     quiet_logs()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_main(command))

@@ -6,24 +6,18 @@ One file for each command under `commands/`, imported only when it is called.
 import importlib
 import os
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 import click
+
+from stickyroute_cli.release import release
+from stickyroute_cli.terminal import InputError
 
 COMMANDS: Final = {
     "demo": "Try StickyRoute here: three pods, one page, no cluster.",
     "serve": "Serve the StickyRoutes of a folder, without a cluster.",
 }
 """Each command and its one-line help; module and function bear its name."""
-
-
-def release() -> str:
-    """The installed version; `unknown` when run from a folder that was not installed."""
-    try:
-        return version("stickyroute")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 class _Commands(click.Group):
@@ -33,7 +27,10 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"stickyroute_cli.commands.{cmd_name}")
+        try:
+            module = importlib.import_module(f"stickyroute_cli.commands.{cmd_name}")
+        except ModuleNotFoundError as error:
+            raise InputError(f"{error.name} is not installed here: pip install 'stickyroute[cli]'") from None
         command: click.Command = getattr(module, cmd_name)
         return command
 

@@ -13,10 +13,12 @@ import watchfiles
 
 from stickyroute_api.snapshot import TokenKeys
 from stickyroute_cli.address import Address, explain_listen
+from stickyroute_cli.adminport import AdminPort
 from stickyroute_cli.board import Board, line
 from stickyroute_cli.checks import CHECKS, judged
-from stickyroute_cli.embedded import Embedded
+from stickyroute_cli.embedded import NAME, Embedded
 from stickyroute_cli.manifests import KINDS, STAYS, Contents, Folder, load
+from stickyroute_cli.release import release
 from stickyroute_cli.terminal import InputError, complain, say
 from stickyroute_proxy.wire.listener import DataPlane
 
@@ -55,6 +57,7 @@ class Server:
         self._folder = Folder(CHECKS, judged)
         self._told = Told()
         self._board = Board()
+        self._admin: AdminPort | None = None
         self._reading = asyncio.Lock()
         self._contents = Contents({}, (), ())
 
@@ -74,11 +77,22 @@ class Server:
             await self._plane.listen(address.host, address.port)
         except OSError as error:
             raise InputError(explain_listen(error, address, "--http")) from None
+        if self._options.admin:
+            self._admin = AdminPort(
+                self._plane, class_name=self._options.class_name, name=NAME, version=release()
+            )
+            await self._admin.open(self._options.admin)
+
+    async def close(self) -> None:
+        """Let requests in flight end, briefly, and give the addresses back."""
+        if self._admin:
+            self._admin.draining()
+        await self._plane.drain(0.0, GRACE)
+        if self._admin:
+            await self._admin.close()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve what was read, follow the folder and tell of sessions until `stop`; then let requests in
-        flight end, briefly.
-        """
+        """Serve what was read, follow the folder and tell of sessions until `stop`."""
         self._use(self._contents)
         work = [asyncio.create_task(self._follow(stop)), asyncio.create_task(self._watch_sessions())]
         waiting = asyncio.create_task(stop.wait())
@@ -90,7 +104,6 @@ class Server:
             for task in (*work, waiting):
                 task.cancel()
             await asyncio.gather(*work, waiting, return_exceptions=True)
-            await self._plane.drain(0.0, GRACE)
 
     async def refresh(self) -> bool:
         """Read the folder now, and serve what it says; False when it cannot be read."""
@@ -109,6 +122,8 @@ class Server:
     def _use(self, contents: Contents) -> None:
         trouble = [f"{self._options.folder}/{problem}" for problem in contents.problems]
         self._embedded.take(contents.manifests, self._clock())
+        if self._admin and self._plane.table:
+            self._admin.note(self._plane.table.snapshot)
         self._told.trouble(trouble)
         self._told.ignored(contents)
         self._told.foreign(self._embedded.foreign(), self._options.class_name)

@@ -53,9 +53,9 @@ async def _demo(folder: Path, http: Address, count: int, stop: asyncio.Event) ->
     pods = Pods(count, folder, say=say, random=SystemRandom(), environment=os.environ)
     control = Control(pods, secrets.token_urlsafe(24))
     server = Server(Options(folder=folder, http=http, keys=tokenkeys.fresh()))
-    await server.listen()
-    say(f"starting {count} pods; their manifests are in {folder}")
     try:
+        await server.listen()
+        say(f"starting {count} pods; their manifests are in {folder}")
         pods.control = await control.open()
         pods.write()
         if await _before(stop, pods.open()):
@@ -63,6 +63,7 @@ async def _demo(folder: Path, http: Address, count: int, stop: asyncio.Event) ->
             say(WELCOME.format(url=http.url))
             await server.run(stop)
     finally:
+        await server.close()
         await pods.close()
         await control.close()
 

@@ -49,8 +49,11 @@ def serve(folder: Path, http: Address, admin: Address | None, state: Path | None
     async def main(stop: asyncio.Event) -> None:
         server = Server(options)
         await server.read()
-        await server.listen()
-        say(f"serving {folder} on {http.url} (Ctrl-C ends it)")
-        await server.run(stop)
+        try:
+            await server.listen()
+            say(f"serving {folder} on {http.url} (Ctrl-C ends it)")
+            await server.run(stop)
+        finally:
+            await server.close()
 
     loop.run(main)

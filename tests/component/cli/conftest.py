@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-PARTS = (str(ROOT / part) for part in ("api", "operator", "proxy", "cli"))
-ENVIRONMENT = os.environ | {"PYTHONPATH": ":".join(PARTS), "PYTHONUNBUFFERED": "1"}
+PARTS = tuple(str(ROOT / part) for part in ("api", "operator", "proxy", "cli"))
 PATIENCE = 20.0
 
 
@@ -52,7 +51,7 @@ def command():
             "-m",
             "stickyroute_cli",
             *map(str, arguments),
-            env=ENVIRONMENT,
+            env=os.environ | {"PYTHONPATH": ":".join((*PARTS, os.environ.get("PYTHONPATH", "")))},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )

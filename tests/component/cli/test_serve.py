@@ -214,6 +214,37 @@ async def test_an_empty_folder_is_told_and_filled_later(command, free_port, tmp_
             assert await get(client, free_port) == (200, "one")
 
 
+async def test_metrics_and_health_are_read_where_asked(command, free_port, tmp_path):
+    (tmp_path / "a.yaml").write_text(SERVICE + ROUTE)
+    arguments = ("serve", tmp_path, "--http", "127.0.0.1:0", "--admin", f"127.0.0.1:{free_port}")
+    async with command(*arguments) as serve, aiohttp.ClientSession() as client:
+        await serve.says("default/shop  *")
+        assert await get(client, free_port, "/readyz") == (200, "ok\n")
+        assert "stickyroute_" in (await get(client, free_port, "/metrics"))[1]
+        serve.process.send_signal(signal.SIGINT)
+        assert await serve.ended() == 0
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        async with command("serve", tmp_path, "--http", "127.0.0.1:0", "--admin", str(port)) as serve:
+            assert await serve.ended() == 2
+            assert f"port {port} on 127.0.0.1 is already in use; choose another with --admin" in serve.text
+
+
+async def test_it_refuses_lenient_parsers(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("AIOHTTP_NO_EXTENSIONS", "1")
+    async with command("serve", tmp_path, "--http", "127.0.0.1:0") as serve:
+        assert await serve.ended() == 2
+        assert "Error: aiohttp runs without its C parser" in serve.text
+
+
+async def test_a_missing_part_is_named(command, tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['httptools'] = None")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    async with command("serve", tmp_path) as serve:
+        assert await serve.ended() == 2
+        assert "Error: httptools is not installed here: pip install 'stickyroute[cli]'" in serve.text
+
+
 async def test_routes_of_another_class_are_named(command, tmp_path):
     (tmp_path / "a.yaml").write_text(ROUTE.replace("spec:", "spec:\n  className: other"))
     async with command("serve", tmp_path, "--http", "127.0.0.1:0") as serve:
