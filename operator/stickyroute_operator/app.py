@@ -99,7 +99,7 @@ class Operator:
         )
         journal = Journal(api, options.instance, now)
         self.reporter = Reporter(api, journal, self.reconciler, self._fleet, now=now)
-        self.watches = Watches(self.store.take, options.watch_namespaces)
+        self.watches = Watches(self.store.take, options.watch_namespaces, self._relisted)
         self.resync = Resync(
             api,
             self.store,
@@ -118,7 +118,7 @@ class Operator:
             try:
                 async with asyncio.TaskGroup() as tasks:
                     for part in (
-                        self.watches.run(),
+                        self._watch(),
                         self.resync.run(),
                         self.reconciler.run(),
                         self.reporter.run(),
@@ -146,6 +146,11 @@ class Operator:
         while True:
             await asyncio.sleep(RENEWAL.total_seconds())
             await self._ensure_secrets()
+
+    async def _watch(self) -> None:
+        # Not before the first LIST: kopf finds out once what there is to watch, and a CRD may come late.
+        await self.resync.listed.wait()
+        await self.watches.run()
 
     async def _ensure_secrets(self) -> None:
         """The operator's certificate and the token keys, made where they are not there yet."""
@@ -244,6 +249,9 @@ class Operator:
 
     def _counted(self) -> None:
         self.reporter.poke()
+
+    def _relisted(self) -> None:
+        self.resync.soon()
 
     def _reconciled(self) -> None:
         self.reporter.poke()

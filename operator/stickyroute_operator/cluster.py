@@ -73,10 +73,11 @@ class Cluster:
         """With the pod's service account, else with what KUBECONFIG names. ApiError when there is neither."""
         configuration = client.Configuration()
         try:
-            if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
+            file = os.environ.get("KUBECONFIG")
+            if os.environ.get("KUBERNETES_SERVICE_HOST") and not file:
                 config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
             else:
-                await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+                await config.load_kube_config(file, client_configuration=configuration)  # type: ignore[no-untyped-call]
         except (config.ConfigException, OSError, ValueError) as error:
             raise ApiError(
                 f"no access to a cluster: {error}; run in a pod, or let KUBECONFIG name a kubeconfig"

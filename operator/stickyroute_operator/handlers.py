@@ -34,18 +34,27 @@ PAUSE = 1.0
 STOP_TIMEOUT = 3.0
 """Seconds that they have to end; the thread does not hold the process up longer."""
 
+LISTED = "LISTED"
+"""The type of an event that tells of no change: kopf began its watch anew, and may have lost deletions."""
+
 Take = Callable[[str, str, Mapping[str, Any]], None]
 """Takes a kind, an event's type, and an object."""
 
 
 class Watches:
-    """The watches on all that is followed, kept alive. `take` is called in the loop that made this."""
+    """The watches on all that is followed, kept alive. Calls are made in the loop that made this.
 
-    def __init__(self, take: Take, namespaces: Collection[str] = ()) -> None:
+    `take` gets every event, `relisted` is called when a watch began anew.
+    """
+
+    def __init__(
+        self, take: Take, namespaces: Collection[str] = (), relisted: Callable[[], None] = lambda: None
+    ) -> None:
         self.heard: Counter[str] = Counter()
         """Events by kind."""
         self.starts = 0
         self._take = take
+        self._relisted = relisted
         self._namespaces = namespaces
         self._loop = asyncio.get_running_loop()
         self._stop = threading.Event()
@@ -101,6 +110,8 @@ class Watches:
     def _hear(self, kind: str, event: str, manifest: Mapping[str, Any]) -> None:
         self.heard[kind] += 1
         self._take(kind, event, manifest)
+        if event == LISTED:
+            self._relisted()
 
     def _call(self, function: Callable[..., None], *arguments: Any) -> None:
         # The operator's loop may be closed already when the thread outlives it.
@@ -142,8 +153,7 @@ def settings() -> kopf.OperatorSettings:
 
 def _follow(post: Take, kind: str) -> Callable[..., Any]:
     async def follow(event: Mapping[str, Any], **_: Any) -> None:
-        # The first listing has no type.
-        post(kind, event["type"] or "ADDED", event["object"])
+        post(kind, event["type"] or LISTED, event["object"])
 
     return follow
 

@@ -46,7 +46,7 @@ class Resync:
         heard: Counter[str] | None = None,
         restart_watches: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        sleep: Callable[[float], Awaitable[None]] | None = None,
     ) -> None:
         self.interval = interval
         self.succeeded_at: float | None = None
@@ -55,6 +55,8 @@ class Resync:
         """When the last attempt ended."""
         self.error = ""
         """Why the last attempt failed; empty: it did not."""
+        self.listed = asyncio.Event()
+        """Whether everything was listed once."""
         self.counts: Counter[str] = Counter()
         """Attempts by result."""
         self.missed: Counter[str] = Counter()
@@ -66,7 +68,12 @@ class Resync:
         self._heard_before: Counter[str] = Counter()
         self._restart_watches = restart_watches
         self._clock = clock
-        self._sleep = sleep
+        self._sleep = sleep or self._wait
+        self._soon = asyncio.Event()
+
+    def soon(self) -> None:
+        """A watch began anew, and may have lost deletions: resync without waiting for the interval."""
+        self._soon.set()
 
     async def run(self) -> None:
         """Resyncs until cancelled."""
@@ -76,6 +83,7 @@ class Resync:
             if not await self.once():
                 await self._sleep(RETRY)
                 continue
+            self.listed.set()
             if was_away:
                 logger.info("the API server answers again")
                 pauses = list(AFTER_OUTAGE)
@@ -104,6 +112,15 @@ class Resync:
             return True
         finally:
             self.tried_at = self._clock()
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._soon.wait()
+        except TimeoutError:
+            return
+        await asyncio.sleep(RETRY)  # until the watch has told all that it listed
+        self._soon.clear()
 
     def _judge_watch(self, kind: str, news: bool) -> None:
         silent = self._heard[kind] == self._heard_before[kind]

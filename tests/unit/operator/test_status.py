@@ -1,0 +1,234 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests.unit.operator.builders import endpoint, pieces, route, service, state
+
+from stickyroute_api.reasons import BindingReason, ConditionReason, ConditionType, EventReason
+from stickyroute_api.snapshot import Version
+from stickyroute_api.status import MAX_ENDPOINTS, MAX_MOVES
+from stickyroute_operator import status
+from stickyroute_operator.events import events
+from stickyroute_operator.ledger import DepartureView, EndpointView, ScopeView, Totals
+from stickyroute_operator.reconcile import Acked, Carried
+from stickyroute_operator.status import Seen, build
+from stickyroute_operator.translate import translate
+
+NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
+LATER = NOW + timedelta(minutes=5)
+V1, V2 = Version(3, 1), Version(3, 2)
+
+
+def verdict(*objects, **spec):
+    defaults = (service(), pieces(endpoint("web-1", "10.0.0.1"), endpoint("web-2", "10.0.0.2")))
+    return translate(state(route(**spec), *(objects or defaults))).verdicts["default", "shop"]
+
+
+def seen(*objects, acks=(V1, V1), scopes=(), carried=Carried(V1, V1), **spec):  # noqa: B008 - frozen
+    proxies = tuple(Acked(f"proxy-{number}", True, ack) for number, ack in enumerate(acks))
+    return Seen(verdict(*objects, **spec), carried, proxies, tuple(scopes), NOW.timestamp())
+
+
+def view(*departures, endpoints=(), **totals):
+    return ScopeView(Totals(**totals), tuple(endpoints), tuple(departures), 1.0)
+
+
+def departure(pod="web-2", sessions=31, seconds=0.0, reason=BindingReason.POD_TERMINATED):
+    return DepartureView(NOW.timestamp() + seconds, f"uid-{pod}", pod, reason, sessions, 0)
+
+
+def conditions(built):
+    return {str(one.type): (one.status, str(one.reason)) for one in built.conditions}
+
+
+def message(built, kind):
+    return status.find(built, kind).message
+
+
+def test_all_is_well():
+    built = build(seen(), None, NOW)
+    assert conditions(built) == {
+        "Accepted": ("True", "Accepted"),
+        "ResolvedRefs": ("True", "ResolvedRefs"),
+        "Programmed": ("True", "Programmed"),
+        "Ready": ("True", "Ready"),
+    }
+    assert built.endpoints_ready == "2/2"
+    assert (built.fleet.proxies, built.fleet.current, built.fleet.revision) == (2, 2, "3.1")
+    assert built.hosts == "*"
+    assert [one.pod for one in built.endpoints] == ["web-1", "web-2"]
+
+
+@pytest.mark.parametrize(
+    ("acks", "reason"),
+    [
+        ((), ConditionReason.NO_PROXIES),
+        ((None,), ConditionReason.PENDING),
+        ((V1, None), ConditionReason.PENDING),
+        ((V1, Version(2, 99)), ConditionReason.PENDING),
+        ((V1, V2), ConditionReason.PROGRAMMED),
+    ],
+)
+def test_programmed_means_every_current_proxy(acks, reason):
+    built = build(seen(acks=acks), None, NOW)
+    condition = status.find(built, ConditionType.PROGRAMMED)
+    assert condition.reason is reason
+    assert (condition.status == "True") == (reason is ConditionReason.PROGRAMMED)
+    assert status.find(built, ConditionType.READY).status == condition.status
+
+
+def test_a_proxy_that_is_not_ready_does_not_count():
+    given = seen(acks=(V1,))
+    given = replace(given, proxies=(*given.proxies, Acked("starting", False)))
+    assert conditions(build(given, None, NOW))["Programmed"][0] == "True"
+
+
+def test_a_refusal_names_the_proxy_and_its_words():
+    given = replace(
+        seen(), proxies=(Acked("proxy-0", True, V1), Acked("proxy-1", True, None, "no such", True))
+    )
+    built = build(given, None, NOW)
+    assert conditions(built)["Programmed"] == ("False", "Invalid")
+    assert "proxy-1 refused it: no such" in message(built, ConditionType.PROGRAMMED)
+    assert [one.reason for one in events(build(seen(), None, NOW), built)] == [
+        EventReason.PROXY_REJECTED_SNAPSHOT
+    ]
+
+
+def test_a_route_that_is_not_accepted_says_so_everywhere():
+    given = seen(persistence={"drainTimeout": "30s"}, carried=None)
+    built = build(given, None, NOW)
+    assert conditions(built)["Accepted"] == ("False", "UnsupportedValue")
+    assert conditions(built)["Programmed"] == ("False", "NotAccepted")
+    assert conditions(built)["Ready"] == ("False", "NotAccepted")
+    assert "drainTimeout" in message(built, ConditionType.READY)
+    assert (built.fleet, built.sessions) == (None, None)
+
+
+def test_no_ready_pod():
+    objects = service(), pieces(endpoint("web-1", "10.0.0.1", ready=False))
+    built = build(seen(*objects), None, NOW)
+    assert conditions(built)["Ready"] == ("False", "NoEndpoints")
+    assert built.endpoints_ready == "0/1"
+    assert "web" in message(built, ConditionType.READY)
+    assert [one.reason for one in events(build(seen(), None, NOW), built)] == [EventReason.NO_ENDPOINTS]
+
+
+def test_a_missing_backend():
+    built = build(seen(pieces()), None, NOW)
+    assert conditions(built)["ResolvedRefs"] == ("False", "BackendNotFound")
+    assert conditions(built)["Ready"] == ("False", "NoEndpoints")
+    told = events(None, built)
+    assert EventReason.BACKEND_NOT_FOUND in [one.reason for one in told]
+
+
+def test_terminating_pods_are_not_counted_as_missing():
+    objects = (
+        service(),
+        pieces(endpoint("web-1", "10.0.0.1"), endpoint("web-2", "10.0.0.2", ready=False, terminating=True)),
+    )
+    assert build(seen(*objects), None, NOW).endpoints_ready == "1/1"
+
+
+def test_times_change_only_with_what_they_date():
+    first = build(seen(), None, NOW)
+    again = build(seen(), first, LATER)
+    assert again == first
+    broken = build(seen(acks=(V1, None)), first, LATER)
+    dates = {str(one.type): one.last_transition_time for one in broken.conditions}
+    assert dates == {"Accepted": NOW, "ResolvedRefs": NOW, "Programmed": LATER, "Ready": LATER}
+    objects = (
+        service(),
+        pieces(endpoint("web-1", "10.0.0.1"), endpoint("web-2", "10.0.0.2", ready=False)),
+    )
+    moved = build(seen(*objects), first, LATER)
+    assert [one.since for one in moved.endpoints] == [NOW, LATER]
+
+
+def test_counts_are_added_over_scopes_and_found_by_endpoint():
+    scopes = [
+        view(endpoints=[EndpointView("uid-web-1", "web-1", "web", 4, 2)], new=5, moved=1),
+        view(endpoints=[EndpointView("uid-web-1", "web-1", "web", 3, 0)], new=2, expired=1, rejected=3),
+    ]
+    built = build(seen(scopes=scopes), None, NOW)
+    assert built.sessions.model_dump(exclude={"counted_since"}) == {
+        "active": 7,
+        "new": 7,
+        "moved": 1,
+        "expired": 1,
+        "rejected": 3,
+    }
+    assert [(one.sessions, one.requests) for one in built.endpoints] == [(7, 2), (0, 0)]
+
+
+def test_numbers_alone_are_not_urgent():
+    first = build(seen(), None, NOW)
+    scopes = [view(endpoints=[EndpointView("uid-web-1", "web-1", "web", 4, 2)], new=5)]
+    counted = build(seen(scopes=scopes), first, LATER)
+    assert counted != first
+    assert not status.is_urgent(first, counted)
+    assert status.is_urgent(None, first)
+    assert status.is_urgent(first, build(seen(acks=(V1, None)), first, LATER))
+    assert status.is_urgent(first, build(seen(scopes=[view(departure())]), first, LATER))
+
+
+def test_the_newest_moves_stay_over_a_restart():
+    first = build(seen(scopes=[view(departure("web-1", 3), departure("web-2", 31, 60))]), None, NOW)
+    assert [(one.pod, one.sessions) for one in first.last_moves] == [("web-2", 31), ("web-1", 3)]
+    after = build(seen(scopes=[view(departure("web-2", 40, 60.5))]), first, LATER)
+    assert [(one.pod, one.sessions) for one in after.last_moves] == [("web-2", 40), ("web-1", 3)]
+    many = [departure(f"web-{number}", 1, number * 100) for number in range(30)]
+    assert len(build(seen(scopes=[view(*many)]), after, LATER).last_moves) == MAX_MOVES
+
+
+def test_a_departure_without_sessions_is_no_move():
+    assert build(seen(scopes=[view(departure(sessions=0))]), None, NOW).last_moves == ()
+
+
+def test_the_cap_on_endpoints_is_said():
+    many = pieces(
+        *(endpoint(f"web-{n:03}", f"10.0.{n // 250}.{n % 250 + 1}") for n in range(MAX_ENDPOINTS + 7))
+    )
+    built = build(seen(service(), many), None, NOW)
+    assert len(built.endpoints) == MAX_ENDPOINTS
+    assert built.endpoints_omitted == 7
+    assert built.endpoints_ready == "107/107"
+
+
+def test_what_is_written_is_read_again():
+    built = build(seen(scopes=[view(departure())]), None, NOW)
+    assert status.read(status.write(built)) == built
+    assert status.read(None) is None
+    assert status.read({"conditions": "?"}) is None
+
+
+def test_events_of_a_life():
+    pending = build(seen(acks=(None,)), None, NOW)
+    assert events(None, pending) == ()
+    programmed = build(seen(), pending, NOW)
+    assert [(one.reason, one.type) for one in events(pending, programmed)] == [
+        (EventReason.PROGRAMMED, "Normal")
+    ]
+    assert events(programmed, programmed) == ()
+    moved = build(seen(scopes=[view(departure("web-2", 30))]), programmed, LATER)
+    assert [(one.message, one.times) for one in events(programmed, moved)] == [
+        ("30 sessions left web-2: PodTerminated", 1)
+    ]
+    grown = build(seen(scopes=[view(departure("web-2", 31))]), moved, LATER)
+    assert [(one.message, one.times) for one in events(moved, grown)] == [
+        ("31 sessions left web-2: PodTerminated", 0)
+    ]
+    assert events(grown, moved) == ()
+    more = [departure("web-1", 1, 200), departure("web-3", 2, 201), departure("web-2", 31)]
+    several = build(seen(scopes=[view(*more)]), grown, LATER)
+    assert [(one.message, one.times) for one in events(grown, several)] == [
+        ("2 sessions left web-3: PodTerminated; 1 session left web-1: PodTerminated", 2)
+    ]
+
+
+def test_a_new_message_of_refusal_is_an_event_again():
+    bad = build(seen(tls={"secretName": "x"}, carried=None), None, NOW)
+    assert [one.reason for one in events(None, bad)] == [EventReason.NOT_ACCEPTED]
+    assert events(bad, bad) == ()
+    other = build(seen(overrides=[{"pod": "a", "action": "Drain"}], carried=None), bad, LATER)
+    assert [one.reason for one in events(bad, other)] == [EventReason.NOT_ACCEPTED]
