@@ -107,6 +107,7 @@ class Operator:
             heard=self.watches.heard,
             restart_watches=self.watches.restart,
         )
+        self.health.watches = self.watches
         self.health.resync = self.resync
         self.health.reconciler = self.reconciler
         self.health.publisher = self.publisher

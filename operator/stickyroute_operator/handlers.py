@@ -18,7 +18,6 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import kopf
-from kopf._core.engines.peering import Identity
 
 from stickyroute_api.spec import GROUP
 from stickyroute_operator import cluster, store
@@ -31,6 +30,8 @@ RESOURCES = {store.ROUTES: cluster.ROUTES, store.SERVICES: cluster.SERVICES, sto
 """What is followed, by kind."""
 PAUSE = 1.0
 """Seconds before watches that ended are started anew."""
+STILLBORN = 5.0
+"""Seconds within which watches that end have not lived."""
 STOP_TIMEOUT = 3.0
 """Seconds that they have to end; the thread does not hold the process up longer."""
 
@@ -53,6 +54,9 @@ class Watches:
         self.heard: Counter[str] = Counter()
         """Events by kind."""
         self.starts = 0
+        self.stillborn = 0
+        """How often in a row they ended as soon as they began."""
+        self._told = ""
         self._take = take
         self._relisted = relisted
         self._namespaces = namespaces
@@ -69,7 +73,9 @@ class Watches:
                 threading.Thread(
                     target=self._thread, args=(self._stop, self._ended), name="watches", daemon=True
                 ).start()
+                began = self._loop.time()
                 await self._ended.wait()
+                self.stillborn = self.stillborn + 1 if self._loop.time() < began + STILLBORN else 0
                 await asyncio.sleep(PAUSE)
         finally:
             self._stop.set()
@@ -93,22 +99,26 @@ class Watches:
                     registry=registry(self._post),
                     settings=settings(),
                     standalone=True,
-                    # kopf's own guess asks for the user's name, and a container's user has none
-                    identity=Identity(PREFIX),
                     stop_flag=stop,
                     **where,
                 )
             )
         except Exception as error:  # noqa: BLE001 - whatever ended it, it begins anew
-            logger.warning("the watches ended: %s; starting them anew", error or type(error).__name__)
+            self._call(self._tell, str(error) or type(error).__name__)
         finally:
             self._call(ended.set)
+
+    def _tell(self, why: str) -> None:
+        if why != self._told:
+            self._told = why
+            logger.warning("the watches ended: %s; starting them anew", why)
 
     def _post(self, kind: str, event: str, manifest: Mapping[str, Any]) -> None:
         self._call(self._hear, kind, event, manifest)
 
     def _hear(self, kind: str, event: str, manifest: Mapping[str, Any]) -> None:
         self.heard[kind] += 1
+        self.stillborn, self._told = 0, ""
         self._take(kind, event, manifest)
         if event == LISTED:
             self._relisted()

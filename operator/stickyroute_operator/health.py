@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from stickyroute_operator.handlers import Watches
 from stickyroute_operator.publish import Publisher
 from stickyroute_operator.reconcile import Reconciler
 from stickyroute_operator.reporter import Reporter
@@ -24,12 +25,16 @@ STUCK = 3
 DEAF = 3 * MISSES
 """LISTs in a row that brought what the watches had not, restarts in between."""
 
+STILLBORN = 60
+"""Starts of the watches in a row that came to nothing while the API answers."""
+
 
 class Health:
     """Whether the operator lives, and what it counts. Parts appear as they start."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.resync: Resync | None = None
+        self.watches: Watches | None = None
         self.reconciler: Reconciler | None = None
         self.publisher: Publisher | None = None
         self.reporter: Reporter | None = None
@@ -48,6 +53,8 @@ class Health:
             return f"no resync was tried for {now - resync.tried_at:.0f} s"
         if not resync.error and resync.succeeded_at is not None and now - resync.succeeded_at > longest:
             return f"the last resync is {now - resync.succeeded_at:.0f} s old"
+        if not resync.error and self.watches is not None and self.watches.stillborn >= STILLBORN:
+            return f"the watches ended {self.watches.stillborn} times as soon as they began"
         deaf = [kind for kind, missed in resync.missed.items() if missed >= DEAF]
         if deaf:
             return f"the watches on {', '.join(deaf)} show nothing, though they were started anew"

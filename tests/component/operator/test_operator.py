@@ -87,6 +87,17 @@ async def test_from_nothing_to_ready(api, start, proxies):
     assert {request[3] for request in touched} == {"status"}
 
 
+async def test_the_watches_live(api, start, proxies, caplog):
+    fill(api)
+    async with start() as operator, proxies("proxy-0") as running:
+        await until(lambda: condition(api, "Ready").get("status") == "True")
+        await until(lambda: operator.watches.heard["EndpointSlice"])
+        api.put("endpointslices", pods(1, 2, 3))
+        await until(lambda: "web-3" in served(running["proxy-0"]))
+        assert (operator.watches.starts, operator.watches.stillborn) == (1, 0)
+        assert "the watches ended" not in caplog.text
+
+
 async def test_a_pods_change_reaches_every_proxy_at_once(api, start, proxies):
     fill(api)
     async with start(), proxies("proxy-0", "proxy-1") as running:

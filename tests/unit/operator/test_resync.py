@@ -117,6 +117,16 @@ async def test_health_fails_for_what_a_restart_cures_only():
     await world.resync.once()
     world.resync.missed["Service"] = 6
     assert "watches on Service" in health.trouble()
+    world.resync.missed.clear()
+
+    class Watches:
+        stillborn = 60
+
+    health.watches = Watches()
+    assert "as soon as they began" in health.trouble()
+    world.away = True
+    await world.resync.once()
+    assert health.trouble() == ""
 
 
 async def test_readiness_tells_what_is_waited_for():
