@@ -18,20 +18,20 @@ def get(path, cookie):
         return answer
 
 
-answer = get("/whoami", "")
 if not HOST:
+    answer = get("/whoami", "")
     if answer.status >= 500:
         raise SystemExit(f"the proxies answer {answer.status}")
     print(f"the proxies answer ({answer.status}: no demo is installed to ask for more)")
 else:
-    cookie, pods = "", []
+    cookies, pods = {}, []
     for _ in range(50):
-        answer = get("/whoami", cookie)
+        answer = get("/whoami", "; ".join(cookies.values()))
         if answer.status != 200:
             raise SystemExit(f"{HOST} answers {answer.status}")
         pods.append(json.load(answer)["pod"])
-        if fresh := answer.headers["Set-Cookie"]:
-            cookie = fresh.split(";")[0]
+        for fresh in answer.headers.get_all("Set-Cookie", []):
+            cookies[fresh.partition("=")[0]] = fresh.partition(";")[0]
     if len(set(pods)) != 1:
         raise SystemExit(f"one session reached {len(set(pods))} pods: {', '.join(sorted(set(pods)))}")
     print(f"50 requests of one session reached {pods[0]}")
