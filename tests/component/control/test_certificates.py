@@ -41,6 +41,7 @@ async def test_a_new_ca_is_believed_and_the_old_one_is_not(authority, files):
         async with client(authority.context()) as old:
             with pytest.raises(aiohttp.ClientError):
                 await version(old, served)
+        assert len(served.site._runner.sites) == 1, "the server with the old certificates is closed"
 
 
 async def test_a_mount_that_swaps_a_link_is_followed(authority, tmp_path):
@@ -112,6 +113,7 @@ async def test_nothing_is_sent_to_a_server_that_is_no_proxy_of_the_fleet(authori
     server = await asyncio.start_server(hear, "127.0.0.1", 0, ssl=context)
     async with server, client(authority.context()) as session:
         port = server.sockets[0].getsockname()[1]
+        url = f"https://127.0.0.1:{port}/v1/snapshot"
         with pytest.raises(aiohttp.ClientConnectorError):
-            await session.put(f"https://127.0.0.1:{port}/v1/snapshot", data=b"secret")
+            await session.put(url, data=b"secret", timeout=aiohttp.ClientTimeout(total=2))
     assert b"".join(heard) == b""

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
-from tests.component.control.support import TOKEN_KEY, endpoint, snapshot, until
+from tests.component.control.support import TOKEN_KEY, Authority, endpoint, snapshot, until
 
 from stickyroute_api.snapshot import Snapshot
 from stickyroute_operator.publish import ProxyAddress, Publisher
@@ -313,3 +313,22 @@ async def test_without_certificates_a_kept_snapshot_serves_on(files, tmp_path):
         ):
             await until(lambda: "the control port is closed" in proxy.log)
             assert (await get(session, proxy.http))[:2] == (200, "a")
+
+
+async def test_what_is_no_operator_leaves_no_trace_in_the_log(files):
+    """Scanners and wrong clients end in the handshake."""
+    async with start(f"--tls-dir={files}") as proxy:
+        for greeting in (b"", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05hello"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", proxy.control)
+            writer.write(greeting)
+            writer.write_eof()
+            with contextlib.suppress(ConnectionError):
+                await asyncio.wait_for(reader.read(), 5)
+            writer.close()
+        stranger = Authority().context()
+        async with aiohttp.ClientSession() as session:
+            with pytest.raises(aiohttp.ClientError):
+                await session.get(f"https://127.0.0.1:{proxy.control}/v1/version", ssl=stranger)
+        proxy.process.send_signal(signal.SIGKILL)
+    assert "Traceback" not in proxy.log
+    assert proxy.log.count("\n") == 0, proxy.log
