@@ -183,6 +183,12 @@ class Application:
     def status(self):
         return kube.get("-n", self.namespace, "stickyroute", "web")["status"]
 
+    def settled(self, replicas):
+        """Whether so many pods, and no others, take sessions by the route's status."""
+        status = self.status()
+        serving = [endpoint for endpoint in status["endpoints"] if endpoint["state"] == "Serving"]
+        return status["endpointsReady"] == f"{replicas}/{replicas}" and len(serving) == replicas
+
 
 @pytest.fixture(scope="module")
 def application(place, release):
@@ -192,9 +198,6 @@ def application(place, release):
     kube.rollout(place, "ledger")
     kube.rollout(place, "web")
     kube.wait_ready(place, "web")
-    kube.until(
-        "three endpoints",
-        lambda: kube.get("-n", place, "stickyroute", "web")["status"]["endpointsReady"] == "3/3",
-        20,
-    )
-    return Application(release, place, host)
+    application = Application(release, place, host)
+    kube.until("three endpoints", lambda: application.settled(3), 20)
+    return application

@@ -189,12 +189,14 @@ def sessions(records):
 
 
 def summary(records):
-    """One line for the test log."""
-    took = sorted(record.done - record.sent for record in records)
-    span = max(record.done for record in records) - min(record.sent for record in records)
+    """One line for the test log, with the slowest request and when it was sent."""
+    by_time = sorted(records, key=lambda record: record.done - record.sent)
+    took = [record.done - record.sent for record in by_time]
+    start = min(record.sent for record in records)
+    span = max(record.done for record in records) - start
     p50, p99 = took[len(took) // 2], took[int(len(took) * 0.99)]
     return (
         f"{len(records)} requests in {span:.0f} s ({len(records) / span:.0f}/s), "
-        f"{len(failures(records))} failed, {len(moves(records))} moves, "
-        f"p50 {p50 * 1e3:.1f} ms, p99 {p99 * 1e3:.1f} ms, max {took[-1] * 1e3:.0f} ms"
+        f"{len(failures(records))} failed, {len(moves(records))} moves, p50 {p50 * 1e3:.1f} ms, "
+        f"p99 {p99 * 1e3:.1f} ms, max {took[-1] * 1e3:.0f} ms (at {by_time[-1].sent - start:.1f} s)"
     )

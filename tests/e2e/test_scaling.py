@@ -9,7 +9,7 @@ async def test_scaling_and_rollout_lose_nothing(application):
 
     async def scale(replicas):
         await kube.off(kube.kubectl, "-n", namespace, "scale", "deployment/web", f"--replicas={replicas}")
-        await kube.off(kube.until, f"{replicas} endpoints", lambda: settled(application, replicas), 90)
+        await kube.off(kube.until, f"{replicas} endpoints", lambda: application.settled(replicas), 90)
         return await kube.off(application.pods)
 
     async with application.crowd(60) as crowd:
@@ -21,7 +21,7 @@ async def test_scaling_and_rollout_lose_nothing(application):
             shrunk = set(await scale(2))
             await kube.off(kube.kubectl, "-n", namespace, "rollout", "restart", "deployment/web")
             await kube.off(kube.rollout, namespace, "web")
-            await kube.off(kube.until, "the new pods", lambda: settled(application, 2), 90)
+            await kube.off(kube.until, "the new pods", lambda: application.settled(2), 90)
             return grown, shrunk
 
         grown, shrunk = await crowd.during(100, schedule(), at_least=60)
@@ -47,9 +47,3 @@ async def test_scaling_and_rollout_lose_nothing(application):
         twice = {name: pods for name, pods in seen.items() if len(pods) > 1}
         assert twice == {}
         assert posts <= seen.keys(), "an answered POST that no backend saw"
-
-
-def settled(application, replicas):
-    status = application.status()
-    serving = [endpoint for endpoint in status["endpoints"] if endpoint["state"] == "Serving"]
-    return status["endpointsReady"] == f"{replicas}/{replicas}" and len(serving) == replicas

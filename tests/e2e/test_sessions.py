@@ -7,31 +7,6 @@ from tests.e2e import kube
 from tests.e2e.load import amnesia, failures, moves, sessions, summary
 
 
-async def test_each_client_sees_one_pod_and_pods_get_equal_shares(application):
-    async with application.crowd(300, fresh=True) as crowd:
-        before = {pod: requests(application, pod) for pod in application.release.pods("proxy")}
-        records = await crowd.each(20)
-        print(f"\n{summary(records)}; sessions {dict(sessions(records))}")
-        assert failures(records) == []
-        assert moves(records) == []
-        assert amnesia(records) == []
-        assert [record for record in records if record.leaked or record.notice] == []
-        shares = sessions(records)
-        assert len(shares) == 3
-        assert all(85 <= share <= 115 for share in shares.values()), shares
-        after = {pod: requests(application, pod) for pod in before}
-        served = {pod: after[pod] - before[pod] for pod in before}
-        assert sum(served.values()) >= 6000
-        assert min(served.values()) >= 1500, f"not spread over both proxies: {served}"
-
-
-def requests(application, proxy):
-    """Requests of the test's route that a proxy has counted."""
-    route = f'stickyroute_requests_total{{namespace="{application.namespace}",route="web",'
-    metrics = application.release.metrics(proxy)
-    return sum(value for name, value in metrics.items() if name.startswith(route))
-
-
 async def test_a_deleted_pod_moves_its_sessions_once_and_no_other(application):
     async with application.crowd(90) as crowd:
         await crowd.each(3)
@@ -71,6 +46,34 @@ async def test_a_deleted_pod_moves_its_sessions_once_and_no_other(application):
 def left(application, pod):
     """Whether the route's status has the pod as taking nothing any more."""
     return all(e["pod"] != pod or e["state"] == "Draining" for e in application.status()["endpoints"])
+
+
+async def test_each_client_sees_one_pod_and_pods_get_equal_shares(application):
+    await kube.off(kube.until, "three endpoints", lambda: application.settled(3), 30)
+    async with application.crowd(300, fresh=True) as crowd:
+        before = {pod: requests(application, pod) for pod in application.release.pods("proxy")}
+        records = await crowd.each(20)
+        print(f"\n{summary(records)}; sessions {dict(sessions(records))}")
+        assert failures(records) == []
+        assert moves(records) == []
+        assert amnesia(records) == []
+        assert [record for record in records if record.leaked or record.notice] == []
+        shares = sessions(records)
+        assert len(shares) == 3
+        assert all(85 <= share <= 115 for share in shares.values()), shares
+        after = {pod: requests(application, pod) for pod in before}
+        served = {pod: after[pod] - before[pod] for pod in before}
+        assert sum(served.values()) >= 6000
+        assert min(served.values()) >= 1500, f"not spread over both proxies: {served}"
+
+
+def requests(application, proxy):
+    """Requests of the test's route that a proxy has counted."""
+    return sum(
+        value
+        for name, value in application.release.metrics(proxy).items()
+        if name.startswith("stickyroute_requests_total{") and f'namespace="{application.namespace}"' in name
+    )
 
 
 @pytest.fixture(scope="module")
