@@ -22,7 +22,8 @@ State = Literal["Starting", "Running", "Terminating", "Stopped", "Failed"]
 
 SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 START_WITHIN = 20.0
-LEAVE_WITHIN = 5.0
+LEAVE_WITHIN = 1.5
+"""Seconds that a pod gets at the end of the demo; the proxy has let its requests end by then."""
 READY_WORDS = "listening on "
 
 

@@ -13,6 +13,8 @@ from stickyroute_cli.demo.config import Config
 
 FINISH = 25.0
 """Seconds that requests in flight get after the last connection was accepted."""
+HURRY = 0.5
+"""The same when it is to be at once."""
 
 
 async def serve(config: Config) -> None:
@@ -40,7 +42,18 @@ async def serve(config: Config) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(at_once.wait(), config.accept_for)
     finally:
-        await runner.cleanup()
+        await _finish(asyncio.ensure_future(runner.cleanup()), at_once)
+
+
+async def _finish(cleanup: asyncio.Future[None], at_once: asyncio.Event) -> None:
+    """Let requests end, but not for long once it is to be at once."""
+    waiting = asyncio.ensure_future(at_once.wait())
+    await asyncio.wait((cleanup, waiting), return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    await asyncio.wait((cleanup,), timeout=HURRY)
+    cleanup.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await cleanup
 
 
 async def _first(*events: asyncio.Event) -> None:

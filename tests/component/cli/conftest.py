@@ -43,7 +43,9 @@ class Command:
 
 
 @pytest.fixture
-def command():
+def command(tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("temporary"))
+
     @asynccontextmanager
     async def run(*arguments):
         process = await asyncio.create_subprocess_exec(
@@ -51,7 +53,8 @@ def command():
             "-m",
             "stickyroute_cli",
             *map(str, arguments),
-            env=os.environ | {"PYTHONPATH": ":".join((*PARTS, os.environ.get("PYTHONPATH", "")))},
+            env=os.environ
+            | {"PYTHONPATH": ":".join((*PARTS, os.environ.get("PYTHONPATH", ""))), "TMPDIR": folder},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )

@@ -136,9 +136,16 @@ async def test_after_sigterm_it_accepts_on_closes_connections_and_finishes_what_
 
 
 async def test_it_ends_at_once_when_its_parent_does():
-    async with demo(DEMO_TIED="1", DEMO_ACCEPT_SECONDS="60") as (process, _):
+    async with (
+        demo(DEMO_TIED="1", DEMO_ACCEPT_SECONDS="60") as (process, url),
+        aiohttp.ClientSession() as client,
+    ):
+        slow = asyncio.create_task(body(client.get(f"{url}/slow?seconds=60")))
+        await body(client.get(f"{url}/healthz"))
         process.stdin.close()
         assert await asyncio.wait_for(process.wait(), 10) == 0
+        with pytest.raises(aiohttp.ClientError):
+            await slow
 
 
 @pytest.mark.parametrize(
