@@ -48,7 +48,8 @@ image:  ## build the container image with docker, podman or buildah
 crds: $(VENV)/.ready  ## write the CRD from the models
 	$(BIN)/python -m stickyroute_api.crd
 
-chart: $(VENV)/.ready crds  ## check the Helm chart and render it
+chart: $(VENV)/.ready crds  ## write the chart's README, check the chart and render it
+	$(BIN)/python deploy/readme.py
 	bash deploy/lint.sh
 
 bench: $(VENV)/.ready  ## measure against the peers that are installed
