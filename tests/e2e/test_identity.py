@@ -39,7 +39,7 @@ async def test_a_new_pod_on_the_same_address_inherits_no_session(release, dungeo
     async with release.crowd(host, 40) as crowd:
         await crowd.each(3)
         theirs = sessions(crowd.records)
-        assert theirs["host-1"] == 20
+        assert theirs["host-1"] >= 10
         await kube.off(
             kube.kubectl, "-n", dungeon, "delete", "pod", "host-1", "--grace-period=1", "--wait=true"
         )
@@ -49,7 +49,7 @@ async def test_a_new_pod_on_the_same_address_inherits_no_session(release, dungeo
         assert failures(records) == []
         moved = moves(crowd.records)
         assert {before for _, before, _, _ in moved} == {"host-1"}
-        assert len(moved) == 20
+        assert len(moved) == theirs["host-1"]
         assert {notice for *_, notice in moved} == {"PodTerminated"}
         assert amnesia(crowd.records) == []
         firsts = {}
