@@ -1,51 +1,71 @@
 """Sessions stay on their pods; a deleted pod's sessions move once, with notice, and nobody else's."""
 
+import asyncio
 import re
+from dataclasses import dataclass
 
 import pytest
 from tests.e2e import kube
 from tests.e2e.load import amnesia, failures, moves, sessions, summary
 
 
-async def test_a_deleted_pod_moves_its_sessions_once_and_no_other(application):
-    async with application.crowd(90) as crowd:
-        await crowd.each(3)
-        lost = max(sessions(crowd.records), key=sessions(crowd.records).get)
-        theirs = sessions(crowd.records)[lost]
-        await kube.off(kube.kubectl, "-n", application.namespace, "delete", "pod", lost, "--wait=false")
-        await kube.off(kube.until, "the pod has left", lambda: left(application, lost), 20)
-        records = await crowd.each(10)
-        print(f"\n{theirs} sessions on {lost}: {summary(crowd.records)}")
+@dataclass(frozen=True)
+class Deletion:
+    """A pod deleted among 90 sessions that all ask before and after."""
 
-        assert failures(records) == []
-        moved = moves(crowd.records)
-        assert {before for _, before, _, _ in moved} == {lost}
-        assert len(moved) == len({client for client, *_ in moved}) == theirs
-        assert {notice for *_, notice in moved} == {"PodTerminated"}
-        noticed = [record for record in crowd.records if record.notice]
-        assert len(noticed) == theirs, "the notice comes once, with the first moved request"
-        assert amnesia(crowd.records) == []
+    pod: str
+    sessions: int
+    """How many were on it."""
+    records: list
 
-        # the proxies tell of their sessions one by one, so the number may grow first
-        def told():
-            found = [move for move in application.status()["lastMoves"] if move["pod"] == lost]
-            return [(move["reason"], move["sessions"]) for move in found] == [("PodTerminated", theirs)]
 
-        await kube.off(kube.until, f"{theirs} sessions of {lost} in the status", told, 20)
+@pytest.fixture(scope="module")
+def deletion(application):
+    async def delete():
+        async with application.crowd(90) as crowd:
+            await crowd.each(3)
+            [(pod, number)] = sessions(crowd.records).most_common(1)
+            await kube.off(kube.kubectl, "-n", application.namespace, "delete", "pod", pod, "--wait=false")
+            await kube.off(kube.until, "the pod has left", lambda: left(application, pod), 20)
+            await crowd.each(10)
+            print(f"\n{number} sessions on {pod}: {summary(crowd.records)}")
+            return Deletion(pod, number, crowd.records)
 
-        def event():
-            events = kube.get(
-                "-n", application.namespace, "events", "--field-selector", "reason=BindingsDropped"
-            )
-            said = [(e["involvedObject"]["kind"], e["message"]) for e in events["items"]]
-            return said == [("StickyRoute", f"{theirs} sessions left {lost}: PodTerminated")]
-
-        await kube.off(kube.until, "the Event", event, 20)
+    return asyncio.run(delete())
 
 
 def left(application, pod):
     """Whether the route's status has the pod as taking nothing any more."""
     return all(e["pod"] != pod or e["state"] == "Draining" for e in application.status()["endpoints"])
+
+
+def test_a_deleted_pod_moves_its_sessions_once_and_no_other(deletion):
+    assert failures(deletion.records) == []
+    moved = moves(deletion.records)
+    assert {before for _, before, _, _ in moved} == {deletion.pod}
+    assert len(moved) == len({client for client, *_ in moved}) == deletion.sessions
+    assert {notice for *_, notice in moved} == {"PodTerminated"}
+    noticed = [record for record in deletion.records if record.notice]
+    assert len(noticed) == deletion.sessions, "the notice comes once, with the first moved request"
+    assert amnesia(deletion.records) == []
+
+
+def test_status_and_event_name_pod_reason_and_number(application, deletion):
+    # the proxies tell of their sessions one by one, so the number may grow first
+    def told():
+        found = [move for move in application.status()["lastMoves"] if move["pod"] == deletion.pod]
+        return [(move["reason"], move["sessions"]) for move in found] == [
+            ("PodTerminated", deletion.sessions)
+        ]
+
+    kube.until(f"{deletion.sessions} sessions of {deletion.pod} in the status", told, 20)
+
+    def event():
+        events = kube.get("-n", application.namespace, "events", "--field-selector", "reason=BindingsDropped")
+        said = [(e["involvedObject"]["kind"], e["message"]) for e in events["items"]]
+        return said == [("StickyRoute", f"{deletion.sessions} sessions left {deletion.pod}: PodTerminated")]
+
+    kube.until("the Event", event, 20)
 
 
 async def test_each_client_sees_one_pod_and_pods_get_equal_shares(application):
@@ -77,9 +97,12 @@ def requests(application, proxy):
 
 
 @pytest.fixture(scope="module")
-def texts(application):
+def texts(application, deletion):
     """What a user reads, shown in the test's log too."""
     namespace = application.namespace
+    kube.until("three endpoints", lambda: application.settled(3), 30)
+    dropped = ("-n", namespace, "events", "--field-selector", "reason=BindingsDropped")
+    kube.until("the Event", lambda: kube.get(*dropped)["items"], 20)
     shown = {
         "kubectl get sr": kube.kubectl("-n", namespace, "get", "sr"),
         "kubectl get sr -o wide": kube.kubectl("-n", namespace, "get", "sr", "-o", "wide"),
