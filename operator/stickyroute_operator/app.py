@@ -84,7 +84,7 @@ class Operator:
         self._superseded = asyncio.Event()
         self._started = now().timestamp()
         self._merged: tuple[Ledger, dict[str, ScopeView]] | None = None
-        self.store = Store(self._stored)
+        self.store = Store(self._stored, options.watch_namespaces)
         self.publisher = Publisher(options.fleet, self._context, self._acknowledged, self._met_higher)
         self.collector = Collector(self._context, self._counted)
         watched = set(options.watch_namespaces)

@@ -6,7 +6,7 @@ behind it: the higher resourceVersion of a kind wins.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final, Protocol, Self
 
 from stickyroute_api.spec import KIND
@@ -39,18 +39,21 @@ class _Shelf:
         """Of the objects, and of those deleted since the last LIST."""
         self.floors: dict[str, int] = {}
         """By namespace, or `""` for all: the last LIST's version. What is older is in it already."""
-        self.listed = False
 
 
 class Store:
     """Routes, Services and EndpointSlices by namespace and name.
 
+    `namespaces` are those that LISTs bring one by one; empty: they bring all at once.
     `changed` is called with the kind whenever something that matters to routing is new; events that repeat
     what is known, as every resync brings, are none.
     """
 
-    def __init__(self, changed: Callable[[str], None] = lambda _kind: None) -> None:
+    def __init__(
+        self, changed: Callable[[str], None] = lambda _kind: None, namespaces: Collection[str] = ()
+    ) -> None:
         self.changed = changed
+        self._namespaces = frozenset(namespaces) or {""}
         self._shelves = {kind: _Shelf() for kind in TYPES}
 
     @property
@@ -67,8 +70,8 @@ class Store:
 
     @property
     def listed(self) -> bool:
-        """Whether every kind was listed once: before that nothing may be published."""
-        return all(shelf.listed for shelf in self._shelves.values())
+        """Whether every kind was listed everywhere: before that nothing may be published."""
+        return all(self._namespaces <= shelf.floors.keys() for shelf in self._shelves.values())
 
     def take(self, kind: str, event: str, manifest: Mapping[str, Any]) -> None:
         """Takes an event as a watch shows it."""
@@ -110,7 +113,7 @@ class Store:
         """
         shelf = self._shelves[kind]
         floor = _number(resource_version)
-        seen, news = set(), not shelf.listed
+        seen, news = set(), namespace not in shelf.floors
         for manifest in manifests:
             item = _read(kind, manifest)
             if item is None:
@@ -128,7 +131,6 @@ class Store:
             if namespace in ("", key[0]) and shelf.versions[key] <= floor:
                 del shelf.versions[key]
         shelf.floors[namespace] = floor
-        shelf.listed = True
         if news:
             self.changed(kind)
         return news

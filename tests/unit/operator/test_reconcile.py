@@ -32,11 +32,11 @@ class Cluster:
         self.done += 1
 
     def fill(self, *pods):
+        for kind in (ROUTES, SLICES):
+            self.store.replace_all(kind, [])
         self.route("shop")
         self.store.replace_all(SERVICES, [{"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}}])
         self.pods(*pods)
-        for kind in (ROUTES, SLICES):
-            self.store._shelves[kind].listed = True
 
     def route(self, name, **spec):
         spec = {"className": "stickyroute", "hosts": [f"{name}.example.com"], "rules": [rule()]} | spec

@@ -35,6 +35,18 @@ def test_nothing_is_complete_before_every_kind_was_listed(store):
     assert store.listed
 
 
+def test_nothing_is_complete_before_every_watched_namespace_was_listed(changes):
+    store = Store(changes.append, namespaces=("red", "blue"))
+    for kind in (ROUTES, SERVICES, SLICES):
+        store.replace_all(kind, [], 7, "blue")
+    assert not store.listed
+    for kind in (ROUTES, SERVICES, SLICES):
+        assert not store.listed
+        store.replace_all(kind, [], 7, "red")
+    assert store.listed
+    assert changes[-1] == SLICES
+
+
 def test_only_news_is_told(store, changes):
     store.upsert(SERVICES, manifest(version=1))
     store.upsert(SERVICES, manifest(version=2))
