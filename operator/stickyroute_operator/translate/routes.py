@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Literal
 
 import re2
@@ -10,10 +11,9 @@ from stickyroute_api import spec as api
 from stickyroute_api.duration import parse_duration
 from stickyroute_api.reasons import ConditionReason
 from stickyroute_api.snapshot import Cookie, HeaderMatch, Match, Persistence, Retries, Timeouts
-from stickyroute_api.validate import InvalidObject, parse_route
+from stickyroute_api.validate import InvalidObject, Problem, parse_route, unsupported
 from stickyroute_operator.objects import RouteObject
 from stickyroute_operator.translate.form import BackendUse, Compiled, Refusal, RuleForm
-from stickyroute_operator.translate.unsupported import unsupported
 
 _DEFAULT_CLASS = api.StickyRouteSpec.model_fields["class_name"].default
 
@@ -23,8 +23,7 @@ def compile_route(source: RouteObject) -> Compiled:
     try:
         spec = parse_route(source.manifest).spec
     except InvalidObject as error:
-        problems = [f"{problem.field}: {problem.message}".removeprefix(": ") for problem in error.problems]
-        return _refused(source, ConditionReason.INVALID, problems)
+        return _refused(source, ConditionReason.INVALID, error.problems)
     problems = [*unsupported(spec), *_bad_patterns(spec)]
     if problems:
         return _refused(source, ConditionReason.UNSUPPORTED_VALUE, problems)
@@ -46,16 +45,17 @@ def default_cookie_name(scope_identity: str) -> str:
     return f"stickyroute-{hashlib.sha256(scope_identity.encode()).hexdigest()[:8]}"
 
 
-def _refused(source: RouteObject, reason: ConditionReason, problems: list[str]) -> Compiled:
+def _refused(source: RouteObject, reason: ConditionReason, problems: list[Problem]) -> Compiled:
     spec = source.spec if isinstance(source.spec, Mapping) else {}
     hosts, persistence = spec.get("hosts"), spec.get("persistence")
     kind = persistence.get("type", "Cookie") if isinstance(persistence, Mapping) else "Cookie"
     return Compiled(
         source=source,
-        class_name=str(spec.get("className", _DEFAULT_CLASS)),
+        # What names no class at all is ours to tell of: no other fleet would.
+        class_name=name if isinstance(name := spec.get("className"), str) else _DEFAULT_CLASS,
         hosts=tuple(str(host) for host in hosts) if isinstance(hosts, list | tuple) else (),
         persistence=str(kind),
-        refusal=Refusal(reason, "; ".join(problems)),
+        refusal=Refusal(reason, "; ".join(str(replace(problem, object="")) for problem in problems)),
     )
 
 
@@ -130,14 +130,15 @@ def _seconds(duration: str | None) -> float | None:
     return None if duration is None else parse_duration(duration)
 
 
-def _bad_patterns(spec: api.StickyRouteSpec) -> Iterator[str]:
+def _bad_patterns(spec: api.StickyRouteSpec) -> Iterator[Problem]:
     options = re2.Options()
     options.log_errors = False
     for field, pattern in _patterns(spec):
         try:
             re2.compile(pattern, options)
         except re2.error as error:
-            yield f"{field}: {_text(error)}; write an RE2 expression (https://github.com/google/re2/wiki/Syntax)"
+            remedy = "write an RE2 expression (https://github.com/google/re2/wiki/Syntax)"
+            yield Problem(field, f"{_text(error)}; {remedy}")
 
 
 def _patterns(spec: api.StickyRouteSpec) -> Iterator[tuple[str, str]]:

@@ -118,6 +118,13 @@ def test_what_did_not_change_keeps_its_identity():
     assert translate(after.state, after).same_content(after)
 
 
+@pytest.mark.parametrize("name", [5, None, ["stickyroute"]])
+def test_a_route_whose_class_cannot_be_read_is_told_of(name):
+    verdict = translate(state(route(className=name, tls=5))).verdicts["default", "shop"]
+    assert not verdict.accepted.status
+    assert name is None or "spec.className: must be text" in verdict.accepted.message
+
+
 def test_a_deleted_route_is_served_no_more_while_a_finalizer_of_others_holds_it():
     from dataclasses import replace
 
