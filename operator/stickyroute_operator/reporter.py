@@ -223,9 +223,10 @@ def _as_it_concerns(carried: Carried | None, proxies: tuple[Acked, ...]) -> tupl
     for proxy in proxies:
         if not proxy.ready:
             continue
-        if proxy.version is None or proxy.version < carried.definition:
+        if proxy.version is not None and proxy.version >= carried.content:
+            concerned.append(replace(proxy, version=carried.content, error=None, is_refusal=False))
+        elif proxy.version is None or proxy.version < carried.definition:
             concerned.append(proxy)
         else:
-            version = carried.content if proxy.version >= carried.content else carried.definition
-            concerned.append(replace(proxy, version=version, error=None, is_refusal=False))
+            concerned.append(replace(proxy, version=carried.definition))
     return tuple(concerned)

@@ -29,6 +29,8 @@ from stickyroute_operator.translate import RouteVerdict, Verdict
 
 MAX_MESSAGE = 2000
 """Characters of a condition's message: what is longer is read by nobody."""
+MAX_HOSTS, MAX_WORD = 8192, 256
+"""Characters that the definition takes; a route that another version let in may have more."""
 SAME_MOVE = 90.0
 """Seconds within which two mentions of a pod and a reason are one move."""
 TAKES_NEW = frozenset({EndpointState.SERVING, EndpointState.JOINING})
@@ -81,8 +83,8 @@ def build(seen: Seen, previous: StickyRouteStatus | None, now: datetime) -> Stic
         conditions=tuple(
             _condition(kind, verdict, route.generation, previous, now) for kind, verdict in verdicts.items()
         ),
-        hosts=",".join(seen.verdict.hosts) or "*",
-        persistence=seen.verdict.persistence,
+        hosts=_cut(",".join(seen.verdict.hosts) or "*", MAX_HOSTS),
+        persistence=_cut(seen.verdict.persistence, MAX_WORD),
         fleet=None if seen.carried is None else _fleet(seen.carried.content, current),
         endpoints_ready=_ratio(seen.verdict.endpoints),
         sessions=_sessions(seen),
@@ -145,13 +147,12 @@ def _programmed(seen: Seen, current: Sequence[Acked]) -> Verdict:
             "The fleet has no ready proxy; look at its pods: "
             "kubectl get pods --all-namespaces --selector app.kubernetes.io/component=proxy",
         )
-    wanted = seen.carried.definition
-    behind = [proxy for proxy in current if proxy.version is None or proxy.version < wanted]
+    behind = [proxy for proxy in current if _is_behind(proxy, seen.carried)]
     if not behind:
         return Verdict(True, ConditionReason.PROGRAMMED, f"{_all(len(current))} serves the route")
     refusing = [proxy for proxy in behind if proxy.is_refusal]
     first = (refusing or behind)[0]
-    lack = f"{len(current) - len(behind)} of {len(current)} proxies serve the route"
+    lack = f"{len(current) - len(behind)} of {len(current)} proxies serve the route as it is now"
     if refusing:
         return Verdict(
             False,
@@ -160,6 +161,16 @@ def _programmed(seen: Seen, current: Sequence[Acked]) -> Verdict:
         )
     because = f": {first.error}" if first.error else ""
     return Verdict(False, ConditionReason.PENDING, f"{lack}; waiting for {first.name}{because}")
+
+
+def _is_behind(proxy: Acked, carried: Carried) -> bool:
+    """Whether a proxy lacks the route, or fails to take its pods as they are now.
+
+    Pods that are merely on their way make no route unprogrammed: they change too often.
+    """
+    if proxy.version is None or proxy.version < carried.definition:
+        return True
+    return proxy.version < carried.content and proxy.error is not None
 
 
 def _all(count: int) -> str:
@@ -275,5 +286,5 @@ def _time(seconds: float) -> datetime:
     return datetime.fromtimestamp(int(seconds), UTC)
 
 
-def _cut(message: str) -> str:
-    return message if len(message) <= MAX_MESSAGE else f"{message[: MAX_MESSAGE - 2]} …"
+def _cut(text: str, limit: int = MAX_MESSAGE) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 2]} …"

@@ -77,6 +77,32 @@ def test_programmed_means_every_current_proxy(acks, reason):
     assert status.find(built, ConditionType.READY).status == condition.status
 
 
+@pytest.mark.parametrize(
+    ("error", "refusal", "reason"),
+    [
+        (None, False, ConditionReason.PROGRAMMED),
+        ("no answer in time", False, ConditionReason.PENDING),
+        ("scope: taken", True, ConditionReason.INVALID),
+    ],
+)
+def test_a_proxy_that_fails_to_take_the_routes_pods_is_behind(error, refusal, reason):
+    late = Acked("proxy-1", True, V1, error, is_refusal=refusal)
+    news = replace(seen(carried=Carried(V1, V2)), proxies=(Acked("proxy-0", True, V2), late))
+    built = build(news, None, NOW)
+    condition = status.find(built, ConditionType.PROGRAMMED)
+    assert condition.reason is reason
+    assert (error or "") in condition.message
+    assert built.fleet.in_sync == "1/2"
+
+
+def test_what_only_another_version_lets_in_still_fits_the_status():
+    hosts = [f"h{number}.{'x' * 63}.example.com" for number in range(500)]
+    built = build(seen(hosts=hosts, persistence={"type": "y" * 500}, tls=5), None, NOW)
+    assert len(built.hosts) <= 8192
+    assert len(built.persistence) <= 256
+    assert conditions(built)["Accepted"] == ("False", "Invalid")
+
+
 def test_a_proxy_that_is_not_ready_does_not_count():
     given = seen(acks=(V1,))
     given = replace(given, proxies=(*given.proxies, Acked("starting", False)))
