@@ -163,8 +163,7 @@ class Reporter:
                 await self._patches.patch(ROUTES, *key, body, part="status")
         except ApiError as error:
             self.counts["failure"] += 1
-            if error.status != NOT_FOUND:
-                self._put_off(key, entry, error)
+            self._put_off(key, entry, error)
         else:
             self.counts["success"] += 1
             old, entry.written, entry.written_at = entry.written, wanted, self._clock()
@@ -180,7 +179,8 @@ class Reporter:
         pause = min(first * 2**entry.failures, longest)
         entry.failures = min(entry.failures + 1, 10)
         entry.retry_at = self._clock() + pause
-        logger.warning("status of StickyRoute %s/%s: %s; trying again in %g s", *key, error, pause)
+        if error.status != NOT_FOUND:  # else it was deleted, and the watch will tell
+            logger.warning("status of StickyRoute %s/%s: %s; trying again in %g s", *key, error, pause)
 
     def _entry(self, route: RouteObject) -> _Entry:
         entry = self._entries.get(route.key)
