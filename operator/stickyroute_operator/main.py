@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stickyroute_api.fields import DNS_LABEL
@@ -117,8 +117,8 @@ def parser() -> argparse.ArgumentParser:
 
 def _options(given: argparse.Namespace) -> Options:
     pod = os.environ.get("POD_NAME") or socket.gethostname()
-    watched = given.watch_namespace or [_label(name) for name in _list("WATCH_NAMESPACES")]
-    trusted = given.trusted_proxy or [_network(text) for text in _list("TRUSTED_PROXIES")]
+    watched = given.watch_namespace or _list("WATCH_NAMESPACES", _label)
+    trusted = given.trusted_proxy or _list("TRUSTED_PROXIES", _network)
     return Options(
         fleet=given.class_name,
         namespace=given.namespace,
@@ -168,8 +168,12 @@ def _env(name: str, default: str) -> str:
     return os.environ.get(f"STICKYROUTE_{name}") or default
 
 
-def _list(name: str) -> list[str]:
-    return [item.strip() for item in _env(name, "").split(",") if item.strip()]
+def _list(name: str, read: Callable[[str], str]) -> list[str]:
+    """The entries of a variable with commas. Ends the command like a bad option does."""
+    try:
+        return [read(item.strip()) for item in _env(name, "").split(",") if item.strip()]
+    except argparse.ArgumentTypeError as error:
+        parser().error(f"STICKYROUTE_{name}: {error}")
 
 
 def _own_namespace() -> str:

@@ -83,3 +83,12 @@ def test_log_lines_are_json():
     record = logging.LogRecord("a.b", logging.INFO, "f", 1, "route %s", ("x",), None)
     line = json.loads(_Json().format(record))
     assert (line["level"], line["logger"], line["message"]) == ("info", "a.b", "route x")
+
+
+@pytest.mark.parametrize("name", ["WATCH_NAMESPACES", "TRUSTED_PROXIES"])
+def test_a_bad_list_in_the_environment_is_bad_usage(monkeypatch, capsys, name):
+    monkeypatch.setenv(f"STICKYROUTE_{name}", "good,Not Good")
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 2
+    assert f"STICKYROUTE_{name}" in capsys.readouterr().err
