@@ -15,9 +15,8 @@ def proxies(slices: Iterable[EndpointSlice], namespace: str, service: str) -> di
     One that is not ready, or terminating, is pushed to as well: it may still serve, or be about to.
     """
     found: dict[str, ProxyAddress] = {}
-    for piece in sorted(slices, key=lambda piece: (piece.address_type, piece.name)):
-        if (piece.namespace, piece.service) != (namespace, service):
-            continue
+    ours = (piece for piece in slices if (piece.namespace, piece.service) == (namespace, service))
+    for piece in sorted(ours, key=lambda piece: (piece.address_type, piece.name)):
         port = next((number for name, number in piece.ports if name == CONTROL_PORT), None)
         if port is None:
             continue

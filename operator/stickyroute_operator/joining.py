@@ -29,15 +29,11 @@ class Joining:
         return MappingProxyType(self._known)
 
     @property
-    def is_waiting(self) -> bool:
-        return bool(self._waiting)
-
-    @property
     def deadline(self) -> float | None:
         """When the next endpoint is taken as known in any case."""
-        return (
-            min((since for _, since in self._waiting.values()), default=-CAP) + CAP if self._waiting else None
-        )
+        if not self._waiting:
+            return None
+        return min(since for _, since in self._waiting.values()) + CAP
 
     def published(self, sets: Sets, version: Version, now: float) -> None:
         """Remembers what a snapshot holds. What it does not hold is forgotten: it would join anew."""

@@ -51,14 +51,14 @@ def test_an_endpoint_that_left_joins_anew():
     joining.published(sets(web=["a", "c"], api=["b"]), Version(1, 3), 1.1)
     joining.settle([TWO], 1.2)
     assert joining.known == {"web": {"c"}}
-    assert joining.is_waiting
+    assert joining.deadline is not None
 
 
 def test_an_endpoint_that_left_while_it_waited_is_not_waited_for():
     joining = Joining()
     joining.published(sets(web=["a"]), ONE, 0.0)
     joining.published(sets(web=[]), TWO, 0.1)
-    assert not joining.is_waiting
+    assert joining.deadline is None
 
 
 def test_one_pod_in_two_sets_joins_each():
