@@ -48,14 +48,14 @@ class Client(Protocol):
     def interim(self, answer: AnswerHead) -> None:
         """Pass on a 1xx answer."""
 
-    def answer(self, answer: AnswerHead, extra: bytes) -> None:
-        """Pass on the answer's head, with further complete lines."""
+    def answer(self, answer: AnswerHead, extra: bytes, parts: list[Slice], *, last: bool) -> None:
+        """Pass on the answer's head, with further complete lines, and the body's first parts or all of it."""
 
-    def payload(self, parts: list[Slice]) -> None:
-        """Pass on a part of the answer's body."""
+    def payload(self, parts: list[Slice], *, last: bool) -> None:
+        """Pass on further parts of the answer's body; `last`: they end it."""
 
-    def end(self) -> None:
-        """The answer is complete."""
+    def end(self, now: float) -> None:
+        """All of the answer has been passed on."""
 
     def refuse(self, status: int, message: str) -> None:
         """Answer in the upstream's place; nothing of an answer has been passed on yet."""
@@ -177,17 +177,20 @@ class Exchange:
         head = client.head
         cookies = head.cookies
         scope = rule.scope
-        if scope.sticky and cookies:
+        if cookies and scope.sticky:
             cookies = [kept for value in cookies if (kept := strip(value, scope.cookie_name)) is not None]
         authority = head.authority or b"%b:%d" % (endpoint.address.encode(), endpoint.port)
         written = head.write(
             authority, cookies, rule.notify_header, decision.notice, client.forwarding(authority)
         )
-        upstream.begin(self, written, to_head=head.method == b"HEAD")
         if head.body:
+            upstream.cork()
+            upstream.begin(self, written, to_head=False)
             client.proceed()
+            upstream.uncork()
         else:
             self.request_sent = True
+            upstream.begin(self, written, to_head=head.method == b"HEAD")
 
     # What the client's side tells
 
@@ -301,11 +304,14 @@ class Exchange:
     def interim(self, answer: AnswerHead) -> None:
         self._client.interim(answer)
 
-    def answer(self, answer: AnswerHead) -> None:
-        """The answer's head has come."""
+    def answer(self, answer: AnswerHead, parts: list[Slice], *, last: bool) -> None:
+        """The answer's head has come, and what of its body came with it."""
         self._answered = True
         self._status = answer.status
-        self._client.answer(answer, self._set_cookie(answer))
+        if parts:
+            self._plane.counters.sent_bytes += sum(map(len, parts))
+        told = self._decision.set_token is not None or answer.long_lived
+        self._client.answer(answer, self._set_cookie(answer) if told else b"", parts, last=last)
 
     def _set_cookie(self, answer: AnswerHead) -> bytes:
         """The lines that give the client its token; empty where it has the right one."""
@@ -322,15 +328,16 @@ class Exchange:
             return line
         return line + b"Cache-Control: private\r\n"
 
-    def payload(self, parts: list[Slice]) -> None:
+    def payload(self, parts: list[Slice], *, last: bool) -> None:
+        """More of the answer's body has come."""
         self._plane.counters.sent_bytes += sum(map(len, parts))
-        self._client.payload(parts)
+        self._client.payload(parts, last=last)
 
-    def ended(self) -> None:
+    def ended(self, now: float) -> None:
         """The answer is complete; the connection has been taken care of."""
         self._upstream = None
-        self._finish()
-        self._client.end()
+        self._finish(now)
+        self._client.end(now)
 
     def open_tunnel(self, upstream: Upstream, answer: AnswerHead, rest: bytes) -> None:
         """The answer is 101: from here on bytes go both ways as they come."""
@@ -359,7 +366,7 @@ class Exchange:
         if endpoint is not None:
             endpoint.in_flight -= 1
 
-    def _finish(self) -> None:
+    def _finish(self, now: float | None = None) -> None:
         """Give everything back and count, once."""
         if self._ended:
             return
@@ -374,4 +381,4 @@ class Exchange:
         counters, rule = self._plane.counters, self._rule
         counters.exchanges -= 1
         counter = counters.unrouted if rule is None else counters.of(rule.route, rule.name)
-        counter.add(self._status, monotonic() - self._started)
+        counter.add(self._status, (now or monotonic()) - self._started)

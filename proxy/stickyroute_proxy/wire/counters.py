@@ -63,7 +63,7 @@ class Counters:
 
     def of(self, route: str, rule: str) -> RuleCounters:
         key = (route, rule)
-        counters = self.rules.get(key)
-        if counters is None:
-            counters = self.rules[key] = RuleCounters()
-        return counters
+        found = self.rules.get(key)
+        if found is None:
+            found = self.rules[key] = RuleCounters()
+        return found

@@ -60,7 +60,6 @@ class Downstream(Protocol):
         "_phase",
         "_plane",
         "_reader",
-        "_request_id",
         "_transport",
         "_until_close",
         "head",
@@ -85,7 +84,6 @@ class Downstream(Protocol):
         self._full = self._held = self._paused = self._eof = False
         self._keep = True
         self._forwarding = self._forwarding_of = b""
-        self._request_id = b""
         self.secure = False
         self.idle_since = 0.0
 
@@ -146,7 +144,6 @@ class Downstream(Protocol):
                     plane.active.add(self)
                 return
             self._deadline = inf
-            self._request_id = b""
             head.read(reader.line, reader.headers, plane.kinds)
             reader.expect(head.body)
         except MalformedError as error:
@@ -227,7 +224,7 @@ class Downstream(Protocol):
         if self.head.http11:
             self._transport.write(answer.write(b"", chunked=False))
 
-    def answer(self, answer: AnswerHead, extra: bytes) -> None:
+    def answer(self, answer: AnswerHead, extra: bytes, parts: list[Slice], *, last: bool) -> None:
         http11 = self.head.http11
         unsized = answer.body < 0
         self._chunked = unsized and http11
@@ -238,24 +235,30 @@ class Downstream(Protocol):
             extra += b"Connection: close\r\n"
         elif not http11:
             extra += b"Connection: keep-alive\r\n"
-        self._transport.write(answer.write(extra, chunked=self._chunked))
-
-    def payload(self, parts: list[Slice]) -> None:
+        head = answer.write(extra, chunked=self._chunked)
         if self._chunked:
-            parts = chunk(parts, last=False)
-        self._transport.writelines(parts)
+            parts = chunk(parts, last=last)
+        if parts:
+            # One write, one system call: it costs more than all that is done here.
+            self._transport.writelines((head, *parts))
+        else:
+            self._transport.write(head)
 
-    def end(self) -> None:
+    def payload(self, parts: list[Slice], *, last: bool) -> None:
         if self._chunked:
-            self._transport.write(b"0\r\n\r\n")
-        self._next()
+            parts = chunk(parts, last=last)
+        if parts:
+            self._transport.writelines(parts)
+
+    def end(self, now: float) -> None:
+        self._next(now)
 
     def refuse(self, status: int, message: str) -> None:
         if self._phase is _BODY or self._plane.draining:
             self._keep = False
         head = self.head
         self._write_refusal(status, message, accept=head.field(b"accept"), body=head.method != b"HEAD")
-        self._next()
+        self._next(monotonic())
 
     def truncate(self) -> None:
         self._exchange = None
@@ -282,10 +285,10 @@ class Downstream(Protocol):
 
         Tunnel(plane, self._transport, upstream.detach(), idle, closed).begin(early, rest)
 
-    def _next(self) -> None:
+    def _next(self, now: float) -> None:
         """The answer has been given: on to the next request, if there can be one."""
         self._exchange = None
-        self.idle_since = monotonic()
+        self.idle_since = now
         early = bool(self._buffer) and self.head.websocket
         if self._phase is _BODY or early or not self._keep or self._plane.stopped:
             self._close()
@@ -302,6 +305,7 @@ class Downstream(Protocol):
         counters.unrouted.add(error.status, 0.0)
         self._phase = _BODY
         self._keep = False
+        self.head.request_id = b""
         self._write_refusal(error.status, str(error), accept=b"", body=True)
         self._close()
 
@@ -311,7 +315,7 @@ class Downstream(Protocol):
                 status,
                 message,
                 accept=accept,
-                request_id=self._identity(),
+                request_id=self.head.request_id or self._plane.next_id(),
                 extra=b"" if self._keep else b"Connection: close\r\n",
                 body=body,
             )
@@ -330,17 +334,14 @@ class Downstream(Protocol):
                     self._peer, scheme=self._scheme, trusted=False, authority=authority
                 )
             block = self._forwarding
-        return b"%bX-Request-Id: %b\r\n" % (block, self._identity())
+        identity = head.request_id
+        if not identity:
+            identity = head.request_id = self._plane.next_id()
+        return b"%bX-Request-Id: %b\r\n" % (block, identity)
 
     @property
     def _scheme(self) -> bytes:
         return b"https" if self.secure else b"http"
-
-    def _identity(self) -> bytes:
-        """The request's id: the client's, else one of ours."""
-        if not self._request_id:
-            self._request_id = self.head.request_id or self._plane.next_id()
-        return self._request_id
 
     # Deadlines and closing
 

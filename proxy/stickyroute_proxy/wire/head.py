@@ -150,7 +150,10 @@ class RequestHead:
     websocket: bool
     """A well-formed request for a WebSocket."""
     request_id: bytes
-    """The client's own; empty when it sent none that can be used."""
+    """The client's own; empty when it sent none that can be used, until it is given one."""
+
+    def __init__(self) -> None:
+        self.request_id = b""
 
     def read(self, line: bytes, headers: Headers, kinds: Kinds) -> None:  # noqa: C901, PLR0915 - one pass
         """Understand a head that the parser has passed. Raises MalformedError."""
@@ -207,8 +210,24 @@ class RequestHead:
                 self._forwarded = [*(self._forwarded or ()), field]
             elif kind == _NOTICE:
                 self._notices = [*(self._notices or ()), field]
-        self._read_target(target, authority)
-        self._read_framing(length, coding)
+        if target[:1] != b"/":
+            target, authority = self._read_target(target, authority)
+        if b"#" in target or not target.isascii():
+            raise MalformedError(400, "target holds a character that has to be escaped")
+        self.target = target
+        path, _, self.query = target.partition(b"?")
+        self.path = b"/" if path == b"*" else path
+        if authority is not None:
+            self.authority = authority
+            self.host = _host(authority)
+        elif http11:
+            raise MalformedError(400, "no Host")
+        else:
+            self.authority = self.host = b""
+        if length is None and coding is None:
+            self.body = 0
+        else:
+            self._read_framing(length, coding)
         self.keep_alive = http11
         if connection is not None:
             tokens = [token.strip(b" \t") for token in connection.lower().split(b",")]
@@ -219,39 +238,26 @@ class RequestHead:
                 self.websocket = method == b"GET" and http11
             self._remove_nominated(tokens)
 
-    def _read_target(self, target: bytes, authority: bytes | None) -> None:
-        if target[:1] != b"/":
-            absolute = _ABSOLUTE.fullmatch(target)
-            if absolute is not None:
-                if authority is not None:
-                    _host(authority)  # even an overruled Host has to be one
-                elif self.http11:
-                    raise MalformedError(400, "no Host")
-                authority, rest = absolute.groups()
-                target = rest if rest[:1] == b"/" else b"/" + rest
-            elif target != b"*" or self.method != b"OPTIONS":
-                raise MalformedError(400, "target is neither a path nor a URL")
-        if b"#" in target or not target.isascii():
-            raise MalformedError(400, "target holds a character that has to be escaped")
-        self.target = target
-        if authority is None:
-            if self.http11:
-                raise MalformedError(400, "no Host")
-            self.authority = self.host = b""
-        else:
-            self.authority = authority
-            self.host = _host(authority)
-        path, _, self.query = target.partition(b"?")
-        self.path = b"/" if path == b"*" else path
+    def _read_target(self, target: bytes, authority: bytes | None) -> tuple[bytes, bytes | None]:
+        """A target that is no path, and the authority that goes with it."""
+        if target == b"*" and self.method == b"OPTIONS":
+            return target, authority
+        absolute = _ABSOLUTE.fullmatch(target)
+        if absolute is None:
+            raise MalformedError(400, "target is neither a path nor a URL")
+        if authority is not None:
+            _host(authority)  # even an overruled Host has to be one
+        elif self.http11:
+            raise MalformedError(400, "no Host")
+        authority, rest = absolute.groups()
+        return rest if rest[:1] == b"/" else b"/" + rest, authority
 
     def _read_framing(self, length: bytes | None, coding: bytes | None) -> None:
         if coding is not None:
             if length is not None or coding.lower() != b"chunked" or not self.http11:
                 raise MalformedError(400, "framing: Transfer-Encoding other than a sole `chunked`")
             self.body = CHUNKED
-        elif length is None:
-            self.body = 0
-        elif _DIGITS.fullmatch(length):
+        elif length is not None and _DIGITS.fullmatch(length):
             self.body = int(length)
         else:
             raise MalformedError(400, "framing: Content-Length is not a number")

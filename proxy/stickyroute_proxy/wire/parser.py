@@ -3,7 +3,7 @@
 llhttp (through httptools, strict) judges every byte of heads and of chunked framing. What it does not tell is
 positions, so a `Reader` feeds it exactly up to a head's end or a chunk line's end and never past a message:
 what follows is the next message, or garbage, and the protocol above decides which. Bodies are handed on as
-slices of what was received; those of known length never pass the parser.
+slices of what was received; llhttp only counts them. Both counts have to agree.
 """
 
 from collections.abc import Callable
@@ -50,7 +50,6 @@ class Reader:
 
     __slots__ = (
         "_complete",
-        "_fields",
         "_finished",
         "_left",
         "_make",
@@ -70,13 +69,16 @@ class Reader:
     line: bytes
     """The first line of the last head, without its end."""
     headers: Headers
-    """The fields of the last head, as received, values without surrounding white space."""
+    """The fields of the last head, as received, values without surrounding white space.
+
+    One list for all messages, to be read before the body: trailers end up in it too, and so are dropped.
+    """
     done: bool
     """The last message has been read to its end."""
 
     def __init__(self, make: type[HttpRequestParser | HttpResponseParser]) -> None:
-        self._fields: Headers = []
-        append = self._fields.append
+        self.headers = []
+        append = self.headers.append
 
         # A closure over the list is the cheapest callback there is; it runs once for each field.
         def on_header(name: bytes, value: bytes) -> None:
@@ -96,7 +98,6 @@ class Reader:
         self._trailers = -1
         self.done = True
         self.line = b""
-        self.headers = []
 
     @property
     def started(self) -> bool:
@@ -113,7 +114,7 @@ class Reader:
         In the latter case all of `data` has been consumed. Raises MalformedError.
         """
         if self._stale:
-            self._parser = self._make(self)
+            self._parser = self._make(self)  # a few microseconds, so only where llhttp cannot be led on
             self._stale = False
         end = data.find(b"\r\n\r\n", pos) + 4
         if end == 3 or self._partial or data.startswith(b"\r\n", pos):
@@ -122,8 +123,11 @@ class Reader:
         if end - pos > MAX_HEAD or len(line) > MAX_LINE:
             raise _oversize(line)
         self._finished = False
-        self._feed_head(data if not pos and end == len(data) else data[pos:end])
-        self._take_head()
+        self.headers.clear()
+        self._feed(data if not pos and end == len(data) else data[pos:end])
+        if not self._complete or len(self.headers) > MAX_HEADERS:
+            raise self._unfit_head()
+        self._complete = False
         return end
 
     def _split_head(self, data: bytes, pos: int) -> int:
@@ -135,6 +139,7 @@ class Reader:
             if pos == len(data):
                 return -1
             self._finished = False
+            self.headers.clear()
         head = known + data[pos:]
         end = head.find(b"\r\n\r\n", max(0, len(known) - 3)) + 4
         line_end = head.find(b"\r\n", 0, MAX_LINE + 2)
@@ -142,17 +147,19 @@ class Reader:
             raise _oversize(head if line_end < 0 else head[:line_end])
         if end == 3:
             self._partial = head
-            self._feed_head(head[len(known) :])
+            self._feed(head[len(known) :])
             if self._complete:
                 raise MalformedError(400, "malformed HTTP: the head ends early")
             return -1
         self._partial = b""
         self.line = head[:line_end]
-        self._feed_head(head[len(known) : end])
-        self._take_head()
+        self._feed(head[len(known) : end])
+        if not self._complete or len(self.headers) > MAX_HEADERS:
+            raise self._unfit_head()
+        self._complete = False
         return pos + end - len(known)
 
-    def _feed_head(self, data: bytes) -> None:
+    def _feed(self, data: Slice) -> None:
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade:
@@ -161,14 +168,10 @@ class Reader:
         except HttpParserError as error:
             raise MalformedError(501 if "method" in str(error) else 400, f"malformed HTTP: {error}") from None
 
-    def _take_head(self) -> None:
+    def _unfit_head(self) -> MalformedError:
         if not self._complete:
-            raise MalformedError(400, "malformed HTTP: the head does not end where it should")
-        self._complete = False
-        self.headers = headers = self._fields.copy()
-        self._fields.clear()
-        if len(headers) > MAX_HEADERS:
-            raise MalformedError(431, f"more than {MAX_HEADERS} header fields")
+            return MalformedError(400, "malformed HTTP: the head does not end where it should")
+        return MalformedError(431, f"more than {MAX_HEADERS} header fields")
 
     def expect(self, framing: int, *, announced: bool = False) -> None:
         """Say how the message of the last head is framed: its length, CHUNKED or UNTIL_CLOSE.
@@ -191,13 +194,11 @@ class Reader:
                 self._parser = HttpRequestParser(self)
                 self._parser.feed_data(_CHUNKED_HEAD)
                 self._stale = self._complete = self._finished = False
-                self._fields.clear()
             elif self._finished:
                 raise MalformedError(400, "malformed HTTP: unclear framing")
         else:
             if self._finished and not self._stale:
                 raise MalformedError(400, "malformed HTTP: unclear framing")
-            self._stale = True
             self._left = framing
 
     def body(self, data: bytes, pos: int) -> tuple[list[Slice], int]:
@@ -209,12 +210,18 @@ class Reader:
         if mode == CHUNKED:
             return self._chunks(data, pos)
         end = len(data)
-        if mode > 0:
-            if end - pos >= self._left:
-                end = pos + self._left
-                self.done = True
-            self._left -= end - pos
-        return ([_cut(data, pos, end)] if end > pos else []), end
+        if mode == UNTIL_CLOSE:
+            return [_cut(data, pos, end)] if end > pos else [], end
+        if end - pos >= self._left:
+            end = pos + self._left
+            self.done = True
+        self._left -= end - pos
+        part = _cut(data, pos, end)
+        if not self._stale:
+            self._feed(part)
+            if self._finished != self.done:
+                raise MalformedError(400, "malformed HTTP: unclear framing")
+        return [part] if part else [], end
 
     def _chunks(self, data: bytes, pos: int) -> tuple[list[Slice], int]:
         parts: list[Slice] = []
@@ -235,8 +242,6 @@ class Reader:
                 pos = end
         except HttpParserError as error:
             raise MalformedError(400, f"malformed chunk: {error}") from None
-        if self.done:
-            self._fields.clear()  # trailers are dropped
         if self._finished != self.done:
             raise MalformedError(400, "malformed chunk: unclear framing")
         return parts, pos

@@ -21,6 +21,7 @@ class Upstream(Protocol):
     __slots__ = (
         "_answer",
         "_answering",
+        "_corked",
         "_counters",
         "_exchange",
         "_in_body",
@@ -48,6 +49,7 @@ class Upstream(Protocol):
         self._reader = Reader(HttpResponseParser)
         self._answer = AnswerHead()
         self._in_body = self._to_head = self._paused = False
+        self._corked: list[Slice] | None = None
         self._reused = False  # it has served an exchange before the present one
         self._answering = False  # a byte of the present answer has come
         self.closing = False
@@ -61,11 +63,26 @@ class Upstream(Protocol):
         self._exchange = exchange
         self._in_body = self._answering = False
         self._to_head = to_head
-        self._transport.write(head)
+        if self._corked is None:
+            self._transport.write(head)
+        else:
+            self._corked.append(head)
+
+    def cork(self) -> None:
+        """Gather what is sent, so that a head and the body that came with it are one write."""
+        self._corked = []
+
+    def uncork(self) -> None:
+        parts, self._corked = self._corked, None
+        if parts and not self.closing:
+            self._transport.writelines(parts)
 
     def send(self, parts: list[Slice]) -> None:
         """Send a part of the request's body, framed already."""
-        self._transport.writelines(parts)
+        if self._corked is None:
+            self._transport.writelines(parts)
+        else:
+            self._corked += parts
 
     def pause(self) -> None:
         """The client takes no more for now."""
@@ -139,13 +156,15 @@ class Upstream(Protocol):
                 if pos == len(data):
                     return
             reader.expect(answer.body, announced=True)
-            self._in_body = True
-            exchange.answer(answer)
         parts: list[Slice] = []
         if not reader.done:
             parts, pos = reader.body(data, pos)
-        if parts:
-            exchange.payload(parts)
+        if self._in_body:
+            if parts or reader.done:
+                exchange.payload(parts, last=reader.done)
+        else:
+            self._in_body = True
+            exchange.answer(self._answer, parts, last=reader.done)
         if reader.done:
             self._end(exchange, clean=pos == len(data))
 
@@ -154,24 +173,25 @@ class Upstream(Protocol):
             return  # the client went while the last part was passed on
         self._exchange = None
         self._reused = True
+        now = monotonic()
         if not (
             clean
             and self._answer.keep_alive
             and exchange.request_sent
             and self.writable
-            and self._pool.put(self, monotonic())
+            and self._pool.put(self, now)
         ):
             self.close()
         elif self._paused:
             self.resume()
-        exchange.ended()
+        exchange.ended(now)
 
     def eof_received(self) -> bool:
         exchange = self._exchange
         if exchange is not None and self._in_body and self._answer.body == UNTIL_CLOSE:
-            self._exchange = None
             self.close()
-            exchange.ended()
+            exchange.payload([], last=True)
+            exchange.ended(monotonic())
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio names it

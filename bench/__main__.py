@@ -1,0 +1,5 @@
+"""`python -m bench`: what there is to measure."""
+
+from bench import wire
+
+wire.main()
