@@ -210,6 +210,7 @@ async def test_a_new_operator_goes_on_where_the_old_one_stopped(api, start, prox
         async with proxies("proxy-0") as running:
             await until(lambda: condition(api, "Ready").get("status") == "True")
             assert running["proxy-0"].receiver.version.epoch == 1
+            await until(lambda: "Programmed" in events(api))  # written behind the status
         before = api.get("stickyroutes", "shop")["status"]
     async with start(instance="operator-1"), proxies("proxy-0") as running:
         await until(lambda: running["proxy-0"].receiver.version is not None)
