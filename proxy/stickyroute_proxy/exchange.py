@@ -252,6 +252,8 @@ class Exchange:
         self._connect_deadline = inf
         if self._ended or self._endpoint is None:
             upstream.close()
+        elif upstream.closing:
+            self.connect_failed()  # accepted and closed at once
         else:
             self._send(upstream, self._endpoint)
 

@@ -98,7 +98,7 @@ class Downstream(Protocol):
 
     def data_received(self, data: bytes) -> None:
         phase = self._phase
-        if phase is _HEAD and not self._buffer:
+        if phase is _HEAD and not self._buffer and not self._full:
             self._read_head(data)
         elif phase is _BODY and not self._held:
             self._read_body(data)
@@ -377,6 +377,8 @@ class Downstream(Protocol):
         self._deadline = monotonic() + LINGER
         self._pending = self._transport.get_write_buffer_size() + 1
         self._plane.active.add(self)
+        if self._transport.is_closing():
+            return
         if unread and not self._eof and self._transport.can_write_eof():
             self._transport.write_eof()
             if self._paused:

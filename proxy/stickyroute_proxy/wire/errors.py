@@ -1,5 +1,6 @@
 """Answers of our own: small, in HTML or JSON as the client accepts, with the request's id."""
 
+from email.utils import formatdate
 from html import escape
 from http import HTTPStatus
 from json import dumps
@@ -25,7 +26,16 @@ def answer(status: int, message: str, *, accept: bytes, request_id: bytes, extra
     payload = text.encode()
     retry = b"Retry-After: %d\r\n" % RETRY_AFTER if status == 503 else b""
     head = (
-        b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\nCache-Control: no-store\r\n"
+        b"HTTP/1.1 %d %b\r\nDate: %b\r\nContent-Type: %b\r\nContent-Length: %d\r\nCache-Control: no-store\r\n"
         b"X-Request-Id: %b\r\n%b%b\r\n"
-    ) % (status, phrase.encode(), kind, len(payload), request_id, retry, extra)
+    ) % (
+        status,
+        phrase.encode(),
+        formatdate(usegmt=True).encode(),
+        kind,
+        len(payload),
+        request_id,
+        retry,
+        extra,
+    )
     return head + payload if body else head

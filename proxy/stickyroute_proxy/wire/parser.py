@@ -10,7 +10,13 @@ from collections.abc import Callable
 from re import compile as regex
 from typing import Any, Final
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, HttpResponseParser
+from httptools import (
+    HttpParserError,
+    HttpParserInvalidMethodError,
+    HttpParserUpgrade,
+    HttpRequestParser,
+    HttpResponseParser,
+)
 
 CHUNKED: Final = -1
 """A body in chunks. Known lengths are numbers from 0."""
@@ -132,32 +138,35 @@ class Reader:
 
     def _split_head(self, data: bytes, pos: int) -> int:
         """The same for a head that comes in pieces: llhttp sees each at once, so that bad ones fail early."""
-        known = self._partial
-        if not known:
-            while data.startswith(b"\r\n", pos):
-                pos += 2  # empty lines before a request are allowed
-            if pos == len(data):
+        head = self._partial + data[pos:]
+        fed = len(self._partial)
+        if self._partial in (b"", b"\r"):
+            fed = skip = 0
+            while head.startswith(b"\r\n", skip):
+                skip += 2  # empty lines before a request are allowed, and nobody else's business
+            head = head[skip:]
+            if head in (b"", b"\r"):
+                self._partial = head
                 return -1
             self._finished = False
             self.headers.clear()
-        head = known + data[pos:]
-        end = head.find(b"\r\n\r\n", max(0, len(known) - 3)) + 4
+        end = head.find(b"\r\n\r\n", max(0, fed - 3)) + 4
         line_end = head.find(b"\r\n", 0, MAX_LINE + 2)
         if (line_end < 0 and len(head) > MAX_LINE) or (len(head) if end == 3 else end) > MAX_HEAD:
             raise _oversize(head if line_end < 0 else head[:line_end])
         if end == 3:
             self._partial = head
-            self._feed(head[len(known) :])
+            self._feed(head[fed:])
             if self._complete:
                 raise MalformedError(400, "malformed HTTP: the head ends early")
             return -1
         self._partial = b""
         self.line = head[:line_end]
-        self._feed(head[len(known) : end])
+        self._feed(head[fed:end])
         if not self._complete or len(self.headers) > MAX_HEADERS:
             raise self._unfit_head()
         self._complete = False
-        return pos + end - len(known)
+        return len(data) - (len(head) - end)
 
     def _feed(self, data: Slice) -> None:
         try:
@@ -165,8 +174,10 @@ class Reader:
         except HttpParserUpgrade:
             # llhttp takes what follows for a tunnel. Whether it is one is decided above this module.
             self._stale = True
+        except HttpParserInvalidMethodError:
+            raise MalformedError(501 if bytes(data[:1]).isalpha() else 400, "method is not served") from None
         except HttpParserError as error:
-            raise MalformedError(501 if "method" in str(error) else 400, f"malformed HTTP: {error}") from None
+            raise MalformedError(400, f"malformed HTTP: {error}") from None
 
     def _unfit_head(self) -> MalformedError:
         if not self._complete:

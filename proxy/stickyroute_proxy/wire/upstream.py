@@ -192,6 +192,7 @@ class Upstream(Protocol):
             self.close()
             exchange.payload([], last=True)
             exchange.ended(monotonic())
+        self.closing = True  # asyncio closes the transport now; nothing may take it from the pool before
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio names it

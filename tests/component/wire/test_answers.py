@@ -1,0 +1,388 @@
+"""What backends answer, in order and out of it: one whole answer or one clear error."""
+
+import asyncio
+import re
+
+import h11
+import pytest
+from tests.component.wire.harness import OK, echo, endpoint, eventually, fleet, get, serving
+
+from stickyroute_api.snapshot import Retries, Timeouts
+
+
+def once(*sent, close=True):
+    """A script that sends these pieces for its first request, then the connection's end."""
+
+    async def script(peer):
+        await peer.request()
+        for piece in sent:
+            await peer.send(piece)
+            await asyncio.sleep(0.01)
+        if not close:
+            await peer.read()
+
+    return script
+
+
+def read(data, method="GET"):
+    """What h11 reads: (status, headers, body); raises where it finds fault or no end."""
+    connection = h11.Connection(h11.CLIENT)
+    connection.send(h11.Request(method=method, target="/", headers=[("Host", "a")]))
+    connection.send(h11.EndOfMessage())
+    connection.receive_data(data)
+    connection.receive_data(b"")
+    body = b""
+    while True:
+        event = connection.next_event()
+        if isinstance(event, h11.Response):
+            response = event
+        elif isinstance(event, h11.Data):
+            body += bytes(event.data)
+        elif isinstance(event, h11.EndOfMessage):
+            return response.status_code, dict(response.headers), body
+
+
+WHOLE = {
+    "length": (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", b"hello"),
+    "chunks": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x\r\nhe\r\n3\r\nllo\r\n0\r\nT: 1\r\n\r\n",
+        b"hello",
+    ),
+    "until the end": (b"HTTP/1.1 200 OK\r\n\r\nhello", b"hello"),
+    "HTTP/1.0": (b"HTTP/1.0 200 Fine\r\n\r\nhello", b"hello"),
+    "empty": (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b""),
+    "204": (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
+    "304": (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\nETag: a\r\n\r\n", b""),
+    "early hints": (
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        b"hello",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+async def test_any_segmentation_is_the_same_answer(name):
+    answer, body = WHOLE[name]
+    cuts = iter(range(len(answer)))
+
+    async def script(peer):
+        await peer.request()
+        cut = next(cuts)
+        await peer.send(answer[:cut])
+        await asyncio.sleep(0.002)
+        await peer.send(answer[cut:])
+
+    async with serving(script) as (proxy, _):
+        seen = set()
+        for _ in answer:
+            raw = await proxy.connect()
+            await raw.send(get("/", "Connection: close"))
+            data = await raw.rest()
+            await raw.close()
+            assert data.startswith(b"HTTP/1.1 ")
+            status, headers, got = read(data)
+            for changing in (b"set-cookie", b"connection"):
+                headers.pop(changing, None)
+            seen.add((status, got, tuple(sorted(headers.items()))))
+        assert len(seen) == 1
+        assert next(iter(seen))[1] == body
+        assert (b"103 Early" in data) == (name == "early hints")
+
+
+async def test_one_byte_a_packet():
+    answer, body = WHOLE["chunks"]
+    async with serving(once(*(bytes((byte,)) for byte in answer))) as (proxy, _):
+        assert read(await proxy.ask(get("/", "Connection: close")))[2] == body
+
+
+BROKEN = {
+    "nothing": b"",
+    "part of a head": b"HTTP/1.1 200 OK\r\nContent-Le",
+    "garbage": b"SSH-2.0-OpenSSH\r\n\r\n",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    "length and chunked": b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\na",
+    "unknown coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\na",
+    "101 that nobody asked for": b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+    "bare LF": b"HTTP/1.1 200 OK\nContent-Length: 1\n\na",
+    "HTTP/2": b"HTTP/2.0 200 OK\r\nContent-Length: 1\r\n\r\na",
+    "head without end": b"HTTP/1.1 200 OK\r\nX: " + b"a" * 40000,
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+async def test_no_answer_is_502_and_a_post_goes_out_once(name):
+    async with serving(once(BROKEN[name])) as (proxy, backend):
+        raw = await proxy.connect()
+        await raw.send(get("/", "Content-Length: 1", method="POST") + b"a")
+        head, _ = await raw.answer()
+        assert head.startswith(b"HTTP/1.1 502 "), head
+        assert backend.connections == 1
+        # The client's connection is sound and lives on.
+        await raw.send(get("/"))
+        assert (await raw.head()).startswith(b"HTTP/1.1 502 ")
+        await raw.close()
+
+
+CUT = {
+    "in the body": b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello",
+    "in a chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
+    "before the last chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    "bad chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n",
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+async def test_a_cut_answer_is_seen_as_cut(name):
+    head, _, body = CUT[name].partition(b"\r\n\r\n")
+    async with serving(once(head + b"\r\n\r\n", body)) as (proxy, backend):
+        data = await proxy.ask(get("/"))
+        assert data.startswith(b"HTTP/1.1 200 OK\r\n")
+        with pytest.raises(h11.RemoteProtocolError):
+            read(data)
+        assert backend.connections == 1
+
+
+async def test_bytes_behind_an_answer_never_become_anothers():
+    """A backend that says more than it was asked loses its connection; no client sees what it said."""
+
+    async def script(peer):
+        while True:
+            await peer.request()
+            await peer.send(OK + b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
+
+    async def late(peer):
+        while True:
+            await peer.request()
+            await peer.send(OK)
+            await asyncio.sleep(0.02)
+            await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
+
+    for one in (script, late):
+        async with serving(one) as (proxy, backend):
+            raw = await proxy.connect()
+            for i in range(5):
+                await raw.send(get(f"/{i}"))
+                assert (await raw.answer())[1] == b"ok"
+                await asyncio.sleep(0.05)
+            await raw.close()
+            assert backend.connections == 5
+
+
+async def test_an_answer_before_the_requests_end_costs_both_connections():
+    async def script(peer):
+        head = await peer.reader.readuntil(b"\r\n\r\n")
+        await peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+        assert await peer.read() in (b"part", b"")
+        assert await peer.reader.read() == b""
+        assert b"POST" in head
+
+    async with serving(script) as (proxy, backend):
+        raw = await proxy.connect()
+        await raw.send(get("/", "Content-Length: 1000", method="POST") + b"part")
+        data = await raw.rest()
+        assert data.startswith(b"HTTP/1.1 413 Too Large\r\n")
+        assert b"Connection: close" in data
+        await raw.close()
+        assert backend.connections == 1
+
+
+async def test_head_has_no_body_and_the_connection_is_used_again():
+    def reply(head, _):
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+        return answer if head.startswith(b"HEAD") else answer + b"hello"
+
+    async with serving(echo(reply)) as (proxy, backend):
+        raw = await proxy.connect()
+        for _ in range(3):
+            await raw.send(get("/", method="HEAD"))
+            assert b"\r\nContent-Length: 5\r\n" in await raw.head()
+            await raw.send(get("/"))
+            assert (await raw.answer())[1] == b"hello"
+        await raw.close()
+        assert backend.connections == 1
+
+
+async def test_expect_is_the_backends_to_answer():
+    async def script(peer):
+        head = await peer.reader.readuntil(b"\r\n\r\n")
+        assert b"\r\nExpect: 100-continue\r\n" in head
+        await peer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        assert await peer.reader.readexactly(5) == b"hello"
+        await peer.send(OK)
+        await peer.reader.readuntil(b"\r\n\r\n")
+        await peer.send(b"HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n")
+
+    async with serving(script) as (proxy, _):
+        raw = await proxy.connect()
+        sent = get("/", "Content-Length: 5", "Expect: 100-continue", method="POST")
+        await raw.send(sent)
+        assert await raw.head() == b"HTTP/1.1 100 Continue\r\n\r\n"
+        await raw.send(b"hello")
+        assert (await raw.answer())[1] == b"ok"
+        await raw.send(sent)
+        assert (await raw.head()).startswith(b"HTTP/1.1 417 No\r\n")
+        await raw.close()
+
+
+async def test_the_cookie_is_kept_from_shared_caches():
+    control = b"public"
+
+    def reply(*_):
+        return b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nCache-Control: %b\r\n\r\n" % control
+
+    async with serving(echo(reply)) as (proxy, _):
+        for control, given, private in (
+            (b"public, max-age=1", False, False),
+            (b"s-maxage=1", False, False),
+            (b"max-age=1", True, True),
+            (b"private", True, False),
+            (b"no-store", True, False),
+        ):
+            raw = await proxy.connect()
+            await raw.send(get("/"))
+            head = await raw.head()
+            await raw.close()
+            assert (b"set-cookie" in head) == given
+            assert (b"\r\nCache-Control: private\r\n" in head) == (private or control == b"private")
+
+
+async def test_a_stalled_backend_is_504_and_after_the_head_a_cut():
+    async def silent(peer):
+        await peer.request()
+        await peer.read()
+
+    timeouts = Timeouts(request=0.4)
+    async with serving(silent, timeouts=timeouts) as (proxy, _):
+        assert (await proxy.ask(get("/"))).startswith(b"HTTP/1.1 504 ")
+        raw = await proxy.connect()
+        await raw.send(get("/", "Content-Length: 10", method="POST") + b"part")
+        assert (await raw.rest()).startswith(b"HTTP/1.1 408 ")
+        await raw.close()
+    async with serving(
+        once(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhe", close=False), timeouts=timeouts
+    ) as (
+        proxy,
+        _,
+    ):
+        data = await proxy.ask(get("/"))
+        assert data.endswith(b"\r\n\r\nhe")
+
+
+async def test_a_closed_idle_connection_is_repeated_for_get_only():
+    """The backend closes each kept connection when its second request arrives."""
+
+    async def script(peer):
+        await peer.request()
+        await peer.send(OK)
+        await peer.request()
+
+    async with serving(script) as (proxy, backend):
+        raw = await proxy.connect()
+        await raw.send(get("/"))
+        assert (await raw.answer())[1] == b"ok"
+        await raw.send(get("/"))
+        assert (await raw.answer())[1] == b"ok"
+        assert backend.connections == 2
+        await raw.send(get("/", "Content-Length: 1", method="POST") + b"a")
+        assert (await raw.answer())[0].startswith(b"HTTP/1.1 502 ")
+        assert backend.bytes.count(b"POST ") == 1
+        assert proxy.plane.counters.retries == 1
+        await raw.close()
+
+
+async def unused_port():
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+    return port
+
+
+async def test_a_pod_that_takes_no_connection_loses_its_session_to_another():
+    async with serving(echo()) as (proxy, backend):
+        raw = await proxy.connect()
+        await raw.send(get("/"))
+        token = re.search(rb"set-cookie: (sr=[^;]+)", (await raw.answer())[0])[1].decode()
+        # The session's pod lives on under another port, where nothing listens.
+        gone = endpoint(await unused_port(), "uid-a")
+        proxy.apply(fleet(gone, endpoint(backend.port, "uid-b"), revision=2))
+        await raw.send(get("/", "Cookie: " + token, "Content-Length: 1", method="POST") + b"a")
+        head, body = await raw.answer()
+        assert (head.startswith(b"HTTP/1.1 200 "), body) == (True, b"a")
+        assert b"set-cookie: sr=" in head
+        request = backend.requests(-1)[0]
+        assert dict(request[2])[b"x-session-lost"] == b"ConnectFailed"
+        # Once more there, then elsewhere.
+        assert proxy.plane.counters.connect_failures == 2
+        assert proxy.plane.counters.retries == 2
+        await raw.close()
+
+
+async def test_no_pod_takes_a_connection():
+    async with serving(echo()) as (proxy, _):
+        dead = [endpoint(await unused_port(), f"uid-{i}") for i in range(5)]
+        proxy.apply(fleet(*dead, revision=2))
+        assert (await proxy.ask(get("/"))).startswith(b"HTTP/1.1 502 ")
+        assert proxy.plane.counters.connect_failures == 3
+        proxy.apply(fleet(dead[0], revision=3, retries=Retries(attempts=0)))
+        assert (await proxy.ask(get("/"))).startswith(b"HTTP/1.1 502 ")
+        assert proxy.plane.counters.connect_failures == 4
+
+
+async def test_a_new_pod_on_a_reused_address_inherits_no_connection():
+    async with serving(echo()) as (proxy, backend):
+        raw = await proxy.connect()
+        await raw.send(get("/"))
+        await raw.answer()
+        proxy.apply(fleet(endpoint(backend.port, "uid-new"), revision=2))
+        await raw.send(get("/"))
+        await raw.answer()
+        await raw.close()
+        assert backend.connections == 2
+
+
+async def test_a_request_in_flight_outlives_its_endpoint():
+    release = asyncio.Event()
+
+    async def script(peer):
+        await peer.request()
+        await release.wait()
+        await peer.send(OK)
+        assert await peer.read() == b""
+
+    async with serving(script) as (proxy, backend):
+        raw = await proxy.connect()
+        await raw.send(get("/"))
+        await eventually(lambda: backend.bytes.endswith(b"\r\n\r\n"))
+        gone = next(proxy.plane.table.endpoints())
+        proxy.apply(fleet(revision=2))
+        assert gone.in_flight == 1
+        release.set()
+        assert (await raw.answer())[1] == b"ok"
+        assert gone.in_flight == 0
+        await raw.close()
+
+
+async def test_nothing_crosses_between_clients():
+    def reply(head, body):
+        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+    async with serving(echo(reply), echo(reply)) as (proxy, _, _):
+
+        async def client(number):
+            raw = await proxy.connect()
+            for i in range(30):
+                body = b"%d-%d-" % (number, i) * (1 + i % 7 * 300)
+                if i % 2:
+                    sent = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+                    await raw.send(get("/", "Transfer-Encoding: chunked", method="POST") + sent)
+                else:
+                    await raw.send(get("/", f"Content-Length: {len(body)}", method="POST") + body)
+                if i % 11 == 10:
+                    await raw.close()  # walk away in the midst
+                    raw = await proxy.connect()
+                    continue
+                assert (await raw.answer())[1] == body
+            await raw.close()
+
+        await asyncio.gather(*(client(number) for number in range(20)))

@@ -1,0 +1,286 @@
+"""What clients send: what is served, what is refused, and what of it reaches a backend."""
+
+import asyncio
+
+import pytest
+from tests.component.wire.harness import echo, get, serving
+
+from stickyroute_api.snapshot import Settings
+from stickyroute_proxy.wire.parser import MAX_HEAD, MAX_HEADERS
+
+MARKER = b"GET /smuggled HTTP/1.1\r\nHost: evil\r\n\r\n"
+
+REFUSED = {
+    "length and chunked": (
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        + MARKER,
+        400,
+    ),
+    "chunked and length": (
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n"
+        + MARKER,
+        400,
+    ),
+    "two lengths": (
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 40\r\n\r\n" + MARKER,
+        400,
+    ),
+    "lengths in a list": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0, 0\r\n\r\n" + MARKER, 400),
+    "signed length": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +0\r\n\r\n" + MARKER, 400),
+    "two codings": (
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n" + MARKER,
+        400,
+    ),
+    "coding twice": (
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"0\r\n\r\n" + MARKER,
+        400,
+    ),
+    "coding unknown": (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n" + MARKER, 400),
+    "coding empty": (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n\r\n" + MARKER, 400),
+    "coding on 1.0": (
+        b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + MARKER,
+        400,
+    ),
+    "chunk size": (
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\na\r\n0\r\n\r\n" + MARKER,
+        400,
+    ),
+    "bare CR": (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n" + MARKER, 400),
+    "bare LF": (b"GET / HTTP/1.1\nHost: a\n\n" + MARKER, 400),
+    "NUL": (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", 400),
+    "folded line": (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n", 400),
+    "space before colon": (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length : 5\r\n\r\n" + MARKER, 400),
+    "no colon": (b"GET / HTTP/1.1\r\nHost: a\r\nX\r\n\r\n", 400),
+    "two spaces": (b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "HTTP/0.9": (b"GET /\r\n\r\n", 400),
+    "HTTP/2.0": (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+    "preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+    "unknown method": (b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n", 501),
+    "CONNECT": (b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", 405),
+    "TRACE": (b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+    "RTSP": (b"DESCRIBE rtsp://a/ RTSP/1.0\r\nHost: a\r\n\r\n", 505),
+    "no Host": (b"GET / HTTP/1.1\r\n\r\n", 400),
+    "two Hosts": (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+    "Host empty": (b"GET / HTTP/1.1\r\nHost:\r\n\r\n", 400),
+    "Host with path": (b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
+    "Host with user": (b"GET / HTTP/1.1\r\nHost: u@a\r\n\r\n", 400),
+    "Host with comma": (b"GET / HTTP/1.1\r\nHost: a,b\r\n\r\n", 400),
+    "Host with bad port": (b"GET / HTTP/1.1\r\nHost: a:99999\r\n\r\n", 400),
+    "URL with user": (b"GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "URL of no HTTP": (b"GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "target *": (b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "fragment": (b"GET /#a HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "WebSocket with body": (
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n"
+        b"Upgrade: websocket\r\nContent-Length: 38\r\n\r\n" + MARKER,
+        400,
+    ),
+    "Expect unknown": (b"POST / HTTP/1.1\r\nHost: a\r\nExpect: miracles\r\nContent-Length: 0\r\n\r\n", 417),
+    "long target": (b"GET /" + b"a" * 20000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+    "long head": (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * MAX_HEAD + b"\r\n\r\n", 431),
+    "many fields": (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * MAX_HEADERS + b"\r\n", 431),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_refused_and_closed(name):
+    sent, status = REFUSED[name]
+    async with serving(echo()) as (proxy, backend):
+        raw = await proxy.connect()
+        await raw.send(sent + get("/after"))
+        answers = await raw.rest()
+        await raw.close()
+        assert answers.startswith(b"HTTP/1.1 %d " % status), answers
+        assert answers.count(b"HTTP/1.1 ") == 1
+        assert b"\r\nConnection: close\r\n" in answers
+        # A head may have gone on before its body turned out to be none; nothing else has.
+        assert b"/smuggled" not in backend.bytes
+        assert b"/after" not in backend.bytes
+
+
+@pytest.mark.parametrize(
+    ("line", "target", "host"),
+    [
+        (b"GET http://Shop.Example.com:8080/a?b HTTP/1.1\r\nHost: other", b"/a?b", b"Shop.Example.com:8080"),
+        (b"GET http://shop.example.com HTTP/1.1\r\nHost: other", b"/", b"shop.example.com"),
+        (b"GET https://shop.example.com?x HTTP/1.1\r\nHost: other", b"/?x", b"shop.example.com"),
+        (b"OPTIONS * HTTP/1.1\r\nHost: shop.example.com", b"*", b"shop.example.com"),
+        (b"GET /%zz//../a?? HTTP/1.1\r\nHost: [::1]:80", b"/%zz//../a??", b"[::1]:80"),
+        (b"PROPFIND / HTTP/1.1\r\nHost: shop.example.com.", b"/", b"shop.example.com."),
+    ],
+)
+async def test_targets(line, target, host):
+    async with serving(echo()) as (proxy, backend):
+        assert (await proxy.ask(line + b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK\r\n")
+        _, seen, headers, _ = backend.requests()[0]
+        assert (seen, dict(headers)[b"host"]) == (target, host)
+
+
+async def test_fields_that_are_ours_cannot_be_sent():
+    sent = get(
+        "/",
+        "Connection: close, X-Secret, Cookie, Host, X-Forwarded-For",
+        "X-Secret: 1",
+        "Cookie: a=1; sr=forged; b=2",
+        "Cookie: sr=x",
+        "X-Forwarded-For: 6.6.6.6",
+        "X-Forwarded-Port: 1",
+        "X_Forwarded_For: 6.6.6.6",
+        "Forwarded: for=6.6.6.6",
+        "X-Real-IP: 6.6.6.6",
+        "X-Session-Lost: PodTerminated",
+        "x_session_lost: PodTerminated",
+        "Content_Length: 9",
+        "Keep-Alive: 5",
+        "Proxy-Connection: x",
+        "TE: trailers",
+        "Upgrade: h2c",
+        "HTTP2-Settings: x",
+        "X-Odd: \xe9",
+        "x-odd: two",
+    )
+    async with serving(echo()) as (proxy, backend):
+        await proxy.ask(sent)
+        headers = backend.requests()[0][2]
+        fields = dict(headers)
+        identity = fields.pop(b"x-request-id")
+        assert len(identity) == 24
+        assert headers.count((b"x-odd", "\xe9".encode())) == headers.count((b"x-odd", b"two")) == 1
+        fields.pop(b"x-odd")
+        assert fields == {
+            b"host": b"shop.example.com",
+            b"cookie": b"a=1; b=2",
+            b"x-forwarded-for": b"127.0.0.1",
+            b"x-forwarded-proto": b"http",
+            b"x-forwarded-host": b"shop.example.com",
+            b"forwarded": b'for=127.0.0.1;host="shop.example.com";proto=http',
+        }
+
+
+async def test_a_trusted_peers_forwarding_fields_are_continued():
+    async with serving(echo()) as (proxy, backend):
+        lines = ("X-Forwarded-For: 1.1.1.1", "X-Forwarded-Proto: https", "Forwarded: for=1.1.1.1")
+        await proxy.ask(get("/", *lines))
+        table = proxy.plane.table
+        settings = Settings(trusted_proxies=("127.0.0.0/8",))
+        proxy.apply(table.snapshot.model_copy(update={"settings": settings, "revision": 2}))
+        await proxy.ask(get("/", *lines))
+        first, second = (dict(request[2]) for request in backend.requests())
+        assert first[b"x-forwarded-for"] == b"127.0.0.1"
+        assert second[b"x-forwarded-for"] == b"1.1.1.1, 127.0.0.1"
+        assert second[b"x-forwarded-proto"] == b"https"
+        assert second[b"forwarded"].startswith(b"for=1.1.1.1, for=127.0.0.1;")
+
+
+async def test_pipelined_requests_are_answered_in_order_and_one_by_one():
+    def reply(head, body):
+        path = head.split(b" ")[1]
+        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(path), path)
+
+    async with serving(echo(reply)) as (proxy, backend):
+        sent = b"".join(
+            get(f"/{i}")
+            if i % 3
+            else get(f"/{i}", "Transfer-Encoding: chunked", method="POST") + b"1\r\na\r\n0\r\n\r\n"
+            for i in range(200)
+        )
+        raw = await proxy.connect()
+        await raw.send(sent)
+        for i in range(200):
+            assert (await raw.answer())[1] == b"/%d" % i
+        await raw.close()
+        assert backend.connections == 1
+
+
+MESSAGES = {
+    "get": get("/", "Cookie: a=b"),
+    "post": get("/", "Content-Length: 5", method="POST") + b"hello",
+    "chunked": get("/", "Transfer-Encoding: chunked", method="POST")
+    + b"3;a=b\r\nhel\r\n2\r\nlo\r\n0\r\nTrailer: x\r\n\r\n",
+    "upgrade with a body": get("/", "Connection: Upgrade", "Upgrade: h2c", "Content-Length: 5", method="POST")
+    + b"hello",
+    "upgrade with chunks": get(
+        "/", "Connection: Upgrade", "Upgrade: h2c", "Transfer-Encoding: chunked", method="POST"
+    )
+    + b"5\r\nhello\r\n0\r\n\r\n",
+    "empty lines before": b"\r\n\r\n" + get("/"),
+}
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+async def test_any_segmentation_means_the_same(name):
+    message = MESSAGES[name]
+    async with serving(echo()) as (proxy, backend):
+        raw = await proxy.connect()
+        await raw.send(message)
+        whole = (await raw.answer())[1]
+        for cut in range(1, len(message)):
+            await raw.send(message[:cut])
+            await asyncio.sleep(0.001)
+            await raw.send(message[cut:])
+            assert (await raw.answer())[1] == whole
+        for byte in message:
+            await raw.send(bytes((byte,)))
+            await asyncio.sleep(0)
+        assert (await raw.answer())[1] == whole
+        await raw.close()
+        requests = backend.requests()
+        assert len(requests) == len(message) + 1
+
+        def plain(request):
+            method, target, headers, body = request
+            return method, target, [field for field in headers if field[0] != b"x-request-id"], body
+
+        assert all(plain(request) == plain(requests[0]) for request in requests)
+        assert requests[0][3] == whole
+
+
+async def test_http10():
+    async with serving(echo()) as (proxy, backend):
+        answer = await proxy.ask(b"GET / HTTP/1.0\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"Connection: close\r\n" in answer
+        raw = await proxy.connect()
+        for _ in range(2):
+            await raw.send(get("/", "Connection: keep-alive", version="1.0"))
+            head, _ = await raw.answer()
+            assert b"Connection: keep-alive\r\n" in head
+        await raw.close()
+        assert dict(backend.requests()[0][2])[b"host"] == b"127.0.0.1:%d" % backend.port
+
+
+async def test_a_head_that_trickles_is_given_up():
+    async with serving(echo(), settings={"head_timeout": 0.3}) as (proxy, _):
+        raw = await proxy.connect()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await raw.send(b"GET / HTTP/1.1\r\nHost: a\r\n")
+        answer = await raw.rest()
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert loop.time() - began < 2
+        await raw.close()
+
+
+async def test_no_table_no_route_no_endpoint():
+    async with serving(echo()) as (proxy, backend):
+        raw = await proxy.connect()
+        table, proxy.plane.table = proxy.plane.table, None
+        await raw.send(get("/", "Accept: application/json"))
+        head, body = await raw.answer()
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert b"Retry-After: " in head
+        assert b'"status": 503' in body
+        proxy.plane.table = table
+        given = table.snapshot
+        proxy.apply(given.model_copy(update={"endpoints": {"shop/web:80": ()}, "revision": 2}))
+        await raw.send(get("/"))
+        head, body = await raw.answer()
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert b"<h1>503 " in body
+        proxy.apply(given.model_copy(update={"routes": {}, "revision": 3}))
+        await raw.send(get("/"))
+        assert (await raw.head()).startswith(b"HTTP/1.1 404 ")
+        await raw.close()
+        assert not backend.connections
