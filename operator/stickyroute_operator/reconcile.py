@@ -10,10 +10,11 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 from stickyroute_api.snapshot import Settings, Snapshot, TokenKeys, Version
-from stickyroute_operator.joining import Joining
+from stickyroute_operator.joining import CAP, Joining
 from stickyroute_operator.objects import Key
 from stickyroute_operator.store import Store
 from stickyroute_operator.translate import State, Translation, translate
@@ -78,6 +79,8 @@ class Reconciler:
         self.version: Version | None = None
         """The snapshot published last."""
         self.published_at = 0.0
+        self.starting_until = inf
+        """Before that it is not known yet which endpoints the proxies knew all along: they seem to join."""
         self.took = 0.0
         """Seconds that the last reconciliation took."""
         self.runs = 0
@@ -141,6 +144,8 @@ class Reconciler:
 
     def _reconcile(self, now: float) -> None:
         self._settle()
+        if self.version is not None and self._joining.deadline is None:
+            self.starting_until = min(self.starting_until, now)
         if self._keys is None:
             return
         state = State(
@@ -162,6 +167,7 @@ class Reconciler:
             self.carried = _carried(self.carried, before if self.version else None, translation, version)
             self.version, self.published_at = version, now
             self._joining.published(translation.endpoints, version, now)
+            self.starting_until = min(self.starting_until, now + CAP)
         self.translation = translation
         self._done()
 

@@ -195,10 +195,12 @@ class Reporter:
             entry.task.cancel()
 
     def _settles_at(self) -> float | None:
-        """Until when to wait for proxies that have not answered to the last snapshot yet."""
+        """Until when to wait for proxies that have not answered to the last snapshot yet, or to the first."""
         version = self._reconciler.version
         if version is None:
             return None
+        if self._clock() < self._reconciler.starting_until:
+            return self._reconciler.starting_until
         end = self._reconciler.published_at + SETTLE
         if self._clock() >= end:
             return None

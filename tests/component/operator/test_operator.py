@@ -1,6 +1,7 @@
 """The whole operator on real sockets: a small API server with faults on one side, proxies on the other."""
 
 import asyncio
+import contextlib
 import time
 
 import aiohttp
@@ -222,6 +223,28 @@ async def test_a_new_operator_goes_on_where_the_old_one_stopped(api, start, prox
         assert dates[0] == dates[1]
         await until(lambda: condition(api, "Ready").get("status") == "True")
         assert events(api)["Programmed"]["count"] == 1
+
+
+async def test_a_restarted_operator_tells_of_no_change_that_was_none(api, start, proxies):
+    fill(api)
+    async with contextlib.AsyncExitStack() as stack:
+        async with start():
+            await stack.enter_async_context(proxies("proxy-0", "proxy-1"))
+            await until(lambda: condition(api, "Ready").get("status") == "True")
+            await asyncio.sleep(0.5)
+        before = api.get("stickyroutes", "shop")["status"]
+        assert {one["state"] for one in before["endpoints"]} == {"Serving"}
+        await asyncio.sleep(1.1)  # times in a status are whole seconds
+        told = events(api)["Programmed"]["count"]
+        api.requests.clear()
+        async with start(instance="operator-1"):
+            await until(lambda: api.get("stickyroutes", "shop")["status"]["fleet"] != before["fleet"])
+            await asyncio.sleep(0.5)
+        after = api.get("stickyroutes", "shop")["status"]
+        assert after["endpoints"] == before["endpoints"]
+        assert after["conditions"] == before["conditions"]
+        assert events(api)["Programmed"]["count"] == told
+        assert len([request for request in api.requests if request[3] == "status"]) == 1
 
 
 async def test_a_higher_epoch_is_met(api, start, proxies):

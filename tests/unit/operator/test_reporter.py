@@ -47,6 +47,7 @@ def reporter(api):
         carried=dict.fromkeys(translation.verdicts, Carried(V1, V1)),
         version=V1,
         published_at=0.0,
+        starting_until=0.0,
     )
     fleet = Fleet(proxies=(Acked("proxy-0", True, V1),))
     return Reporter(api, Journal(), reconciler, lambda: fleet, clock=lambda: 100.0, now=lambda: NOW)
