@@ -69,6 +69,10 @@ class PushError(Exception):
     """A proxy gave no usable answer."""
 
 
+FAILURES = (aiohttp.ClientError, TimeoutError, OSError, PushError)
+"""What goes wrong between two processes; all else is a defect."""
+
+
 class Publisher:
     """The operator's end of the push channel.
 
@@ -193,7 +197,9 @@ class _Channel:
                 self.wake.clear()
                 try:
                     await self._step(session)
-                except (aiohttp.ClientError, TimeoutError, OSError, PushError) as error:
+                except Exception as error:  # else the proxy would be left behind for good
+                    if not isinstance(error, FAILURES):
+                        logger.exception("push to proxy %s failed", self.state.name)
                     self._known = False
                     self._set(self.state.acked, _told(error))
                     jitter = 0.5 + self._publisher.random.random() / 2

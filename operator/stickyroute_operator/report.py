@@ -20,6 +20,9 @@ BUSY, QUIET = 2.0, 5.0
 """Seconds between two pulls: after a report that said something new, and otherwise."""
 TIMEOUT = aiohttp.ClientTimeout(total=5, sock_connect=2)
 
+FAILURES = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
+"""What goes wrong between two processes; all else is a defect."""
+
 
 class Collector:
     """The fleet's sessions, as the proxies told them last.
@@ -90,10 +93,17 @@ class Collector:
                 pause = self._quiet
                 try:
                     report = await self._report(session, address)
-                except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+                except Exception as error:  # else its sessions would count no more
                     told = str(error) or type(error).__name__
                     if told != failed:
-                        logger.info("no affinity report of proxy %s: %s", name, told)
+                        level = logging.INFO if isinstance(error, FAILURES) else logging.ERROR
+                        logger.log(
+                            level,
+                            "no affinity report of proxy %s: %s",
+                            name,
+                            told,
+                            exc_info=level > logging.INFO,
+                        )
                     failed = told
                 else:
                     failed = ""

@@ -36,6 +36,21 @@ async def collector(authority, changed=lambda: None, **more):
         await found.close()
 
 
+async def test_a_defect_is_logged_and_ends_no_pull(authority, files, caplog):
+    async with serve(files, name="a", report=lambda: told(1, 1)) as one, collector(authority) as found:
+        context, faults = found.tls(), ["a fault"]
+
+        def tls():
+            if faults:
+                raise RuntimeError(faults.pop())
+            return context
+
+        found.tls = tls
+        found.target({"a": one.address})
+        await until(lambda: found.ledger.running)
+    assert "a fault" in caplog.text
+
+
 def totals(found):
     view = found.view().get(SCOPE)
     return (view.totals.new, view.active) if view else None

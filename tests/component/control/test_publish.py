@@ -52,6 +52,23 @@ async def test_every_proxy_gets_the_snapshot_and_then_deltas(authority, files):
         assert sample(push, "count") == 4
 
 
+async def test_a_defect_is_logged_and_ends_no_channel(authority, files, caplog):
+    async with serve(files, name="a") as a, publisher(authority) as push:
+        context, faults = push.tls(), ["first", "second"]
+
+        def tls():
+            if faults:
+                raise RuntimeError(f"{faults.pop()} fault")
+            return context
+
+        push.tls = tls
+        push.target({"a": a.address})
+        push.publish(snapshot())
+        await until(lambda: push.proxies["a"].acked == snapshot().version)
+    assert "first fault" in caplog.text
+    assert "proxy a" in caplog.text
+
+
 def sample(push, suffix):
     return next(s.value for m in push.latency.collect() for s in m.samples if s.name.endswith(suffix))
 
