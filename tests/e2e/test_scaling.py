@@ -18,13 +18,16 @@ async def test_scaling_and_rollout_lose_nothing(application):
 
         async def schedule():
             grown = set(await scale(5))
+            assert moves(crowd.records) == [], "growing moves no session"
             shrunk = set(await scale(2))
+            went = {before for _, before, _, _ in moves(crowd.records)}
+            assert went <= grown - shrunk, "a session moves only when its own pod goes"
             await kube.off(kube.kubectl, "-n", namespace, "rollout", "restart", "deployment/web")
             await kube.off(kube.rollout, namespace, "web")
             await kube.off(kube.until, "the new pods", lambda: application.settled(2), 90)
-            return grown, shrunk
+            return grown
 
-        grown, shrunk = await crowd.during(100, schedule(), at_least=60)
+        grown = await crowd.during(100, schedule(), at_least=60)
         records = crowd.records
         print(f"\n{summary(records)}; sessions {dict(sessions(records))}")
         assert len(grown) == 5
@@ -32,14 +35,10 @@ async def test_scaling_and_rollout_lose_nothing(application):
 
         assert failures(records) == []
         assert amnesia(records) == []
-        unexplained = [
-            move for move in moves(records) if move[1] not in (grown - shrunk) | shrunk or not move[3]
-        ]
-        assert unexplained == []
+        assert all(notice for *_, notice in moves(records)), "a move that the application was not told of"
         assert all(record.notice in (None, "PodTerminated") for record in records)
-        # a session moves only when its own pod goes: growing moves none
-        went = grown - set(application.pods())
-        assert {before for _, before, _, _ in moves(records)} <= went
+        # the rollout replaced what was left
+        assert {before for _, before, _, _ in moves(records)}.isdisjoint(application.pods())
 
         seen = application.seen()
         posts = {record.id for record in records if record.method == "POST"}
