@@ -195,6 +195,11 @@ class Exchange:
     # What the client's side tells
 
     @property
+    def answered(self) -> bool:
+        """Whether part of the answer has been passed on."""
+        return self._answered
+
+    @property
     def can_send(self) -> bool:
         """Whether the request's body may be given to `send`."""
         return self._upstream is not None and self._upstream.writable
@@ -252,6 +257,9 @@ class Exchange:
         self._connect_deadline = inf
         if self._ended or self._endpoint is None:
             upstream.close()
+        elif self._left(self._endpoint):
+            upstream.close()
+            self._begin_anew()
         elif upstream.closing:
             self.connect_failed()  # accepted and closed at once
         else:
@@ -264,6 +272,9 @@ class Exchange:
         self._connecting = None
         self._connect_deadline = inf
         if self._ended or rule is None or endpoint is None:
+            return
+        if self._left(endpoint):
+            self._begin_anew()
             return
         if not rule.retries.attempts:
             self._refuse(502, "the endpoint took no connection")
@@ -293,9 +304,23 @@ class Exchange:
             # It closed while our request was on its way: an idle connection's ordinary end.
             self._repeated = True
             self._plane.counters.retries += 1
-            self._connect(self._endpoint)
+            if self._left(self._endpoint):
+                self._begin_anew()
+            else:
+                self._connect(self._endpoint)
         else:
             self._refuse(502, f"the endpoint gave no answer: {message}")
+
+    @staticmethod
+    def _left(endpoint: Endpoint) -> bool:
+        """Whether the endpoint has left since it was chosen: its address may be another pod's by now."""
+        pool: Pool | None = endpoint.pool
+        return pool is not None and pool.closed
+
+    def _begin_anew(self) -> None:
+        """Nothing has been answered, and what was decided holds no more: decide by the present table."""
+        self._release()
+        self.start()
 
     def upstream_full(self) -> None:
         self._client.hold()
@@ -325,8 +350,8 @@ class Exchange:
         if token is None or not may_set(answer.status, answer.cache_control):
             return b""
         line = set_cookie(rule.scope, token, self._client.secure)
-        control = (answer.cache_control or b"").lower()
-        if b"private" in control or b"no-store" in control:
+        directives = (answer.cache_control or b"").lower().split(b",")
+        if any(directive.strip(b" \t") in (b"private", b"no-store") for directive in directives):
             return line
         return line + b"Cache-Control: private\r\n"
 

@@ -25,7 +25,7 @@ class RuleCounters:
         self.seconds = 0.0
 
     def add(self, status: int, seconds: float) -> None:
-        self.classes[status // 100] += 1
+        self.classes[min(status // 100, 5)] += 1  # RFC 9110 has clients take 600 and beyond for 5xx
         self.buckets[bisect_left(BUCKETS, seconds)] += 1
         self.seconds += seconds
 

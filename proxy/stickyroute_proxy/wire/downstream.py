@@ -169,9 +169,12 @@ class Downstream(Protocol):
         try:
             parts, pos = reader.body(data, 0)
         except MalformedError as error:
-            self._exchange = None
             exchange.abandon()
-            self._refuse_malformed(error)
+            if exchange.answered:
+                self.truncate()
+            else:
+                self._exchange = None
+                self._refuse_malformed(error)
             return
         if reader.done:
             self._phase = _ANSWER
@@ -283,7 +286,7 @@ class Downstream(Protocol):
             if exchange is not None:
                 exchange.tunnel_closed()
 
-        Tunnel(plane, self._transport, upstream.detach(), idle, closed).begin(early, rest)
+        Tunnel(plane, self._transport, upstream.detach(), idle, closed).begin(early, rest, full=self._full)
 
     def _next(self, now: float) -> None:
         """The answer has been given: on to the next request, if there can be one."""
@@ -362,8 +365,8 @@ class Downstream(Protocol):
             self._refuse_malformed(MalformedError(408, "the request's head did not come in time"))
 
     def close_if_idle(self) -> None:
-        """Close unless a request has begun."""
-        if self._phase is _HEAD and not self._buffer and not self._reader.started:
+        """Close unless a request has begun. One that waits until the client takes its answers has not."""
+        if self._phase is _HEAD and (self._full or not self._buffer) and not self._reader.started:
             self._close()
 
     def abort(self) -> None:
@@ -371,7 +374,7 @@ class Downstream(Protocol):
 
     def _close(self) -> None:
         """Close once all is written; while the client may still be sending, read and drop that first."""
-        unread = self._phase is _BODY
+        unread = self._phase is _BODY or self._paused
         self._phase = _CLOSING
         self._buffer = b""
         self._deadline = monotonic() + LINGER

@@ -165,13 +165,13 @@ class DataPlane:
 
     def connect(self, endpoint: Endpoint, exchange: Exchange) -> Task[None]:
         """Open a connection for an exchange; it is told by `connected` or `connect_failed`."""
-        task = self.loop.create_task(self._connect(endpoint, exchange))
+        # The pool exists from here on: `apply` closes it when the endpoint leaves in the meantime.
+        task = self.loop.create_task(self._connect(endpoint, self.pool(endpoint), exchange))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
         return task
 
-    async def _connect(self, endpoint: Endpoint, exchange: Exchange) -> None:
-        pool = self.pool(endpoint)
+    async def _connect(self, endpoint: Endpoint, pool: Pool, exchange: Exchange) -> None:
         try:
             _, upstream = await self.loop.create_connection(
                 lambda: Upstream(pool, self.counters), endpoint.address, endpoint.port

@@ -17,12 +17,15 @@ MAX_IDLE: Final = 256
 class Pool:
     """Decides which connection is used again; newest first, so that the others age and go."""
 
-    __slots__ = ("_closed", "_idle", "_used")
+    __slots__ = ("_idle", "_used", "closed")
+
+    closed: bool
+    """The endpoint has left: what listens at its address from now on may be another."""
 
     def __init__(self, used: Callable[["Pool"], None]) -> None:
         """`used` is told when the pool holds connections again."""
         self._idle: list[Upstream] = []
-        self._closed = False
+        self.closed = False
         self._used = used
 
     def __len__(self) -> int:
@@ -40,7 +43,7 @@ class Pool:
 
     def put(self, upstream: "Upstream", now: float) -> bool:
         """Keep a connection whose exchange ended cleanly; False: it has to be closed instead."""
-        if self._closed or len(self._idle) >= MAX_IDLE:
+        if self.closed or len(self._idle) >= MAX_IDLE:
             return False
         if not self._idle:
             self._used(self)
@@ -67,7 +70,7 @@ class Pool:
 
     def close(self) -> None:
         """The endpoint has left: close what is idle, keep nothing from now on."""
-        self._closed = True
+        self.closed = True
         gone, self._idle = self._idle, []
         for upstream in gone:
             upstream.close()

@@ -192,7 +192,10 @@ class Upstream(Protocol):
             self.close()
             exchange.payload([], last=True)
             exchange.ended(monotonic())
-        self.closing = True  # asyncio closes the transport now; nothing may take it from the pool before
+        elif not self.closing:
+            # No answer can come any more: nothing may take it from the pool, or wait until all is written.
+            self.closing = True
+            self._transport.abort()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio names it

@@ -186,5 +186,5 @@ async def client(context: ssl.SSLContext) -> AsyncIterator[aiohttp.ClientSession
 async def until(condition: Callable[[], object], limit: float = 5.0) -> None:
     """Wait until the condition holds; fails after `limit` seconds."""
     async with asyncio.timeout(limit):
-        while not condition():  # noqa: ASYNC110 - the conditions are states of others
+        while not condition():
             await asyncio.sleep(0.005)

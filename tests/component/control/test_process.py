@@ -158,7 +158,7 @@ async def is_closed(session, proxy):
 
 async def until_it(condition, limit=5):
     async with asyncio.timeout(limit):
-        while not await condition():  # noqa: ASYNC110 - the conditions are states of another process
+        while not await condition():
             await asyncio.sleep(0.02)
 
 

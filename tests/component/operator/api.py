@@ -236,7 +236,7 @@ async def until(condition, seconds=10.0, what="the condition"):
     """Waits until it holds; at most so many seconds."""
     try:
         async with asyncio.timeout(seconds):
-            while not condition():  # noqa: ASYNC110 - the conditions are states of others
+            while not condition():
                 await asyncio.sleep(0.01)
     except TimeoutError:
         raise AssertionError(f"{what} did not come true in {seconds} s") from None

@@ -115,7 +115,7 @@ def test_spellings_are_remembered_within_bounds():
     kinds = Kinds()
     for number in range(10_000):
         assert kinds[b"x-%d" % number] == 0
-    assert len(kinds) == 4096
+    assert len(kinds) <= 4096
     assert kinds[b"HOST"] == Kinds()[b"host"]
 
 
