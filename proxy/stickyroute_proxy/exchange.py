@@ -16,8 +16,9 @@ from stickyroute_api.reasons import BindingReason
 from stickyroute_proxy.affinity.choose import Decision, choose, prolong, rechoose
 from stickyroute_proxy.affinity.cookie import may_set, set_cookie, strip
 from stickyroute_proxy.table import Endpoint, Rule, Table
+from stickyroute_proxy.wire.answer import AnswerHead, chunk
 from stickyroute_proxy.wire.counters import Counters
-from stickyroute_proxy.wire.head import IDEMPOTENT, AnswerHead, RequestHead, chunk
+from stickyroute_proxy.wire.head import IDEMPOTENT, RequestHead
 from stickyroute_proxy.wire.parser import CHUNKED, Slice
 from stickyroute_proxy.wire.pool import Pool
 from stickyroute_proxy.wire.upstream import Upstream

@@ -14,7 +14,8 @@ from httptools import HttpRequestParser
 
 from stickyroute_proxy.exchange import Exchange
 from stickyroute_proxy.wire import errors
-from stickyroute_proxy.wire.head import AnswerHead, RequestHead, chunk
+from stickyroute_proxy.wire.answer import AnswerHead, chunk
+from stickyroute_proxy.wire.head import RequestHead
 from stickyroute_proxy.wire.parser import MalformedError, Reader, Slice
 from stickyroute_proxy.wire.tunnel import Tunnel
 

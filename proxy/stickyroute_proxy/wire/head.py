@@ -1,50 +1,35 @@
-"""The one place that rewrites: what of a head is understood here, what goes on, what is replaced.
+"""Requests rewritten: what of a head is understood here, what goes on, what is replaced. Answers: `answer`.
 
 Heads are written anew in both directions. A field that means nothing to a proxy goes on as it came, in its
 order; framing, hop-by-hop and forwarding fields are ours. Nothing here knows sockets.
 """
 
 from functools import lru_cache
-from http import HTTPStatus
 from re import compile as regex
 from typing import Final
 
-from stickyroute_proxy.wire.parser import CHUNKED, UNTIL_CLOSE, Headers, MalformedError, Slice
+from stickyroute_proxy.wire.parser import CHUNKED, Headers, MalformedError
 
 # What a field is to us. 0 is everything else: it goes on untouched.
-_DROP, _HOST, _LENGTH, _CODING, _CONNECTION, _UPGRADE, _COOKIE, _EXPECT, _ID, _FORWARDED, _NOTICE = range(
-    1, 12
-)
-_CACHE_CONTROL, _CONTENT_TYPE = 12, 13
+DROP, _HOST, LENGTH, CODING, CONNECTION, UPGRADE, _COOKIE, _EXPECT, _ID, _FORWARDED, _NOTICE = range(1, 12)
 
 _REQUEST_KINDS: Final = {
     b"host": _HOST,
-    b"content-length": _LENGTH,
-    b"transfer-encoding": _CODING,
-    b"connection": _CONNECTION,
-    b"upgrade": _UPGRADE,
+    b"content-length": LENGTH,
+    b"transfer-encoding": CODING,
+    b"connection": CONNECTION,
+    b"upgrade": UPGRADE,
     b"cookie": _COOKIE,
     b"expect": _EXPECT,
     b"x-request-id": _ID,
     b"forwarded": _FORWARDED,
     b"x-real-ip": _FORWARDED,
-    b"keep-alive": _DROP,
-    b"proxy-connection": _DROP,
-    b"proxy-authorization": _DROP,
-    b"te": _DROP,
-    b"trailer": _DROP,
-    b"http2-settings": _DROP,
-}
-_ANSWER_KINDS: Final = {
-    b"content-length": _LENGTH,
-    b"transfer-encoding": _CODING,
-    b"connection": _CONNECTION,
-    b"upgrade": _UPGRADE,
-    b"cache-control": _CACHE_CONTROL,
-    b"content-type": _CONTENT_TYPE,
-    b"keep-alive": _DROP,
-    b"proxy-connection": _DROP,
-    b"trailer": _DROP,
+    b"keep-alive": DROP,
+    b"proxy-connection": DROP,
+    b"proxy-authorization": DROP,
+    b"te": DROP,
+    b"trailer": DROP,
+    b"http2-settings": DROP,
 }
 _REMEMBERED: Final = 4096
 """How many spellings of field names a `Kinds` remembers."""
@@ -62,14 +47,9 @@ _AUTHORITY: Final = regex(
 )
 _ABSOLUTE: Final = regex(rb"(?i:https?)://([^/?]*)([^#]*)")
 _REQUEST_ID: Final = regex(rb"[\x21-\x7e]{1,128}")
-_STATUS: Final = regex(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
-_DIGITS: Final = regex(rb"[0-9]{1,18}")
+DIGITS: Final = regex(rb"[0-9]{1,18}")
 _KEPT: Final = frozenset((b"host", b"cookie", b"forwarded", b"x-real-ip"))
 """Fields that no client may have removed by naming them in Connection; X-Forwarded-* too."""
-
-_STATUS_LINES: Final = {
-    b"HTTP/1.1 %d %b" % (status, status.phrase.encode()): status.value for status in HTTPStatus
-}
 
 
 class Kinds(dict[bytes, int]):
@@ -92,17 +72,14 @@ class Kinds(dict[bytes, int]):
         if not kind and self._known is _REQUEST_KINDS:
             if plain.startswith(b"x-forwarded-"):
                 # Applications read X_Forwarded_For as X-Forwarded-For: such aliases are dropped.
-                kind = _FORWARDED if plain == lower else _DROP
+                kind = _FORWARDED if plain == lower else DROP
             elif plain in self.notices:
                 kind = _NOTICE
             elif plain in self._known:
-                kind = _DROP
+                kind = DROP
         if len(self) < _REMEMBERED:
             self[name] = kind
         return kind
-
-
-_ANSWERS: Final = Kinds(known=_ANSWER_KINDS)
 
 
 class RequestHead:
@@ -187,17 +164,17 @@ class RequestHead:
                 if authority is not None:
                     raise MalformedError(400, "more than one Host")
                 authority = field[1]
-            elif kind == _CONNECTION:
+            elif kind == CONNECTION:
                 connection = field[1] if connection is None else connection + b"," + field[1]
-            elif kind == _LENGTH:
+            elif kind == LENGTH:
                 if length is not None:
                     raise MalformedError(400, "more than one Content-Length")
                 length = field[1]
-            elif kind == _CODING:
+            elif kind == CODING:
                 if coding is not None:
                     raise MalformedError(400, "more than one Transfer-Encoding")
                 coding = field[1]
-            elif kind == _UPGRADE:
+            elif kind == UPGRADE:
                 upgrade = field[1] if upgrade is None else upgrade + b"," + field[1]
             elif kind == _EXPECT:
                 if field[1].lower() != b"100-continue":
@@ -257,7 +234,7 @@ class RequestHead:
             if length is not None or coding.lower() != b"chunked" or not self.http11:
                 raise MalformedError(400, "framing: Transfer-Encoding other than a sole `chunked`")
             self.body = CHUNKED
-        elif length is not None and _DIGITS.fullmatch(length):
+        elif length is not None and DIGITS.fullmatch(length):
             self.body = int(length)
         else:
             raise MalformedError(400, "framing: Content-Length is not a number")
@@ -326,131 +303,6 @@ class RequestHead:
     def forwards(self) -> bool:
         """Whether the client sent forwarding fields of its own."""
         return self._forwarded is not None
-
-
-class AnswerHead:
-    """An upstream's answer as it was understood; `read` fills it, `write` puts it on the way down."""
-
-    __slots__ = (
-        "_kept",
-        "_line",
-        "announced",
-        "body",
-        "cache_control",
-        "keep_alive",
-        "long_lived",
-        "status",
-        "websocket",
-    )
-
-    status: int
-    body: int
-    """A length, CHUNKED or UNTIL_CLOSE."""
-    announced: int | None
-    """The length that the head names, also where no body comes (HEAD, 304)."""
-    keep_alive: bool
-    cache_control: bytes | None
-    """The values of Cache-Control, joined by commas."""
-    websocket: bool
-    """101 that opens a WebSocket."""
-    long_lived: bool
-    """It begins a tunnel or an event stream."""
-
-    def read(self, line: bytes, headers: Headers, *, to_head: bool) -> None:  # noqa: C901 - one pass
-        """Understand a head that the parser has passed; `to_head`: it answers HEAD. Raises MalformedError."""
-        status = _STATUS_LINES.get(line)
-        if status is None:
-            found = _STATUS.fullmatch(line)
-            if found is None:
-                raise MalformedError(502, "status line")
-            status = int(found[1])
-            http11 = line.startswith(b"HTTP/1.1")
-            line = b"HTTP/1.1 %b %b" % (found[1], found[2] or b"")
-        else:
-            http11 = True
-        self.status = status
-        self._line = line
-        kept: list[bytes] = []
-        self._kept = kept
-        self.cache_control = None
-        self.long_lived = status == 101
-        connection = length = coding = upgrade = None
-        for field in headers:
-            kind = _ANSWERS[field[0]]
-            if not kind:
-                kept.append(b": ".join(field))
-            elif kind == _LENGTH:
-                if length is not None:
-                    raise MalformedError(502, "more than one Content-Length")
-                length = field[1]
-            elif kind == _CONTENT_TYPE:
-                kept.append(b": ".join(field))
-                self.long_lived = field[1].lower().startswith(b"text/event-stream")
-            elif kind == _CACHE_CONTROL:
-                kept.append(b": ".join(field))
-                value = field[1]
-                self.cache_control = (
-                    value if self.cache_control is None else self.cache_control + b"," + value
-                )
-            elif kind == _CONNECTION:
-                connection = field[1] if connection is None else connection + b"," + field[1]
-            elif kind == _CODING:
-                if coding is not None:
-                    raise MalformedError(502, "more than one Transfer-Encoding")
-                coding = field[1]
-            elif kind == _UPGRADE:
-                upgrade = field[1]
-        self._read_framing(
-            length, coding, http11=http11, empty=to_head or status in (204, 304) or status < 200
-        )
-        self.keep_alive = http11
-        self.websocket = False
-        if connection is not None:
-            tokens = [token.strip(b" \t") for token in connection.lower().split(b",")]
-            self.keep_alive = b"close" not in tokens and (http11 or b"keep-alive" in tokens)
-            named = {token for token in tokens if token not in (b"close", b"keep-alive", b"upgrade", b"")}
-            if named:
-                self._kept = [entry for entry in kept if entry.partition(b":")[0].lower() not in named]
-            self.websocket = (
-                status == 101
-                and b"upgrade" in tokens
-                and upgrade is not None
-                and upgrade.lower() == b"websocket"
-            )
-
-    def _read_framing(self, length: bytes | None, coding: bytes | None, *, http11: bool, empty: bool) -> None:
-        if length is not None and not _DIGITS.fullmatch(length):
-            raise MalformedError(502, "Content-Length is not a number")
-        self.announced = None if length is None else int(length)
-        if coding is not None and (length is not None or coding.lower() != b"chunked" or not http11):
-            raise MalformedError(502, "Transfer-Encoding other than a sole `chunked`")
-        if empty:
-            self.body = 0
-        elif coding is not None:
-            self.body = CHUNKED
-        else:
-            self.body = UNTIL_CLOSE if self.announced is None else self.announced
-
-    def write(self, extra: bytes, *, chunked: bool) -> bytes:
-        """The head that goes down. `extra`: further complete lines; `chunked`: how the body will go."""
-        lines = [self._line, *self._kept]
-        if chunked:
-            lines.append(b"Transfer-Encoding: chunked")
-        elif self.announced is not None and self.status >= 200 and self.status != 204:
-            lines.append(b"Content-Length: %d" % self.announced)
-        if self.websocket:
-            lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")
-        lines.append(extra + b"\r\n")
-        return b"\r\n".join(lines)
-
-
-def chunk(parts: list[Slice], *, last: bool) -> list[Slice]:
-    """Body parts as one chunk; behind the last of them the end of the body."""
-    size = sum(map(len, parts))
-    framed: list[Slice] = [b"%x\r\n" % size, *parts, b"\r\n"] if size else []
-    if last:
-        framed.append(b"0\r\n\r\n")
-    return framed
 
 
 @lru_cache(maxsize=1024)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from httptools import HttpResponseParser
 
-from stickyroute_proxy.wire.head import AnswerHead
+from stickyroute_proxy.wire.answer import AnswerHead
 from stickyroute_proxy.wire.parser import UNTIL_CLOSE, MalformedError, Reader, Slice
 from stickyroute_proxy.wire.pool import Pool
 

@@ -6,7 +6,8 @@ import h11
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stickyroute_proxy.wire.head import AnswerHead, Kinds, RequestHead, chunk
+from stickyroute_proxy.wire.answer import AnswerHead, chunk
+from stickyroute_proxy.wire.head import Kinds, RequestHead
 
 TOKEN = string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~"
 NOTIFY = b"x-session-lost"

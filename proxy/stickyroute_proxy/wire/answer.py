@@ -1,0 +1,152 @@
+"""Answers rewritten, as `head` does requests."""
+
+from http import HTTPStatus
+from re import compile as regex
+from typing import Final
+
+from stickyroute_proxy.wire.head import CODING, CONNECTION, DIGITS, DROP, LENGTH, UPGRADE, Kinds
+from stickyroute_proxy.wire.parser import CHUNKED, UNTIL_CLOSE, Headers, MalformedError, Slice
+
+_CACHE_CONTROL, _CONTENT_TYPE = 12, 13
+
+_ANSWER_KINDS: Final = {
+    b"content-length": LENGTH,
+    b"transfer-encoding": CODING,
+    b"connection": CONNECTION,
+    b"upgrade": UPGRADE,
+    b"cache-control": _CACHE_CONTROL,
+    b"content-type": _CONTENT_TYPE,
+    b"keep-alive": DROP,
+    b"proxy-connection": DROP,
+    b"trailer": DROP,
+}
+_ANSWERS: Final = Kinds(known=_ANSWER_KINDS)
+_STATUS: Final = regex(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
+_STATUS_LINES: Final = {
+    b"HTTP/1.1 %d %b" % (status, status.phrase.encode()): status.value for status in HTTPStatus
+}
+
+
+class AnswerHead:
+    """An upstream's answer as it was understood; `read` fills it, `write` puts it on the way down."""
+
+    __slots__ = (
+        "_kept",
+        "_line",
+        "announced",
+        "body",
+        "cache_control",
+        "keep_alive",
+        "long_lived",
+        "status",
+        "websocket",
+    )
+
+    status: int
+    body: int
+    """A length, CHUNKED or UNTIL_CLOSE."""
+    announced: int | None
+    """The length that the head names, also where no body comes (HEAD, 304)."""
+    keep_alive: bool
+    cache_control: bytes | None
+    """The values of Cache-Control, joined by commas."""
+    websocket: bool
+    """101 that opens a WebSocket."""
+    long_lived: bool
+    """It begins a tunnel or an event stream."""
+
+    def read(self, line: bytes, headers: Headers, *, to_head: bool) -> None:  # noqa: C901 - one pass
+        """Understand a head that the parser has passed; `to_head`: it answers HEAD. Raises MalformedError."""
+        status = _STATUS_LINES.get(line)
+        if status is None:
+            found = _STATUS.fullmatch(line)
+            if found is None:
+                raise MalformedError(502, "status line")
+            status = int(found[1])
+            http11 = line.startswith(b"HTTP/1.1")
+            line = b"HTTP/1.1 %b %b" % (found[1], found[2] or b"")
+        else:
+            http11 = True
+        self.status = status
+        self._line = line
+        kept: list[bytes] = []
+        self._kept = kept
+        self.cache_control = None
+        self.long_lived = status == 101
+        connection = length = coding = upgrade = None
+        for field in headers:
+            kind = _ANSWERS[field[0]]
+            if not kind:
+                kept.append(b": ".join(field))
+            elif kind == LENGTH:
+                if length is not None:
+                    raise MalformedError(502, "more than one Content-Length")
+                length = field[1]
+            elif kind == _CONTENT_TYPE:
+                kept.append(b": ".join(field))
+                self.long_lived = field[1].lower().startswith(b"text/event-stream")
+            elif kind == _CACHE_CONTROL:
+                kept.append(b": ".join(field))
+                value = field[1]
+                self.cache_control = (
+                    value if self.cache_control is None else self.cache_control + b"," + value
+                )
+            elif kind == CONNECTION:
+                connection = field[1] if connection is None else connection + b"," + field[1]
+            elif kind == CODING:
+                if coding is not None:
+                    raise MalformedError(502, "more than one Transfer-Encoding")
+                coding = field[1]
+            elif kind == UPGRADE:
+                upgrade = field[1]
+        self._read_framing(
+            length, coding, http11=http11, empty=to_head or status in (204, 304) or status < 200
+        )
+        self.keep_alive = http11
+        self.websocket = False
+        if connection is not None:
+            tokens = [token.strip(b" \t") for token in connection.lower().split(b",")]
+            self.keep_alive = b"close" not in tokens and (http11 or b"keep-alive" in tokens)
+            named = {token for token in tokens if token not in (b"close", b"keep-alive", b"upgrade", b"")}
+            if named:
+                self._kept = [entry for entry in kept if entry.partition(b":")[0].lower() not in named]
+            self.websocket = (
+                status == 101
+                and b"upgrade" in tokens
+                and upgrade is not None
+                and upgrade.lower() == b"websocket"
+            )
+
+    def _read_framing(self, length: bytes | None, coding: bytes | None, *, http11: bool, empty: bool) -> None:
+        if length is not None and not DIGITS.fullmatch(length):
+            raise MalformedError(502, "Content-Length is not a number")
+        self.announced = None if length is None else int(length)
+        if coding is not None and (length is not None or coding.lower() != b"chunked" or not http11):
+            raise MalformedError(502, "Transfer-Encoding other than a sole `chunked`")
+        if empty:
+            self.body = 0
+        elif coding is not None:
+            self.body = CHUNKED
+        else:
+            self.body = UNTIL_CLOSE if self.announced is None else self.announced
+
+    def write(self, extra: bytes, *, chunked: bool) -> bytes:
+        """The head that goes down. `extra`: further complete lines; `chunked`: how the body will go."""
+        lines = [self._line, *self._kept]
+        if chunked:
+            lines.append(b"Transfer-Encoding: chunked")
+        elif self.announced is not None and self.status >= 200 and self.status != 204:
+            lines.append(b"Content-Length: %d" % self.announced)
+        if self.websocket:
+            lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")
+        lines.append(extra + b"\r\n")
+        return b"\r\n".join(lines)
+
+
+def chunk(parts: list[Slice], *, last: bool) -> list[Slice]:
+    """Body parts as one chunk; behind the last of them the end of the body."""
+    size = sum(map(len, parts))
+    framed: list[Slice] = [b"%x\r\n" % size, *parts, b"\r\n"] if size else []
+    if last:
+        framed.append(b"0\r\n\r\n")
+    return framed
