@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from stickyroute_api.reasons import BindingReason
 from stickyroute_proxy.affinity.choose import Decision, choose, prolong, rechoose
-from stickyroute_proxy.affinity.cookie import may_set, set_cookie, strip
+from stickyroute_proxy.affinity.cookie import may_set, set_cookie
 from stickyroute_proxy.table import Endpoint, Rule, Table
 from stickyroute_proxy.wire.answer import AnswerHead, chunk
 from stickyroute_proxy.wire.counters import Counters
@@ -35,7 +35,7 @@ class Client(Protocol):
     """It came by TLS."""
 
     def forwarding(self, authority: bytes) -> bytes:
-        """The forwarding fields, and the request's id, as complete lines."""
+        """The forwarding fields as complete lines."""
 
     def proceed(self) -> None:
         """The request's head is on its way: its body may follow."""
@@ -176,13 +176,14 @@ class Exchange:
         client, decision, rule = self._client, self._decision, self._rule
         assert rule is not None  # noqa: S101 - only a routed request gets here
         head = client.head
-        cookies = head.cookies
-        scope = rule.scope
-        if cookies and scope.sticky:
-            cookies = [kept for value in cookies if (kept := strip(value, scope.cookie_name)) is not None]
         authority = head.authority or b"%b:%d" % (endpoint.address.encode(), endpoint.port)
+        scope = rule.scope
         written = head.write(
-            authority, cookies, rule.notify_header, decision.notice, client.forwarding(authority)
+            authority,
+            scope.cookie_name if scope.sticky else b"",
+            rule.notify_header,
+            decision.notice,
+            client.forwarding(authority),
         )
         if head.body:
             upstream.cork()

@@ -33,6 +33,9 @@ class AnswerHead:
     __slots__ = (
         "_kept",
         "_line",
+        "_read",
+        "_written",
+        "_written_with",
         "announced",
         "body",
         "cache_control",
@@ -55,8 +58,23 @@ class AnswerHead:
     long_lived: bool
     """It begins a tunnel or an event stream."""
 
-    def read(self, line: bytes, headers: Headers, *, to_head: bool) -> None:  # noqa: C901 - one pass
-        """Understand a head that the parser has passed; `to_head`: it answers HEAD. Raises MalformedError."""
+    def __init__(self) -> None:
+        self._read: tuple[bytes, bool] | None = None
+        self._written = b""
+        self._written_with: tuple[bytes, bool] | None = None
+
+    def read(  # noqa: C901, PLR0915 - one pass
+        self, line: bytes, headers: Headers, *, to_head: bool, same: bool = False
+    ) -> None:
+        """Understand a head whose fields the parser has passed.
+
+        `to_head`: it answers HEAD; `same`: the fields are those that were read last. Raises MalformedError.
+        """
+        read = (line, to_head)
+        if same and read == self._read:
+            return
+        self._read = read
+        self._written_with = None
         status = _STATUS_LINES.get(line)
         if status is None:
             found = _STATUS.fullmatch(line)
@@ -132,6 +150,9 @@ class AnswerHead:
 
     def write(self, extra: bytes, *, chunked: bool) -> bytes:
         """The head that goes down. `extra`: further complete lines; `chunked`: how the body will go."""
+        written_with = (extra, chunked)
+        if written_with == self._written_with:
+            return self._written
         lines = [self._line, *self._kept]
         if chunked:
             lines.append(b"Transfer-Encoding: chunked")
@@ -140,7 +161,9 @@ class AnswerHead:
         if self.websocket:
             lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")
         lines.append(extra + b"\r\n")
-        return b"\r\n".join(lines)
+        self._written = b"\r\n".join(lines)
+        self._written_with = written_with
+        return self._written
 
 
 def chunk(parts: list[Slice], *, last: bool) -> list[Slice]:

@@ -145,11 +145,13 @@ class Downstream(Protocol):
                     plane.active.add(self)
                 return
             self._deadline = inf
-            head.read(reader.line, reader.headers, plane.kinds)
+            head.read(reader.line, reader.headers, plane.kinds, same=reader.same)
             reader.expect(head.body)
         except MalformedError as error:
             self._refuse_malformed(error)
             return
+        if not head.request_id:
+            head.request_id = plane.next_id()
         self._keep = head.keep_alive
         if head.body:
             self._phase = _BODY
@@ -330,18 +332,13 @@ class Downstream(Protocol):
     def forwarding(self, authority: bytes) -> bytes:
         head = self.head
         if head.forwards and self._plane.trusts(self._peer):
-            block = head.forwarding(self._peer, scheme=self._scheme, trusted=True, authority=authority)
-        else:
-            if self._forwarding_of != authority:
-                self._forwarding_of = authority
-                self._forwarding = head.forwarding(
-                    self._peer, scheme=self._scheme, trusted=False, authority=authority
-                )
-            block = self._forwarding
-        identity = head.request_id
-        if not identity:
-            identity = head.request_id = self._plane.next_id()
-        return b"%bX-Request-Id: %b\r\n" % (block, identity)
+            return head.forwarding(self._peer, scheme=self._scheme, trusted=True, authority=authority)
+        if self._forwarding_of != authority:
+            self._forwarding_of = authority
+            self._forwarding = head.forwarding(
+                self._peer, scheme=self._scheme, trusted=False, authority=authority
+            )
+        return self._forwarding
 
     @property
     def _scheme(self) -> bytes:

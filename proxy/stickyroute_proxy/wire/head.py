@@ -8,6 +8,7 @@ from functools import lru_cache
 from re import compile as regex
 from typing import Final
 
+from stickyroute_proxy.affinity.cookie import strip
 from stickyroute_proxy.wire.parser import CHUNKED, Headers, MalformedError
 
 # What a field is to us. 0 is everything else: it goes on untouched.
@@ -46,6 +47,8 @@ _AUTHORITY: Final = regex(
     rb"([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?"
 )
 _ABSOLUTE: Final = regex(rb"(?i:https?)://([^/?]*)([^#]*)")
+_TARGET: Final = bytes(byte for byte in range(0x21, 0x7F) if byte != ord("#"))
+"""The bytes that a target may hold."""
 _REQUEST_ID: Final = regex(rb"[\x21-\x7e]{1,128}")
 DIGITS: Final = regex(rb"[0-9]{1,18}")
 _KEPT: Final = frozenset((b"host", b"cookie", b"forwarded", b"x-real-ip"))
@@ -87,8 +90,14 @@ class RequestHead:
 
     __slots__ = (
         "_forwarded",
+        "_given_id",
+        "_in_origin_form",
         "_kept",
+        "_kinds",
         "_notices",
+        "_tail",
+        "_tail_of",
+        "_version",
         "authority",
         "body",
         "cookies",
@@ -130,24 +139,52 @@ class RequestHead:
     """The client's own; empty when it sent none that can be used, until it is given one."""
 
     def __init__(self) -> None:
-        self.request_id = b""
+        self.request_id = self._given_id = b""
+        self.method = self._version = b""
+        self._in_origin_form = False
+        self._kinds: Kinds | None = None
+        self._tail = b""
+        self._tail_of: tuple[bytes, ...] = ()
 
-    def read(self, line: bytes, headers: Headers, kinds: Kinds) -> None:  # noqa: C901, PLR0915 - one pass
-        """Understand a head that the parser has passed. Raises MalformedError."""
+    def read(  # noqa: C901, PLR0915 - one pass
+        self, line: bytes, headers: Headers, kinds: Kinds, *, same: bool = False
+    ) -> None:
+        """Understand a head whose fields the parser has passed; `same`: they are those that were read last.
+
+        Raises MalformedError.
+        """
         parts = line.split(b" ")
         if len(parts) != 3:
             raise MalformedError(400, "request line is not: method, target, version")
         method, target, version = parts
+        if target.translate(None, _TARGET):
+            raise MalformedError(400, "target holds a character that has to be escaped")
+        if (
+            same
+            and method == self.method
+            and version == self._version
+            and self._in_origin_form
+            and target[:1] == b"/"
+            and kinds is self._kinds
+        ):
+            self.request_id = self._given_id
+            self.target = target
+            self.path, _, self.query = target.partition(b"?")
+            return
         http11 = version == b"HTTP/1.1"
         if not http11 and version != b"HTTP/1.0":
             raise MalformedError(505, "HTTP version is not served; use HTTP/1.1")
         if method not in _METHODS:
             raise MalformedError(405 if method in (b"TRACE", b"CONNECT") else 501, "method is not served")
         self.method = method
+        self._version = version
+        self._in_origin_form = target[:1] == b"/"
+        self._kinds = kinds
+        self._tail_of = ()
         self.http11 = http11
         self.headers = headers
         self.cookies = []
-        self.request_id = b""
+        self.request_id = self._given_id = b""
         self.expect = self.websocket = False
         kept: list[bytes] = []
         self._kept = kept
@@ -182,15 +219,13 @@ class RequestHead:
                 self.expect = http11
             elif kind == _ID:
                 if _REQUEST_ID.fullmatch(field[1]):
-                    self.request_id = field[1]
+                    self.request_id = self._given_id = field[1]
             elif kind == _FORWARDED:
                 self._forwarded = [*(self._forwarded or ()), field]
             elif kind == _NOTICE:
                 self._notices = [*(self._notices or ()), field]
         if target[:1] != b"/":
             target, authority = self._read_target(target, authority)
-        if b"#" in target or not target.isascii():
-            raise MalformedError(400, "target holds a character that has to be escaped")
         self.target = target
         path, _, self.query = target.partition(b"?")
         self.path = b"/" if path == b"*" else path
@@ -250,26 +285,43 @@ class RequestHead:
         if named:
             self._kept = [line for line in self._kept if line.partition(b":")[0].lower() not in named]
             if b"x-request-id" in named:
-                self.request_id = b""
+                self.request_id = self._given_id = b""
 
     def field(self, name: bytes) -> bytes:
         """The values of a field, by its lower-case name, joined by commas; empty when there is none."""
         return b", ".join([value for key, value in self.headers if key.lower() == name])
 
     def write(
-        self, authority: bytes, cookies: list[bytes], notify: bytes, notice: bytes | None, added: bytes
+        self, authority: bytes, cookie: bytes, notify: bytes, notice: bytes | None, forwarding: bytes
     ) -> bytes:
         """The head that goes upstream.
 
-        `authority`: for Host. `cookies`: the values that remain without our own. `notify`: the rule's notice
-        header in lower case, which no client can send; `notice` is its value. `added`: complete lines.
+        `authority`: for Host. `cookie`: the name of our cookie, which goes no further; empty: none.
+        `notify`: the rule's notice header in lower case, which no client can send; `notice` is its value.
+        `forwarding`: the forwarding fields, complete lines.
         """
-        lines = [b"%b %b HTTP/1.1\r\nHost: %b" % (self.method, self.target, authority), *self._kept]
-        lines += [b"Cookie: " + value for value in cookies]
+        of = (authority, cookie, notify, forwarding)
+        if of != self._tail_of:
+            self._tail = self._write_tail(*of)
+            self._tail_of = of
+        told = b"" if notice is None else b"%b: %b\r\n" % (notify, notice)
+        return b"%b %b HTTP/1.1\r\n%b%bX-Request-Id: %b\r\n\r\n" % (
+            self.method,
+            self.target,
+            self._tail,
+            told,
+            self.request_id,
+        )
+
+    def _write_tail(self, authority: bytes, cookie: bytes, notify: bytes, forwarding: bytes) -> bytes:
+        """What follows the first line and is the same while the fields are."""
+        lines = [b"Host: " + authority, *self._kept]
+        for value in self.cookies:
+            rest = strip(value, cookie) if cookie else value
+            if rest is not None:
+                lines.append(b"Cookie: " + rest)
         if self._notices is not None:
             lines += [b": ".join(field) for field in self._notices if _plain(field[0]) != _plain(notify)]
-        if notice is not None:
-            lines.append(b"%b: %b" % (notify, notice))
         body = self.body
         if body > 0 or (not body and self.method in (b"POST", b"PUT", b"PATCH")):
             lines.append(b"Content-Length: %d" % body)
@@ -279,7 +331,7 @@ class RequestHead:
             lines.append(b"Expect: 100-continue")
         if self.websocket:
             lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")
-        lines.append(added + b"\r\n")
+        lines.append(forwarding)
         return b"\r\n".join(lines)
 
     def forwarding(self, peer: str, *, scheme: bytes, trusted: bool, authority: bytes) -> bytes:

@@ -4,6 +4,9 @@ llhttp (through httptools, strict) judges every byte of heads and of chunked fra
 positions, so a `Reader` feeds it exactly up to a head's end or a chunk line's end and never past a message:
 what follows is the next message, or garbage, and the protocol above decides which. Bodies are handed on as
 slices of what was received; llhttp only counts them. Both counts have to agree.
+
+Peers on kept-alive connections mostly repeat themselves. Fields that are byte for byte those of the last head
+are not read again: the same bytes mean the same.
 """
 
 from collections.abc import Callable
@@ -56,12 +59,15 @@ class Reader:
 
     __slots__ = (
         "_complete",
+        "_counted",
+        "_fields",
         "_finished",
         "_left",
         "_make",
         "_mode",
         "_parser",
         "_partial",
+        "_repeatable",
         "_stale",
         "_trailers",
         "done",
@@ -70,6 +76,7 @@ class Reader:
         "on_header",
         "on_headers_complete",
         "on_message_complete",
+        "same",
     )
 
     line: bytes
@@ -79,6 +86,8 @@ class Reader:
 
     One list for all messages, to be read before the body: trailers end up in it too, and so are dropped.
     """
+    same: bool
+    """The last head's fields are those of the head before it, byte for byte."""
     done: bool
     """The last message has been read to its end."""
 
@@ -99,10 +108,14 @@ class Reader:
         self._complete = False  # llhttp has seen the head's end
         self._finished = False  # llhttp has seen the message's end
         self._stale = False  # the next message needs a new parser
+        self._fields = b""  # of the last head, as they came
+        self._repeatable = b""  # the same, if they may come again without being read
+        self._counted = True  # llhttp counts the body too
         self._mode = 0
         self._left = 0
         self._trailers = -1
         self.done = True
+        self.same = False
         self.line = b""
 
     @property
@@ -119,15 +132,21 @@ class Reader:
 
         In the latter case all of `data` has been consumed. Raises MalformedError.
         """
-        if self._stale:
-            self._parser = self._make(self)  # a few microseconds, so only where llhttp cannot be led on
-            self._stale = False
         end = data.find(b"\r\n\r\n", pos) + 4
         if end == 3 or self._partial or data.startswith(b"\r\n", pos):
             return self._split_head(data, pos)
-        self.line = line = data[pos : data.find(b"\r\n", pos)]
+        line_end = data.find(b"\r\n", pos)
+        self.line = line = data[pos:line_end]
         if end - pos > MAX_HEAD or len(line) > MAX_LINE:
             raise _oversize(line)
+        fields = data[line_end:end]
+        if fields == self._repeatable:
+            self.same = True
+            return end
+        self.same = False
+        self._fields = fields
+        if self._stale:
+            self._renew()
         self._finished = False
         self.headers.clear()
         self._feed(data if not pos and end == len(data) else data[pos:end])
@@ -138,6 +157,10 @@ class Reader:
 
     def _split_head(self, data: bytes, pos: int) -> int:
         """The same for a head that comes in pieces: llhttp sees each at once, so that bad ones fail early."""
+        if self._stale:
+            self._renew()
+        self.same = False
+        self._fields = b""
         head = self._partial + data[pos:]
         fed = len(self._partial)
         if self._partial in (b"", b"\r"):
@@ -168,6 +191,11 @@ class Reader:
         self._complete = False
         return len(data) - (len(head) - end)
 
+    def _renew(self) -> None:
+        """Begin with a new parser: it costs microseconds, and so is left to where llhttp cannot be led on."""
+        self._parser = self._make(self)
+        self._stale = False
+
     def _feed(self, data: Slice) -> None:
         try:
             self._parser.feed_data(data)
@@ -192,25 +220,31 @@ class Reader:
         """
         self.done = not framing
         self._mode = framing
+        self._left = max(0, framing)
+        if self.same and framing != CHUNKED:
+            self._counted = False
+            return
+        self._repeatable = b""
         if not framing:
             if not self._finished:
                 if not announced:
                     raise MalformedError(400, "malformed HTTP: unclear framing")
                 self._stale = True
         elif framing == CHUNKED:
-            self._left = 0
             self._trailers = -1
-            if self._stale:
-                # A request with a body that also asks for an upgrade: read its chunks as of any other.
+            if self._stale or self.same:
+                # llhttp does not stand behind the head: it took an upgrade for one, or has not read it again.
                 self._parser = HttpRequestParser(self)
                 self._parser.feed_data(_CHUNKED_HEAD)
-                self._stale = self._complete = self._finished = False
+                self._complete = self._finished = False
+                self._stale = self._make is not HttpRequestParser
             elif self._finished:
                 raise MalformedError(400, "malformed HTTP: unclear framing")
-        else:
-            if self._finished and not self._stale:
-                raise MalformedError(400, "malformed HTTP: unclear framing")
-            self._left = framing
+        elif self._finished and not self._stale:
+            raise MalformedError(400, "malformed HTTP: unclear framing")
+        self._counted = not self._stale
+        if framing >= 0 and not self._stale:
+            self._repeatable = self._fields
 
     def body(self, data: bytes, pos: int) -> tuple[list[Slice], int]:
         """The body's parts in `data[pos:]` and the position behind them; `done` says whether that was all.
@@ -228,7 +262,7 @@ class Reader:
             self.done = True
         self._left -= end - pos
         part = _cut(data, pos, end)
-        if not self._stale:
+        if self._counted:
             self._feed(part)
             if self._finished != self.done:
                 raise MalformedError(400, "malformed HTTP: unclear framing")

@@ -143,7 +143,7 @@ class Upstream(Protocol):
                 pos = reader.head(data, pos)
                 if pos < 0:
                     return
-                answer.read(reader.line, reader.headers, to_head=self._to_head)
+                answer.read(reader.line, reader.headers, to_head=self._to_head, same=reader.same)
                 if answer.status >= 200:
                     break
                 if answer.status == 101:
