@@ -5,7 +5,6 @@ the answer down. It knows neither the client's protocol (that side is a `Client`
 others) nor how bytes are parsed. Routing and affinity know nothing of it.
 """
 
-from asyncio import Task
 from collections.abc import Callable
 from math import inf
 from random import Random
@@ -17,6 +16,7 @@ from stickyroute_proxy.affinity.choose import Decision, choose, prolong, rechoos
 from stickyroute_proxy.affinity.cookie import may_set, set_cookie
 from stickyroute_proxy.table import Endpoint, Rule, Table
 from stickyroute_proxy.wire.answer import AnswerHead, chunk
+from stickyroute_proxy.wire.connect import Connect
 from stickyroute_proxy.wire.counters import Counters
 from stickyroute_proxy.wire.head import IDEMPOTENT, RequestHead
 from stickyroute_proxy.wire.parser import CHUNKED, Slice
@@ -79,7 +79,7 @@ class Plane(Protocol):
     def pool(self, endpoint: Endpoint) -> Pool:
         """The endpoint's idle connections."""
 
-    def connect(self, endpoint: Endpoint, exchange: "Exchange") -> Task[None]:
+    def connect(self, endpoint: Endpoint, exchange: "Exchange") -> Connect:
         """Open a connection; the exchange is told by `connected` or `connect_failed`."""
 
 
@@ -119,7 +119,7 @@ class Exchange:
         self._rule: Rule | None = None
         self._endpoint: Endpoint | None = None
         self._upstream: Upstream | None = None
-        self._connecting: Task[None] | None = None
+        self._connecting: Connect | None = None
         self._connect_deadline = self.deadline = inf
         self._tried: list[Endpoint] | None = None
         self._attempts = 0
@@ -255,6 +255,7 @@ class Exchange:
 
     def connected(self, upstream: Upstream) -> None:
         """The connection that was asked for is there."""
+        self._plane.counters.connects += 1
         self._connecting = None
         self._connect_deadline = inf
         if self._ended or self._endpoint is None:

@@ -7,6 +7,8 @@ kernel: pipelining is served in order, and bounded by that alone.
 from asyncio import Protocol, Transport
 from enum import Enum, auto
 from math import inf
+from socket import SO_LINGER, SOL_SOCKET
+from struct import pack
 from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 
 LINGER: Final = 2.0
 """Seconds in which what a client still sends behind its last answer is read and dropped."""
+
+
+_RESET: Final = pack("ii", 1, 0)
+"""SO_LINGER on, for no time: closing sends a reset."""
 
 
 class _Phase(Enum):
@@ -269,7 +275,9 @@ class Downstream(Protocol):
     def truncate(self) -> None:
         self._exchange = None
         if self._until_close:
-            self._transport.abort()  # only a reset tells it from the end
+            # An HTTP/1.0 client cannot tell this from the answer's end, unless by a reset.
+            self._transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, _RESET)
+            self._transport.abort()
         else:
             self._close()
 

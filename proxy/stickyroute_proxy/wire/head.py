@@ -51,8 +51,6 @@ _TARGET: Final = bytes(byte for byte in range(0x21, 0x7F) if byte != ord("#"))
 """The bytes that a target may hold."""
 _REQUEST_ID: Final = regex(rb"[\x21-\x7e]{1,128}")
 DIGITS: Final = regex(rb"[0-9]{1,18}")
-_KEPT: Final = frozenset((b"host", b"cookie", b"forwarded", b"x-real-ip"))
-"""Fields that no client may have removed by naming them in Connection; X-Forwarded-* too."""
 
 
 class Kinds(dict[bytes, int]):
@@ -275,13 +273,8 @@ class RequestHead:
             raise MalformedError(400, "framing: Content-Length is not a number")
 
     def _remove_nominated(self, tokens: list[bytes]) -> None:
-        named = {
-            token
-            for token in tokens
-            if token not in (b"close", b"keep-alive", b"upgrade", b"")
-            and token not in _KEPT
-            and not token.startswith(b"x-forwarded-")
-        }
+        """Drop what Connection names, but for Host, Cookie and what is ours: they are not in `_kept`."""
+        named = set(tokens).difference((b"close", b"keep-alive", b"upgrade", b""))
         if named:
             self._kept = [line for line in self._kept if line.partition(b":")[0].lower() not in named]
             if b"x-request-id" in named:

@@ -12,6 +12,7 @@ from typing import Final
 from stickyroute_api.snapshot import Settings
 from stickyroute_proxy.exchange import Exchange
 from stickyroute_proxy.table import Endpoint, Table
+from stickyroute_proxy.wire.connect import Connect
 from stickyroute_proxy.wire.counters import Counters
 from stickyroute_proxy.wire.downstream import Downstream
 from stickyroute_proxy.wire.head import Kinds
@@ -163,24 +164,14 @@ class DataPlane:
             pool = endpoint.pool = Pool(self._idle_pools.add)
         return pool
 
-    def connect(self, endpoint: Endpoint, exchange: Exchange) -> Task[None]:
+    def connect(self, endpoint: Endpoint, exchange: Exchange) -> Connect:
         """Open a connection for an exchange; it is told by `connected` or `connect_failed`."""
         # The pool exists from here on: `apply` closes it when the endpoint leaves in the meantime.
-        task = self.loop.create_task(self._connect(endpoint, self.pool(endpoint), exchange))
-        self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
-        return task
-
-    async def _connect(self, endpoint: Endpoint, pool: Pool, exchange: Exchange) -> None:
-        try:
-            _, upstream = await self.loop.create_connection(
-                lambda: Upstream(pool, self.counters), endpoint.address, endpoint.port
-            )
-        except OSError:
-            exchange.connect_failed()
-            return
-        self.counters.connects += 1
-        exchange.connected(upstream)
+        upstream = Upstream(self.pool(endpoint), self.counters)
+        connect = Connect(self.loop, endpoint, upstream, exchange.connected, exchange.connect_failed)
+        self._connecting.add(connect.task)
+        connect.task.add_done_callback(self._connecting.discard)
+        return connect
 
     # Deadlines
 

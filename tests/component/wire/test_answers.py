@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import socket
+from pathlib import Path
 
 import h11
 import pytest
@@ -140,6 +142,10 @@ async def test_a_cut_answer_is_seen_as_cut(name):
         with pytest.raises(h11.RemoteProtocolError):
             read(data)
         assert backend.connections == 1
+        if "chunk" in name:
+            # Only a reset tells an HTTP/1.0 client that there was more.
+            with pytest.raises(ConnectionResetError):
+                await proxy.ask(get("/", version="1.0"))
 
 
 async def test_bytes_behind_an_answer_never_become_anothers():
@@ -183,7 +189,60 @@ async def test_an_answer_before_the_requests_end_costs_both_connections():
         assert data.startswith(b"HTTP/1.1 413 Too Large\r\n")
         assert b"Connection: close" in data
         await raw.close()
-        assert backend.connections == 1
+        raw = await proxy.connect()
+        await raw.send(get("/", "Content-Length: 1", method="POST"))
+        assert (await raw.rest()).startswith(b"HTTP/1.1 413 ")
+        await raw.close()
+        assert backend.connections == 2
+
+
+def open_files():
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+async def full_port():
+    """A port that answers no connection: its queue is full."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(0)
+    fillers = [socket.socket() for _ in range(4)]
+    for filler in fillers:
+        filler.setblocking(False)
+        filler.connect_ex(listener.getsockname())
+    await asyncio.sleep(0.05)
+    return listener.getsockname()[1], [listener, *fillers]
+
+
+async def test_a_pod_that_does_not_answer_is_left_in_time_and_no_socket_stays():
+    async with serving(echo(), timeouts=Timeouts(connect=0.3, request=5)) as (proxy, backend):
+        port, held = await full_port()
+        before = open_files()
+        stalled, other = endpoint(port, "uid-a"), endpoint(backend.port, "uid-b")
+        proxy.apply(fleet(stalled, revision=2, timeouts=Timeouts(connect=0.3, request=5)))
+        raw = await proxy.connect()
+        await raw.send(get("/"))
+        assert (await raw.answer())[0].startswith(b"HTTP/1.1 503 ")
+        proxy.apply(fleet(stalled, other, revision=3, timeouts=Timeouts(connect=0.3, request=5)))
+        for _ in range(2):
+            await raw.send(get("/"))
+            assert (await raw.answer())[0].startswith(b"HTTP/1.1 200 ")
+        assert proxy.plane.counters.connect_failures >= 2
+        await raw.close()
+        await asyncio.sleep(0.1)
+        # The pooled connection to the good pod, both of its ends in this process.
+        assert open_files() <= before + 4
+        for one in held:
+            one.close()
+
+
+async def test_a_client_that_leaves_while_its_connection_is_made_leaves_nothing():
+    async with serving(echo()) as (proxy, _):
+        for _ in range(20):
+            # The half-close comes with the head: the body can never come.
+            assert await proxy.ask(get("/", "Content-Length: 1", method="POST")) == b""
+        await asyncio.sleep(0.1)
+        assert proxy.plane.counters.exchanges == 0
+        assert proxy.plane.counters.upstreams == 0
 
 
 async def test_head_has_no_body_and_the_connection_is_used_again():
@@ -290,6 +349,23 @@ async def test_a_closed_idle_connection_is_repeated_for_get_only():
         await raw.close()
 
 
+async def test_part_of_an_answer_on_a_kept_connection_is_no_reason_to_repeat():
+    async def script(peer):
+        await peer.request()
+        await peer.send(OK)
+        await peer.request()
+        await peer.send(b"HTTP/1.1 2")
+
+    async with serving(script) as (proxy, backend):
+        raw = await proxy.connect()
+        await raw.send(get("/"))
+        await raw.answer()
+        await raw.send(get("/"))
+        assert (await raw.answer())[0].startswith(b"HTTP/1.1 502 ")
+        assert backend.connections == 1
+        await raw.close()
+
+
 async def unused_port():
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -335,6 +411,8 @@ async def test_a_new_pod_on_a_reused_address_inherits_no_connection():
         await raw.send(get("/"))
         await raw.answer()
         proxy.apply(fleet(endpoint(backend.port, "uid-new"), revision=2))
+        await asyncio.sleep(0.1)
+        assert not proxy.plane.counters.upstreams
         await raw.send(get("/"))
         await raw.answer()
         await raw.close()
