@@ -7,17 +7,19 @@ pod churn costs a small delta. Both sides validate: the operator when it builds,
 Durations are seconds, times are Unix seconds.
 """
 
-from typing import Annotated, Final, Literal, NamedTuple, Self, TypeVar
+from typing import Final, Literal, NamedTuple, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from stickyroute_api.changes import Changes
+from stickyroute_api.part import Part, Seconds
 from stickyroute_api.reasons import EndpointState
+from stickyroute_api.settings import Settings
 
 FORMAT: Final = 1
 """The version of this format. A proxy refuses any other."""
 
 T = TypeVar("T")
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Version(NamedTuple):
@@ -30,11 +32,7 @@ class Version(NamedTuple):
         return f"{self.epoch}.{self.revision}"
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class HeaderMatch(_Wire):
+class HeaderMatch(Part):
     """A header or query parameter that a request must carry."""
 
     name: str
@@ -42,7 +40,7 @@ class HeaderMatch(_Wire):
     regex: bool = False
 
 
-class Match(_Wire):
+class Match(Part):
     """One way in which a request fits a rule; all given parts must hold."""
 
     path_type: Literal["Exact", "PathPrefix", "RegularExpression"] = "PathPrefix"
@@ -53,7 +51,7 @@ class Match(_Wire):
     query_params: tuple[HeaderMatch, ...] = ()
 
 
-class Backend(_Wire):
+class Backend(Part):
     """A weighted Service of a rule."""
 
     service: str
@@ -63,7 +61,7 @@ class Backend(_Wire):
     weight: int = Field(ge=0, default=1)
 
 
-class Cookie(_Wire):
+class Cookie(Part):
     """Attributes of the cookie that carries the token (RFC 6265bis)."""
 
     name: str
@@ -77,7 +75,7 @@ class Cookie(_Wire):
     """True: `Max-Age` is set from the absolute timer. False: a browser-session cookie."""
 
 
-class Persistence(_Wire):
+class Persistence(Part):
     """The resolved policy of a scope."""
 
     type: Literal["Cookie", "None"] = "None"
@@ -89,41 +87,91 @@ class Persistence(_Wire):
     notify_header: str = "X-Session-Lost"
 
 
-class Timeouts(_Wire):
-    """How long one exchange may take."""
+class Timeouts(Part):
+    """How long the parts of one exchange may take; 0 = no limit."""
 
     connect: Seconds = 2.0
+    """Until an endpoint has accepted a connection, TLS included."""
+    first_byte: Seconds = 0.0
+    """From the request's end to the first byte of the answer's head: 504."""
+    body_idle: Seconds = 30.0
+    """Between two parts of the request's body: 408."""
     request: Seconds = 60.0
-    """From the request's head to the answer's end; 0 = none. Tunnels are not bound by it."""
+    """From the request's head to the answer's end: 408 or 504. Tunnels are not bound by it."""
     idle: Seconds = 300.0
     """A tunnel without a byte either way."""
 
 
-class Retries(_Wire):
+class Limits(Part):
+    """What one rule takes; each worker process counts for itself."""
+
+    body_bytes: int | None = Field(ge=0, default=None)
+    """A request's body: 413. 0 = no limit, None = the fleet's."""
+    requests_per_endpoint: int = Field(ge=0, default=0)
+    """Requests in flight on one endpoint; 0 = no limit. Those beyond wait in a queue."""
+    queue: int = Field(ge=0, default=100)
+    """Requests that may wait for one endpoint: 503 with Retry-After beyond."""
+    queue_timeout: Seconds = 5.0
+    """How long they may wait: 503 with Retry-After then."""
+
+
+class HashOn(Part):
+    """The value that algorithm Hash places by; a request without it is placed at random."""
+
+    type: Literal["SourceIP", "Header", "QueryParam", "Cookie"]
+    name: str = ""
+
+
+class Balancing(Part):
+    """How a rule's new sessions are placed."""
+
+    algorithm: Literal["RoundRobin", "LeastRequests", "LeastSessions", "Random", "Hash"] = "RoundRobin"
+    choices: int = Field(ge=0, le=16, default=2)
+    """LeastRequests and LeastSessions: the best of so many taken at random; 0 = of all."""
+    hash_on: HashOn | None = None
+    slow_start: Seconds = 0.0
+    """How long an endpoint that has just begun to serve takes fewer new sessions."""
+    prefer_zone: bool = False
+    """Endpoints of the proxy's own zone first, while it has any that take new sessions."""
+
+
+class Retries(Part):
     attempts: int = Field(ge=0, default=1)
     on: tuple[Literal["connect-failure"], ...] = ("connect-failure",)
 
 
-class Rule(_Wire):
+class Rule(Part):
     name: str
     matches: tuple[Match, ...]
     backends: tuple[Backend, ...]
     """Empty or without endpoints: the rule answers 503."""
     scope: str
     """What shares sessions within the route; its identity is `namespace/route/scope`."""
-    algorithm: Literal["RoundRobin", "LeastRequests"] = "RoundRobin"
+    balancing: Balancing = Balancing()
     persistence: Persistence
     timeouts: Timeouts = Timeouts()
     retries: Retries = Retries()
+    limits: Limits = Limits()
+    changes: Changes = Changes()
 
 
-class Route(_Wire):
+class RouteTls(Part):
+    """How a route's hosts are served over TLS."""
+
+    certificate: str
+    """The key into `Snapshot.certificates`: `namespace/name`."""
+    redirect: bool = True
+    """Plain HTTP is redirected to HTTPS, but for `/.well-known/acme-challenge/`."""
+
+
+class Route(Part):
     namespace: str
     name: str
     created: Seconds
     """Age decides between equal matches: the older wins, then the name."""
     hosts: tuple[str, ...] = ()
     """Lower case, `*.` for one or more leading labels; empty = any host."""
+    tls: RouteTls | None = None
     rules: tuple[Rule, ...]
 
     @property
@@ -131,7 +179,7 @@ class Route(_Wire):
         return f"{self.namespace}/{self.name}"
 
 
-class Endpoint(_Wire):
+class Endpoint(Part):
     """One pod behind a Service port."""
 
     id: str
@@ -149,21 +197,34 @@ class Endpoint(_Wire):
     """Draining: bound sessions keep it until then; 0 = they have left already."""
 
 
-class TokenKeys(_Wire):
+class Certificate(Part):
+    """A server certificate."""
+
+    chain: str
+    """PEM, the server's own first."""
+    key: str = Field(repr=False)
+    """PEM."""
+
+
+class BackendTls(Part):
+    """How the endpoints of one set are spoken to over TLS."""
+
+    server_name: str
+    """Sent as SNI, and what the certificate must name."""
+    ca: str = ""
+    """PEM; empty = the system's."""
+
+
+class TokenKeys(Part):
     """The keys that seal and open tokens: 32 bytes each, base64."""
 
     sealing: int = Field(ge=0, le=255)
     keys: dict[int, str] = Field(repr=False)
+    hashing: str = Field(repr=False, default="")
+    """Keys the consistent hash of algorithm Hash; base64, never rotated: it would move every session."""
 
 
-class Settings(_Wire):
-    """What belongs to the fleet, not to a route."""
-
-    trusted_proxies: tuple[str, ...] = ()
-    """CIDRs whose `X-Forwarded-*` are believed."""
-
-
-class Snapshot(_Wire):
+class Snapshot(Part):
     """Everything a proxy needs to serve."""
 
     format: Literal[1] = FORMAT
@@ -175,14 +236,18 @@ class Snapshot(_Wire):
     routes: dict[str, Route]
     """By `namespace/name`."""
     endpoints: dict[str, tuple[Endpoint, ...]]
-    """By `namespace/service:port`."""
+    """By `namespace/service:port`; where they are spoken to over TLS, `+` and a digest of how follow."""
+    certificates: dict[str, Certificate] = Field(default_factory=dict)
+    """By `namespace/name` of their Secrets."""
+    backend_tls: dict[str, BackendTls] = Field(default_factory=dict)
+    """By the key of the set; sets that are not named are spoken to in the clear."""
 
     @property
     def version(self) -> Version:
         return Version(self.epoch, self.revision)
 
 
-class Delta(_Wire):
+class Delta(Part):
     """What changes a base snapshot into the next; `None` deletes, absence keeps."""
 
     format: Literal[1] = FORMAT
@@ -193,8 +258,10 @@ class Delta(_Wire):
     revision: int = Field(ge=0)
     settings: Settings | None = None
     keys: TokenKeys | None = None
-    routes: dict[str, Route | None] = {}
-    endpoints: dict[str, tuple[Endpoint, ...] | None] = {}
+    routes: dict[str, Route | None] = Field(default_factory=dict)
+    endpoints: dict[str, tuple[Endpoint, ...] | None] = Field(default_factory=dict)
+    certificates: dict[str, Certificate | None] = Field(default_factory=dict)
+    backend_tls: dict[str, BackendTls | None] = Field(default_factory=dict)
 
     @property
     def base(self) -> Version:
@@ -213,6 +280,8 @@ class Delta(_Wire):
             keys=None if new.keys == base.keys else new.keys,
             routes=_changes(base.routes, new.routes),
             endpoints=_changes(base.endpoints, new.endpoints),
+            certificates=_changes(base.certificates, new.certificates),
+            backend_tls=_changes(base.backend_tls, new.backend_tls),
         )
 
     def apply(self, base: Snapshot) -> Snapshot:
@@ -228,8 +297,10 @@ class Delta(_Wire):
                 "revision": self.revision,
                 "settings": self.settings or base.settings,
                 "keys": self.keys or base.keys,
-                "routes": _merged(base.routes, self.routes) if self.routes else base.routes,
-                "endpoints": _merged(base.endpoints, self.endpoints) if self.endpoints else base.endpoints,
+                "routes": _merged(base.routes, self.routes),
+                "endpoints": _merged(base.endpoints, self.endpoints),
+                "certificates": _merged(base.certificates, self.certificates),
+                "backend_tls": _merged(base.backend_tls, self.backend_tls),
             }
         )
 
@@ -243,6 +314,8 @@ def _changes(base: dict[str, T], new: dict[str, T]) -> dict[str, T | None]:
 
 
 def _merged(base: dict[str, T], changes: dict[str, T | None]) -> dict[str, T]:
+    if not changes:
+        return base
     merged = dict(base)
     for key, value in changes.items():
         if value is None:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
 
-from stickyroute_api.snapshot import Settings
+from stickyroute_api.settings import Settings
 from stickyroute_operator import cluster, fleet, keys, pki
 from stickyroute_operator.cluster import ApiError, Cluster, Secrets, until_granted
 from stickyroute_operator.epoch import Superseded, raise_epoch

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stickyroute_api.fields import DNS_LABEL
-from stickyroute_api.snapshot import Settings
+from stickyroute_api.settings import Settings
 from stickyroute_operator.app import Operator, Options
 from stickyroute_operator.cluster import ApiError, Cluster
 from stickyroute_operator.epoch import Superseded

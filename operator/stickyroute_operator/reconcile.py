@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import Protocol
 
-from stickyroute_api.snapshot import Settings, Snapshot, TokenKeys, Version
+from stickyroute_api.settings import Settings
+from stickyroute_api.snapshot import Snapshot, TokenKeys, Version
 from stickyroute_operator.joining import CAP, Joining
 from stickyroute_operator.objects import Key
 from stickyroute_operator.store import Store

@@ -175,4 +175,6 @@ def _holds(held: Snapshot, delta: Delta) -> bool:
         and (delta.keys is None or delta.keys == held.keys)
         and all(held.routes.get(key) == route for key, route in delta.routes.items())
         and all(held.endpoints.get(key) == endpoints for key, endpoints in delta.endpoints.items())
+        and all(held.certificates.get(key) == given for key, given in delta.certificates.items())
+        and all(held.backend_tls.get(key) == given for key, given in delta.backend_tls.items())
     )

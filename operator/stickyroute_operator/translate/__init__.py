@@ -11,7 +11,8 @@ is the same without it.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from stickyroute_api.snapshot import Endpoint, Route, Settings, Snapshot, TokenKeys
+from stickyroute_api.settings import Settings
+from stickyroute_api.snapshot import Endpoint, Route, Snapshot, TokenKeys
 from stickyroute_operator.objects import EndpointSlice, Key, RouteObject, Service
 from stickyroute_operator.translate.assemble import Outcome, assemble
 from stickyroute_operator.translate.backends import Backends

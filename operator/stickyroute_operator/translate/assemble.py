@@ -106,7 +106,7 @@ def _rule(rule: RuleForm, matches: tuple[Match, ...], backends: tuple[Backend, .
         matches=matches,
         backends=backends,
         scope=rule.scope,
-        algorithm=rule.algorithm,
+        balancing=rule.balancing,
         persistence=rule.persistence,
         timeouts=rule.timeouts,
         retries=rule.retries,

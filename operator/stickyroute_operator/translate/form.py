@@ -1,10 +1,9 @@
 """The internal form that every front end makes and everything after it reads."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from stickyroute_api.reasons import ConditionReason
-from stickyroute_api.snapshot import Match, Persistence, Retries, Timeouts
+from stickyroute_api.snapshot import Balancing, Match, Persistence, Retries, Timeouts
 from stickyroute_operator.objects import Key, RouteObject
 
 
@@ -34,7 +33,7 @@ class RuleForm:
     matches: tuple[Match, ...]
     backends: tuple[BackendUse, ...]
     scope: str
-    algorithm: Literal["RoundRobin", "LeastRequests"]
+    balancing: Balancing
     persistence: Persistence
     timeouts: Timeouts
     retries: Retries

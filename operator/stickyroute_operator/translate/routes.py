@@ -3,14 +3,13 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Literal
 
 import re2
 
 from stickyroute_api import spec as api
 from stickyroute_api.duration import parse_duration
 from stickyroute_api.reasons import ConditionReason
-from stickyroute_api.snapshot import Cookie, HeaderMatch, Match, Persistence, Retries, Timeouts
+from stickyroute_api.snapshot import Balancing, Cookie, HeaderMatch, Match, Persistence, Retries, Timeouts
 from stickyroute_api.validate import InvalidObject, Problem, parse_route, unsupported
 from stickyroute_operator.objects import RouteObject
 from stickyroute_operator.translate.form import BackendUse, Compiled, Refusal, RuleForm
@@ -71,7 +70,7 @@ def _rule(source: RouteObject, spec: api.StickyRouteSpec, index: int, rule: api.
             for number, use in enumerate(rule.backends)
         ),
         scope=scope,
-        algorithm=_algorithm(spec),
+        balancing=Balancing(algorithm=spec.load_balancing.algorithm),
         persistence=_persistence(
             rule.persistence or spec.persistence, f"{source.namespace}/{source.name}/{scope}"
         ),
@@ -82,11 +81,6 @@ def _rule(source: RouteObject, spec: api.StickyRouteSpec, index: int, rule: api.
         ),
         retries=Retries(attempts=rule.retries.attempts, on=rule.retries.on),
     )
-
-
-def _algorithm(spec: api.StickyRouteSpec) -> Literal["RoundRobin", "LeastRequests"]:
-    # `unsupported` has refused all others.
-    return "LeastRequests" if spec.load_balancing.algorithm == "LeastRequests" else "RoundRobin"
 
 
 def _match(match: api.RouteMatch) -> Match:

@@ -66,7 +66,7 @@ class Balancer:
     def take(self, rule: snapshot.Rule, random: Random) -> None:
         """Follow the rule's backends and algorithm; those it had before go on where they stand."""
         before = {backend.set_id: backend for backend in self.backends}
-        self.least_requests = rule.algorithm == "LeastRequests"
+        self.least_requests = rule.balancing.algorithm == "LeastRequests"
         taken = []
         for given in rule.backends:
             backend = before.pop(given.endpoints, None) or Backend(given.service, given.endpoints, random)

@@ -9,7 +9,7 @@ from random import Random, SystemRandom
 from time import monotonic, time
 from typing import Final
 
-from stickyroute_api.snapshot import Settings
+from stickyroute_api.settings import Settings
 from stickyroute_proxy.exchange import Exchange
 from stickyroute_proxy.table import Endpoint, Table
 from stickyroute_proxy.wire.connect import Connect

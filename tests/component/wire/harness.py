@@ -8,6 +8,7 @@ from random import Random
 import h11
 
 from stickyroute_api import snapshot
+from stickyroute_api.settings import Settings
 from stickyroute_api.snapshot import Snapshot, TokenKeys
 from stickyroute_proxy.table import build
 from stickyroute_proxy.wire.listener import DataPlane
@@ -164,7 +165,7 @@ def fleet(*endpoints, revision=1, settings=None, persistence=None, **rule):
         fleet="stickyroute",
         epoch=1,
         revision=revision,
-        settings=settings or snapshot.Settings(),
+        settings=settings or Settings(),
         keys=KEYS,
         routes={route.key: route},
         endpoints={"shop/web:80": endpoints},

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from tests.component.wire.harness import echo, get, serving
 
-from stickyroute_api.snapshot import Settings
+from stickyroute_api.settings import Settings
 from stickyroute_proxy.wire.parser import MAX_HEAD, MAX_HEADERS
 
 MARKER = b"GET /smuggled HTTP/1.1\r\nHost: evil\r\n\r\n"

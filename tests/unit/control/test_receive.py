@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stickyroute_api.snapshot import Delta, Endpoint, Route, Settings, Snapshot, TokenKeys, Version
+from stickyroute_api.settings import Settings
+from stickyroute_api.snapshot import Delta, Endpoint, Route, Snapshot, TokenKeys, Version
 from stickyroute_proxy.receive import MAX_PROBLEMS, InvalidError, Receiver, RefusedError
 
 endpoints = st.lists(

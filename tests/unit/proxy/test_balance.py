@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tests.unit.proxy.fleets import Client, Proxy, fleet, pod, pods, route, rule
 
 from stickyroute_api.reasons import EndpointState
+from stickyroute_api.snapshot import Balancing
 from stickyroute_proxy.affinity.balance import Backend, smooth
 from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.failover import rendezvous
@@ -130,7 +131,11 @@ def test_a_joining_backend_waits_while_another_serves():
 
 
 def test_least_requests_prefers_the_less_busy_and_shares_ties():
-    proxy = Proxy(fleet([route(rule(algorithm="LeastRequests"))], web=pods("web-1", "web-2", "web-3")))
+    proxy = Proxy(
+        fleet(
+            [route(rule(balancing=Balancing(algorithm="LeastRequests")))], web=pods("web-1", "web-2", "web-3")
+        )
+    )
     homes = Counter(proxy.ask().endpoint.pod for _ in range(3000))
     assert list(homes.values()) == pytest.approx([1000] * 3, rel=0.15)
     busy = next(iter(proxy.table.endpoints()))

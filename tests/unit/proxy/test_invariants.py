@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from tests.unit.proxy.fleets import NOW, Client, Proxy, fleet, persistence, pod, route, rule
 
 from stickyroute_api.reasons import MOVED, BindingReason, EndpointState
+from stickyroute_api.snapshot import Balancing
 
 SERVICES = ("web", "canary")
 NAMES = [f"{service}-{number}" for service in SERVICES for number in range(4)]
@@ -40,7 +41,7 @@ def snapshot(world, revision):
     }
     rules = rule(
         services=tuple(zip(SERVICES, world["weights"], strict=True)),
-        algorithm=world["algorithm"],
+        balancing=Balancing(algorithm=world["algorithm"]),
         persistence=persistence(idle_timeout=1000),
     )
     return fleet([route(rules)], revision, **services)
