@@ -3,11 +3,43 @@
 Names and meaning are those of HTTPRoute's filters (Gateway API).
 """
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
 from stickyroute_api.part import Part
+
+_FRAMING: Final = frozenset(
+    {
+        "connection",
+        "content-length",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_REQUEST: Final = _FRAMING | {"cookie", "expect", "forwarded", "host", "x-real-ip", "x-request-id"}
+
+
+def may_change_request(name: str, notify_header: str) -> bool:
+    """Whether a rule may change this field of requests: not framing, sessions, or what the proxy itself says.
+
+    Applications take `_` for `-`, and so the aliases count as well.
+    """
+    plain = _plain(name)
+    return not (plain in _REQUEST or plain.startswith("x-forwarded-") or plain == _plain(notify_header))
+
+
+def may_change_response(name: str) -> bool:
+    """Whether a rule may change this field of responses; `Set-Cookie` may only be added."""
+    return _plain(name) not in _FRAMING
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-")
 
 
 class HeaderChanges(Part):

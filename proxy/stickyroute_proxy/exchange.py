@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from stickyroute_api.reasons import BindingReason
 from stickyroute_proxy.affinity.choose import Decision, choose, prolong, rechoose
 from stickyroute_proxy.affinity.cookie import may_set, set_cookie
+from stickyroute_proxy.changes import Changes
 from stickyroute_proxy.table import Endpoint, Rule, Table
 from stickyroute_proxy.wire.answer import AnswerHead, chunk
 from stickyroute_proxy.wire.connect import Connect
@@ -33,6 +34,10 @@ class Client(Protocol):
     head: RequestHead
     secure: bool
     """It came by TLS."""
+
+    @property
+    def scheme(self) -> bytes:
+        """`http` or `https`, as the client asked."""
 
     def forwarding(self, authority: bytes) -> bytes:
         """The forwarding fields as complete lines."""
@@ -58,8 +63,11 @@ class Client(Protocol):
     def end(self, now: float) -> None:
         """All of the answer has been passed on."""
 
-    def refuse(self, status: int, message: str) -> None:
-        """Answer in the upstream's place; nothing of an answer has been passed on yet."""
+    def refuse(self, status: int, message: str, location: bytes = b"") -> None:
+        """Answer in the upstream's place; nothing of an answer has been passed on yet.
+
+        `location`: where the client is sent.
+        """
 
     def truncate(self) -> None:
         """The answer ends in its midst: let the client see it."""
@@ -144,8 +152,24 @@ class Exchange:
         self._rule = rule
         if rule.timeouts.request:
             self.deadline = self._started + rule.timeouts.request
+        if rule.changes.redirects and self._redirect(rule.changes):
+            return
         self._repeatable = not head.body and head.method in IDEMPOTENT
         self._attempt(choose(rule, head.cookies, plane.clock(), plane.random))
+
+    def _redirect(self, changes: Changes) -> bool:
+        """Send the client elsewhere, where the rule says so."""
+        client = self._client
+        head, scheme = client.head, client.scheme
+        redirect = changes.redirect(scheme, head.path)
+        if redirect is None:
+            return False
+        location = redirect.location(scheme, head.host, head.authority, head.target)
+        if location:
+            self._refuse(redirect.status, "this is served at another address", location)
+        else:
+            self._refuse(400, "no Host, which this redirect is made of")
+        return True
 
     def _attempt(self, decision: Decision) -> None:
         """Send the request where the decision says."""
@@ -184,6 +208,7 @@ class Exchange:
             rule.notify_header,
             decision.notice,
             client.forwarding(authority),
+            changes=rule.changes,
         )
         if head.body:
             upstream.cork()
@@ -338,10 +363,18 @@ class Exchange:
         """The answer's head has come, and what of its body came with it."""
         self._answered = True
         self._status = answer.status
+        self._change(answer)
         if parts:
             self._plane.counters.sent_bytes += sum(map(len, parts))
         told = self._decision.set_token is not None or answer.long_lived
         self._client.answer(answer, self._set_cookie(answer) if told else b"", parts, last=last)
+
+    def _change(self, answer: AnswerHead) -> None:
+        """Apply what the rule changes in answers."""
+        rule = self._rule
+        assert rule is not None  # noqa: S101 - only a routed request has an answer
+        if answer.changes is not rule.changes.answer:
+            answer.change(rule.changes.answer)
 
     def _set_cookie(self, answer: AnswerHead) -> bytes:
         """The lines that give the client its token; empty where it has the right one."""
@@ -375,6 +408,7 @@ class Exchange:
         assert rule is not None  # noqa: S101 - only a routed request has an answer
         self._answered = True
         self._status = 101
+        self._change(answer)
         self._upstream = None
         self.deadline = inf
         self._client.tunnel(upstream, answer, self._set_cookie(answer), rest, rule.timeouts.idle)
@@ -384,12 +418,12 @@ class Exchange:
 
     # Ending
 
-    def _refuse(self, status: int, message: str) -> None:
+    def _refuse(self, status: int, message: str, location: bytes = b"") -> None:
         self._status = status
         refused = self._plane.counters.refused
         refused[status] = refused.get(status, 0) + 1
         self._finish()
-        self._client.refuse(status, message)
+        self._client.refuse(status, message, location)
 
     def _release(self) -> None:
         endpoint, self._endpoint = self._endpoint, None

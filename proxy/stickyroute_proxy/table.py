@@ -11,6 +11,7 @@ from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.rule import Rule, Scope
 from stickyroute_proxy.affinity.sessions import KnownSessions
 from stickyroute_proxy.affinity.token import Keyring
+from stickyroute_proxy.changes import Changes, compiled
 from stickyroute_proxy.match import Entry, Headers, Index, Match
 
 __all__ = ["Endpoint", "Rule", "Scope", "Table", "build"]
@@ -173,18 +174,21 @@ class _Set:
 
 
 class _Route:
-    """A route's compiled matches, and its running rules and scopes."""
+    """A route's compiled matches and changes, and its running rules and scopes."""
 
-    __slots__ = ("given", "matches", "rules", "scopes")
+    __slots__ = ("changes", "given", "matches", "rules", "scopes")
 
     def __init__(self, given: snapshot.Route) -> None:
         """Raises ValueError naming the route and the field."""
         self.given = given
         self.matches = []
+        self.changes: dict[str, Changes] = {}
+        to_https = given.tls is not None and given.tls.redirect
         for rule in given.rules:
             try:
                 _check(rule)
                 self.matches.append([Match(match) for match in rule.matches])
+                self.changes[rule.name] = compiled(rule, to_https=to_https)
             except ValueError as error:
                 raise ValueError(f"route {given.key}, rule {rule.name}: {error}") from error
         self.rules: tuple[Rule, ...] = ()
@@ -216,6 +220,7 @@ class _Route:
         rule.scope = scope
         rule.timeouts = given.timeouts
         rule.retries = given.retries
+        rule.changes = self.changes[given.name]
         rule.notify_header = given.persistence.notify_header.lower().encode()
         rule.balancer.take(given, random)
         return rule

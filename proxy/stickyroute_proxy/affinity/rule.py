@@ -10,6 +10,7 @@ from stickyroute_proxy.affinity.balance import Balancer
 from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.sessions import DEFAULT_WINDOW, KnownSessions, ScopeSessions
 from stickyroute_proxy.affinity.token import Keyring
+from stickyroute_proxy.changes import UNCHANGED, Changes
 
 IDLE_GRACE: Final = 1.1
 """A session expires at its last sealing plus this many idle timers: re-sealing may lag by a tenth."""
@@ -162,6 +163,7 @@ class Rule:
 
     __slots__ = (
         "balancer",
+        "changes",
         "members",
         "name",
         "notify_header",
@@ -180,6 +182,8 @@ class Rule:
     retries: snapshot.Retries
     notify_header: bytes
     """In lower case."""
+    changes: Changes
+    """What it changes in requests and answers, and where it redirects."""
     balancer: Balancer
     own: dict[bytes, Endpoint]
     """The endpoints of its backends by `Endpoint.key`."""
@@ -190,4 +194,5 @@ class Rule:
         self.name = name
         self.route = route
         self.balancer = Balancer()
+        self.changes = UNCHANGED
         self.own = self.members = {}

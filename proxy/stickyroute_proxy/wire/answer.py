@@ -4,23 +4,24 @@ from http import HTTPStatus
 from re import compile as regex
 from typing import Final
 
-from stickyroute_proxy.wire.head import CODING, CONNECTION, DIGITS, DROP, LENGTH, UPGRADE, Kinds
+from stickyroute_proxy.changes import Fields
+from stickyroute_proxy.wire.fields import (
+    CACHE_CONTROL,
+    CODING,
+    CONNECTION,
+    CONTENT_TYPE,
+    DATE,
+    DIGITS,
+    LENGTH,
+    TRAILER,
+    UPGRADE,
+    AnswerKinds,
+    may_trail,
+    tokens,
+)
 from stickyroute_proxy.wire.parser import CHUNKED, UNTIL_CLOSE, Headers, MalformedError, Slice
 
-_CACHE_CONTROL, _CONTENT_TYPE = 12, 13
-
-_ANSWER_KINDS: Final = {
-    b"content-length": LENGTH,
-    b"transfer-encoding": CODING,
-    b"connection": CONNECTION,
-    b"upgrade": UPGRADE,
-    b"cache-control": _CACHE_CONTROL,
-    b"content-type": _CONTENT_TYPE,
-    b"keep-alive": DROP,
-    b"proxy-connection": DROP,
-    b"trailer": DROP,
-}
-_ANSWERS: Final = Kinds(known=_ANSWER_KINDS)
+_KINDS: Final = AnswerKinds()
 _STATUS: Final = regex(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _STATUS_LINES: Final = {
     b"HTTP/1.1 %d %b" % (status, status.phrase.encode()): status.value for status in HTTPStatus
@@ -31,17 +32,24 @@ class AnswerHead:
     """An upstream's answer as it was understood; `read` fills it, `write` puts it on the way down."""
 
     __slots__ = (
+        "_given_cache_control",
         "_kept",
         "_line",
+        "_lines",
+        "_nominated",
         "_read",
         "_written",
         "_written_with",
         "announced",
         "body",
         "cache_control",
+        "changes",
+        "dated",
         "keep_alive",
         "long_lived",
         "status",
+        "trailer",
+        "trailers",
         "websocket",
     )
 
@@ -53,6 +61,14 @@ class AnswerHead:
     keep_alive: bool
     cache_control: bytes | None
     """The values of Cache-Control, joined by commas."""
+    changes: Fields | None
+    """The rule's that are applied; see `change`."""
+    dated: bool
+    """It has a Date."""
+    trailer: bytes
+    """The line that announces trailers, complete; empty when none are."""
+    trailers: bytes
+    """Complete lines; known when the body is done."""
     websocket: bool
     """101 that opens a WebSocket."""
     long_lived: bool
@@ -62,6 +78,7 @@ class AnswerHead:
         self._read: tuple[bytes, bool] | None = None
         self._written = b""
         self._written_with: tuple[bytes, bool] | None = None
+        self.changes = None
 
     def read(  # noqa: C901, PLR0915 - one pass
         self, line: bytes, headers: Headers, *, to_head: bool, same: bool = False
@@ -88,22 +105,28 @@ class AnswerHead:
         self.status = status
         self._line = line
         kept: list[bytes] = []
-        self._kept = kept
+        self.changes = None
         self.cache_control = None
+        self.dated = False
+        self.trailer = self.trailers = b""
+        self._nominated: frozenset[bytes] = frozenset()
         self.long_lived = status == 101
         connection = length = coding = upgrade = None
         for field in headers:
-            kind = _ANSWERS[field[0]]
+            kind = _KINDS[field[0]]
             if not kind:
                 kept.append(b": ".join(field))
             elif kind == LENGTH:
                 if length is not None:
                     raise MalformedError(502, "more than one Content-Length")
                 length = field[1]
-            elif kind == _CONTENT_TYPE:
+            elif kind == DATE:
+                kept.append(b": ".join(field))
+                self.dated = True
+            elif kind == CONTENT_TYPE:
                 kept.append(b": ".join(field))
                 self.long_lived = field[1].lower().startswith(b"text/event-stream")
-            elif kind == _CACHE_CONTROL:
+            elif kind == CACHE_CONTROL:
                 kept.append(b": ".join(field))
                 value = field[1]
                 self.cache_control = (
@@ -117,23 +140,29 @@ class AnswerHead:
                 coding = field[1]
             elif kind == UPGRADE:
                 upgrade = field[1]
+            elif kind == TRAILER:
+                names = b", ".join([name for name in tokens(field[1]) if name and may_trail(name)])
+                self.trailer += b"Trailer: %b\r\n" % names if names else b""
         self._read_framing(
             length, coding, http11=http11, empty=to_head or status in (204, 304) or status < 200
         )
         self.keep_alive = http11
         self.websocket = False
         if connection is not None:
-            tokens = [token.strip(b" \t") for token in connection.lower().split(b",")]
-            self.keep_alive = b"close" not in tokens and (http11 or b"keep-alive" in tokens)
-            named = {token for token in tokens if token not in (b"close", b"keep-alive", b"upgrade", b"")}
+            options = tokens(connection)
+            self.keep_alive = b"close" not in options and (http11 or b"keep-alive" in options)
+            named = frozenset(options).difference((b"close", b"keep-alive", b"upgrade", b""))
             if named:
-                self._kept = [entry for entry in kept if entry.partition(b":")[0].lower() not in named]
+                self._nominated = named
+                kept = [entry for entry in kept if entry.partition(b":")[0].lower() not in named]
             self.websocket = (
                 status == 101
-                and b"upgrade" in tokens
+                and b"upgrade" in options
                 and upgrade is not None
                 and upgrade.lower() == b"websocket"
             )
+        self._kept = self._lines = kept
+        self._given_cache_control = self.cache_control
 
     def _read_framing(self, length: bytes | None, coding: bytes | None, *, http11: bool, empty: bool) -> None:
         if length is not None and not DIGITS.fullmatch(length):
@@ -148,12 +177,33 @@ class AnswerHead:
         else:
             self.body = UNTIL_CLOSE if self.announced is None else self.announced
 
+    def change(self, changes: Fields | None) -> None:
+        """Apply a rule's changes to what was read, in the place of any other's."""
+        self.changes = changes
+        self._written_with = None
+        if changes is None:
+            self._lines, self.cache_control = self._kept, self._given_cache_control
+            return
+        self._lines = changes.apply(self._kept)
+        pairs = [line.partition(b":") for line in self._lines]
+        given = [value.strip(b" \t") for name, _, value in pairs if name.lower() == b"cache-control"]
+        self.cache_control = b",".join(given) if given else None
+
+    def take_trailers(self, trailers: Headers) -> None:
+        """Keep of the fields behind the body those that may go on."""
+        kept = [
+            b"%b: %b\r\n" % field
+            for field in trailers
+            if may_trail(field[0]) and field[0].lower() not in self._nominated
+        ]
+        self.trailers = b"".join(kept)
+
     def write(self, extra: bytes, *, chunked: bool) -> bytes:
         """The head that goes down. `extra`: further complete lines; `chunked`: how the body will go."""
         written_with = (extra, chunked)
         if written_with == self._written_with:
             return self._written
-        lines = [self._line, *self._kept]
+        lines = [self._line, *self._lines]
         if chunked:
             lines.append(b"Transfer-Encoding: chunked")
         elif self.announced is not None and self.status >= 200 and self.status != 204:
@@ -166,10 +216,10 @@ class AnswerHead:
         return self._written
 
 
-def chunk(parts: list[Slice], *, last: bool) -> list[Slice]:
-    """Body parts as one chunk; behind the last of them the end of the body."""
+def chunk(parts: list[Slice], *, last: bool, trailers: bytes = b"") -> list[Slice]:
+    """Body parts as one chunk; behind the last of them the end of the body. `trailers`: complete lines."""
     size = sum(map(len, parts))
     framed: list[Slice] = [b"%x\r\n" % size, *parts, b"\r\n"] if size else []
     if last:
-        framed.append(b"0\r\n\r\n")
+        framed.append(b"0\r\n%b\r\n" % trailers if trailers else b"0\r\n\r\n")
     return framed

@@ -67,6 +67,7 @@ class Downstream(Protocol):
         "_phase",
         "_plane",
         "_reader",
+        "_trailing",
         "_transport",
         "_until_close",
         "head",
@@ -80,7 +81,7 @@ class Downstream(Protocol):
 
     def __init__(self, plane: "DataPlane") -> None:
         self._plane = plane
-        self._reader = Reader(HttpRequestParser)
+        self._reader = Reader(HttpRequestParser, plane.limits)
         self.head = RequestHead()
         self._exchange: Exchange | None = None
         self._phase = _HEAD
@@ -88,6 +89,7 @@ class Downstream(Protocol):
         self._deadline = inf  # of a head that has begun, or of closing
         self._pending = 0  # bytes the client had not taken when closing was last looked at
         self._chunked = self._until_close = False
+        self._trailing: AnswerHead | None = None  # the answer whose trailers the client takes
         self._full = self._held = self._paused = self._eof = False
         self._keep = True
         self._forwarding = self._forwarding_of = b""
@@ -233,11 +235,13 @@ class Downstream(Protocol):
     # Writing answers
 
     def interim(self, answer: AnswerHead) -> None:
-        if self.head.http11:
+        head = self.head
+        if head.http11 and (head.expect or answer.status != 100):
             self._transport.write(answer.write(b"", chunked=False))
 
     def answer(self, answer: AnswerHead, extra: bytes, parts: list[Slice], *, last: bool) -> None:
-        http11 = self.head.http11
+        head = self.head
+        http11 = head.http11
         unsized = answer.body < 0
         self._chunked = unsized and http11
         self._until_close = unsized and not http11
@@ -247,29 +251,38 @@ class Downstream(Protocol):
             extra += b"Connection: close\r\n"
         elif not http11:
             extra += b"Connection: keep-alive\r\n"
-        head = answer.write(extra, chunked=self._chunked)
+        if not answer.dated:
+            extra += self._plane.date
         if self._chunked:
-            parts = chunk(parts, last=last)
+            self._trailing = answer if head.trailers else None
+            if head.trailers:
+                extra += answer.trailer
+            parts = self._chunk(parts, last=last)
+        written = answer.write(extra, chunked=self._chunked)
         if parts:
             # One write, one system call: it costs more than all that is done here.
-            self._transport.writelines((head, *parts))
+            self._transport.writelines((written, *parts))
         else:
-            self._transport.write(head)
+            self._transport.write(written)
 
     def payload(self, parts: list[Slice], *, last: bool) -> None:
         if self._chunked:
-            parts = chunk(parts, last=last)
+            parts = self._chunk(parts, last=last)
         if parts:
             self._transport.writelines(parts)
+
+    def _chunk(self, parts: list[Slice], *, last: bool) -> list[Slice]:
+        return chunk(parts, last=last, trailers=self._trailing.trailers if last and self._trailing else b"")
 
     def end(self, now: float) -> None:
         self._next(now)
 
-    def refuse(self, status: int, message: str) -> None:
+    def refuse(self, status: int, message: str, location: bytes = b"") -> None:
         if self._phase is _BODY or self._plane.draining:
             self._keep = False
         head = self.head
-        self._write_refusal(status, message, accept=head.field(b"accept"), body=head.method != b"HEAD")
+        accept, body = head.field(b"accept"), head.method != b"HEAD"
+        self._write_refusal(status, message, accept=accept, body=body, location=location)
         self._next(monotonic())
 
     def truncate(self) -> None:
@@ -320,17 +333,20 @@ class Downstream(Protocol):
         self._phase = _BODY
         self._keep = False
         self.head.request_id = b""
-        self._write_refusal(error.status, str(error), accept=b"", body=True)
+        self._write_refusal(error.status, str(error), body=not self._reader.line.startswith(b"HEAD "))
         self._close()
 
-    def _write_refusal(self, status: int, message: str, *, accept: bytes, body: bool) -> None:
+    def _write_refusal(
+        self, status: int, message: str, *, body: bool, accept: bytes = b"", location: bytes = b""
+    ) -> None:
         self._transport.write(
             errors.answer(
                 status,
                 message,
                 accept=accept,
                 request_id=self.head.request_id or self._plane.next_id(),
-                extra=b"" if self._keep else b"Connection: close\r\n",
+                location=location,
+                extra=self._plane.date if self._keep else self._plane.date + b"Connection: close\r\n",
                 body=body,
             )
         )
@@ -340,16 +356,16 @@ class Downstream(Protocol):
     def forwarding(self, authority: bytes) -> bytes:
         head = self.head
         if head.forwards and self._plane.trusts(self._peer):
-            return head.forwarding(self._peer, scheme=self._scheme, trusted=True, authority=authority)
+            return head.forwarding(self._peer, scheme=self.scheme, trusted=True, authority=authority)
         if self._forwarding_of != authority:
             self._forwarding_of = authority
             self._forwarding = head.forwarding(
-                self._peer, scheme=self._scheme, trusted=False, authority=authority
+                self._peer, scheme=self.scheme, trusted=False, authority=authority
             )
         return self._forwarding
 
     @property
-    def _scheme(self) -> bytes:
+    def scheme(self) -> bytes:
         return b"https" if self.secure else b"http"
 
     # Deadlines and closing

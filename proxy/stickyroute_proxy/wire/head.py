@@ -9,38 +9,28 @@ from re import compile as regex
 from typing import Final
 
 from stickyroute_proxy.affinity.cookie import strip
+from stickyroute_proxy.changes import UNCHANGED, Changes
+from stickyroute_proxy.wire.fields import (
+    CODING,
+    CONNECTION,
+    COOKIE,
+    DIGITS,
+    EXPECT,
+    FORWARDED,
+    HOST,
+    ID,
+    LENGTH,
+    NOTICE,
+    TE,
+    UPGRADE,
+    Kinds,
+    plain,
+    tokens,
+)
 from stickyroute_proxy.wire.parser import CHUNKED, Headers, MalformedError
 
-# What a field is to us. 0 is everything else: it goes on untouched.
-DROP, _HOST, LENGTH, CODING, CONNECTION, UPGRADE, _COOKIE, _EXPECT, _ID, _FORWARDED, _NOTICE = range(1, 12)
-
-_REQUEST_KINDS: Final = {
-    b"host": _HOST,
-    b"content-length": LENGTH,
-    b"transfer-encoding": CODING,
-    b"connection": CONNECTION,
-    b"upgrade": UPGRADE,
-    b"cookie": _COOKIE,
-    b"expect": _EXPECT,
-    b"x-request-id": _ID,
-    b"forwarded": _FORWARDED,
-    b"x-real-ip": _FORWARDED,
-    b"keep-alive": DROP,
-    b"proxy-connection": DROP,
-    b"proxy-authorization": DROP,
-    b"te": DROP,
-    b"trailer": DROP,
-    b"http2-settings": DROP,
-}
-_REMEMBERED: Final = 4096
-"""How many spellings of field names a `Kinds` remembers."""
-
-_METHODS: Final = frozenset(
-    b"ACL BIND CHECKOUT COPY DELETE GET HEAD LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY"
-    b" OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT QUERY REBIND REPORT SEARCH SUBSCRIBE UNBIND UNLINK"
-    b" UNLOCK UNSUBSCRIBE".split()
-)
-"""The methods llhttp knows, but CONNECT, TRACE and those of other protocols."""
+_METHOD: Final = regex(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
+_REFUSED: Final = frozenset((b"CONNECT", b"TRACE"))
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
 
 _AUTHORITY: Final = regex(
@@ -50,37 +40,6 @@ _ABSOLUTE: Final = regex(rb"(?i:https?)://([^/?]*)([^#]*)")
 _TARGET: Final = bytes(byte for byte in range(0x21, 0x7F) if byte != ord("#"))
 """The bytes that a target may hold."""
 _REQUEST_ID: Final = regex(rb"[\x21-\x7e]{1,128}")
-DIGITS: Final = regex(rb"[0-9]{1,18}")
-
-
-class Kinds(dict[bytes, int]):
-    """What each field name of requests is to us, by its spelling; learns spellings as they come.
-
-    `notices`: the rules' notice headers in lower case. Which of them a request loses depends on its rule.
-    """
-
-    def __init__(
-        self, notices: frozenset[bytes] = frozenset(), known: dict[bytes, int] | None = None
-    ) -> None:
-        super().__init__()
-        self.notices = notices
-        self._known = _REQUEST_KINDS if known is None else known
-
-    def __missing__(self, name: bytes) -> int:
-        lower = name.lower()
-        kind = self._known.get(lower, 0)
-        plain = lower.replace(b"_", b"-")
-        if not kind and self._known is _REQUEST_KINDS:
-            if plain.startswith(b"x-forwarded-"):
-                # Applications read X_Forwarded_For as X-Forwarded-For: such aliases are dropped.
-                kind = _FORWARDED if plain == lower else DROP
-            elif plain in self.notices:
-                kind = _NOTICE
-            elif plain in self._known:
-                kind = DROP
-        if len(self) < _REMEMBERED:
-            self[name] = kind
-        return kind
 
 
 class RequestHead:
@@ -109,6 +68,7 @@ class RequestHead:
         "query",
         "request_id",
         "target",
+        "trailers",
         "websocket",
     )
 
@@ -131,6 +91,8 @@ class RequestHead:
     """Whether the client lets the connection live on."""
     expect: bool
     """The client awaits 100 before it sends the body."""
+    trailers: bool
+    """The client takes fields behind the answer's body."""
     websocket: bool
     """A well-formed request for a WebSocket."""
     request_id: bytes
@@ -142,7 +104,7 @@ class RequestHead:
         self._in_origin_form = False
         self._kinds: Kinds | None = None
         self._tail = b""
-        self._tail_of: tuple[bytes, ...] = ()
+        self._tail_of: tuple[object, ...] = ()
 
     def read(  # noqa: C901, PLR0915 - one pass
         self, line: bytes, headers: Headers, kinds: Kinds, *, same: bool = False
@@ -172,8 +134,10 @@ class RequestHead:
         http11 = version == b"HTTP/1.1"
         if not http11 and version != b"HTTP/1.0":
             raise MalformedError(505, "HTTP version is not served; use HTTP/1.1")
-        if method not in _METHODS:
-            raise MalformedError(405 if method in (b"TRACE", b"CONNECT") else 501, "method is not served")
+        if method in _REFUSED:
+            raise MalformedError(405, "method is not served")
+        if not _METHOD.fullmatch(method):
+            raise MalformedError(400, "method is not a token of at most 32 characters")
         self.method = method
         self._version = version
         self._in_origin_form = target[:1] == b"/"
@@ -183,7 +147,7 @@ class RequestHead:
         self.headers = headers
         self.cookies = []
         self.request_id = self._given_id = b""
-        self.expect = self.websocket = False
+        self.expect = self.trailers = self.websocket = False
         kept: list[bytes] = []
         self._kept = kept
         self._notices: Headers | None = None
@@ -193,9 +157,9 @@ class RequestHead:
             kind = kinds[field[0]]
             if not kind:
                 kept.append(b": ".join(field))
-            elif kind == _COOKIE:
+            elif kind == COOKIE:
                 self.cookies.append(field[1])
-            elif kind == _HOST:
+            elif kind == HOST:
                 if authority is not None:
                     raise MalformedError(400, "more than one Host")
                 authority = field[1]
@@ -211,17 +175,19 @@ class RequestHead:
                 coding = field[1]
             elif kind == UPGRADE:
                 upgrade = field[1] if upgrade is None else upgrade + b"," + field[1]
-            elif kind == _EXPECT:
+            elif kind == EXPECT:
                 if field[1].lower() != b"100-continue":
                     raise MalformedError(417, "Expect is not served but for 100-continue")
                 self.expect = http11
-            elif kind == _ID:
+            elif kind == ID:
                 if _REQUEST_ID.fullmatch(field[1]):
                     self.request_id = self._given_id = field[1]
-            elif kind == _FORWARDED:
+            elif kind == FORWARDED:
                 self._forwarded = [*(self._forwarded or ()), field]
-            elif kind == _NOTICE:
+            elif kind == NOTICE:
                 self._notices = [*(self._notices or ()), field]
+            elif kind == TE:
+                self.trailers = self.trailers or (http11 and b"trailers" in tokens(field[1]))
         if target[:1] != b"/":
             target, authority = self._read_target(target, authority)
         self.target = target
@@ -238,15 +204,17 @@ class RequestHead:
             self.body = 0
         else:
             self._read_framing(length, coding)
+        if not self.body:
+            self.expect = False
         self.keep_alive = http11
         if connection is not None:
-            tokens = [token.strip(b" \t") for token in connection.lower().split(b",")]
-            self.keep_alive = b"close" not in tokens and (http11 or b"keep-alive" in tokens)
-            if b"upgrade" in tokens and upgrade is not None and upgrade.lower() == b"websocket":
+            options = tokens(connection)
+            self.keep_alive = b"close" not in options and (http11 or b"keep-alive" in options)
+            if b"upgrade" in options and upgrade is not None and upgrade.lower() == b"websocket":
                 if self.body:
                     raise MalformedError(400, "a request for a WebSocket has no body")
                 self.websocket = method == b"GET" and http11
-            self._remove_nominated(tokens)
+            self._remove_nominated(options)
 
     def _read_target(self, target: bytes, authority: bytes | None) -> tuple[bytes, bytes | None]:
         """A target that is no path, and the authority that goes with it."""
@@ -272,9 +240,9 @@ class RequestHead:
         else:
             raise MalformedError(400, "framing: Content-Length is not a number")
 
-    def _remove_nominated(self, tokens: list[bytes]) -> None:
+    def _remove_nominated(self, options: list[bytes]) -> None:
         """Drop what Connection names, but for Host, Cookie and what is ours: they are not in `_kept`."""
-        named = set(tokens).difference((b"close", b"keep-alive", b"upgrade", b""))
+        named = set(options).difference((b"close", b"keep-alive", b"upgrade", b""))
         if named:
             self._kept = [line for line in self._kept if line.partition(b":")[0].lower() not in named]
             if b"x-request-id" in named:
@@ -285,45 +253,60 @@ class RequestHead:
         return b", ".join([value for key, value in self.headers if key.lower() == name])
 
     def write(
-        self, authority: bytes, cookie: bytes, notify: bytes, notice: bytes | None, forwarding: bytes
+        self,
+        authority: bytes,
+        cookie: bytes,
+        notify: bytes,
+        notice: bytes | None,
+        forwarding: bytes,
+        *,
+        changes: Changes = UNCHANGED,
     ) -> bytes:
         """The head that goes upstream.
 
         `authority`: for Host. `cookie`: the name of our cookie, which goes no further; empty: none.
         `notify`: the rule's notice header in lower case, which no client can send; `notice` is its value.
-        `forwarding`: the forwarding fields, complete lines.
+        `forwarding`: the forwarding fields, complete lines. `changes`: the rule's.
         """
-        of = (authority, cookie, notify, forwarding)
+        of: tuple[object, ...] = (authority, cookie, notify, forwarding, changes)
         if of != self._tail_of:
-            self._tail = self._write_tail(*of)
+            self._tail = self._write_tail(authority, cookie, notify, forwarding, changes=changes)
             self._tail_of = of
         told = b"" if notice is None else b"%b: %b\r\n" % (notify, notice)
         return b"%b %b HTTP/1.1\r\n%b%bX-Request-Id: %b\r\n\r\n" % (
             self.method,
-            self.target,
+            self.target if changes.path is None else changes.path.target(self.target),
             self._tail,
             told,
             self.request_id,
         )
 
-    def _write_tail(self, authority: bytes, cookie: bytes, notify: bytes, forwarding: bytes) -> bytes:
+    def _write_tail(
+        self, authority: bytes, cookie: bytes, notify: bytes, forwarding: bytes, *, changes: Changes
+    ) -> bytes:
         """What follows the first line and is the same while the fields are."""
-        lines = [b"Host: " + authority, *self._kept]
+        kept = self._kept
+        if self._notices is not None:
+            notices = [field for field in self._notices if plain(field[0]) != plain(notify)]
+            kept = [*kept, *map(b": ".join, notices)]
+        if changes.request is not None:
+            kept = changes.request.apply(kept)
+        lines = [b"Host: " + (changes.host or authority), *kept]
         for value in self.cookies:
             rest = strip(value, cookie) if cookie else value
             if rest is not None:
                 lines.append(b"Cookie: " + rest)
-        if self._notices is not None:
-            lines += [b": ".join(field) for field in self._notices if _plain(field[0]) != _plain(notify)]
         body = self.body
         if body > 0 or (not body and self.method in (b"POST", b"PUT", b"PATCH")):
             lines.append(b"Content-Length: %d" % body)
         elif body:
             lines.append(b"Transfer-Encoding: chunked")
-        if self.expect and body:
+        if self.expect:
             lines.append(b"Expect: 100-continue")
         if self.websocket:
             lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")
+        elif self.trailers:
+            lines.append(b"Connection: TE\r\nTE: trailers")
         lines.append(forwarding)
         return b"\r\n".join(lines)
 
@@ -357,7 +340,3 @@ def _host(authority: bytes) -> bytes:
     if found is None or int(found[2] or 0) > 65535:
         raise MalformedError(400, "Host is not a host name")
     return found[1].lower().removesuffix(b".")
-
-
-def _plain(name: bytes) -> bytes:
-    return name.lower().replace(b"_", b"-")

@@ -3,19 +3,20 @@
 import asyncio
 from asyncio import AbstractEventLoop, Server, Task
 from collections.abc import Callable
+from email.utils import formatdate
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from itertools import count
 from random import Random, SystemRandom
 from time import monotonic, time
 from typing import Final
 
-from stickyroute_api.settings import Settings
+from stickyroute_api.settings import Limits, Settings
 from stickyroute_proxy.exchange import Exchange
 from stickyroute_proxy.table import Endpoint, Table
 from stickyroute_proxy.wire.connect import Connect
 from stickyroute_proxy.wire.counters import Counters
 from stickyroute_proxy.wire.downstream import Downstream
-from stickyroute_proxy.wire.head import Kinds
+from stickyroute_proxy.wire.fields import Kinds
 from stickyroute_proxy.wire.pool import Pool
 from stickyroute_proxy.wire.tunnel import Tunnel
 from stickyroute_proxy.wire.upstream import Upstream
@@ -43,6 +44,10 @@ class DataPlane:
     """The listeners are closed."""
     active: set[Downstream]
     """Connections with a deadline that may be near: in a head, in an exchange, or closing."""
+    limits: Limits
+    """What heads may measure, for connections from now on."""
+    date: bytes
+    """The Date line of answers that have none (RFC 9110, section 6.6.1)."""
 
     def __init__(
         self,
@@ -62,6 +67,9 @@ class DataPlane:
         self.active = set()
         self.tunnels: set[Tunnel] = set()
         self.draining = self.stopped = False
+        self.limits = Settings().limits
+        self.date = b""
+        self._tell_time()
         self.loop: AbstractEventLoop
         self._settings = Settings()
         self._trusted: tuple[IPv4Network | IPv6Network, ...] = ()
@@ -93,6 +101,7 @@ class DataPlane:
         settings = table.snapshot.settings
         if settings != self._settings:
             self._settings = settings
+            self.limits = settings.limits
             self._trusted = tuple(ip_network(cidr, strict=False) for cidr in settings.trusted_proxies)
         notices = frozenset(
             rule.persistence.notify_header.lower().replace("_", "-").encode()
@@ -175,8 +184,12 @@ class DataPlane:
 
     # Deadlines
 
+    def _tell_time(self) -> None:
+        self.date = b"Date: %b\r\n" % formatdate(self.clock(), usegmt=True).encode()
+
     def _sweep(self) -> None:
         self._sweeper = self.loop.call_later(TICK, self._sweep)
+        self._tell_time()
         now = monotonic()
         for connection in tuple(self.active):
             connection.expire(now)

@@ -7,6 +7,8 @@ slices of what was received; llhttp only counts them. Both counts have to agree.
 
 Peers on kept-alive connections mostly repeat themselves. Fields that are byte for byte those of the last head
 are not read again: the same bytes mean the same.
+
+llhttp knows a fixed list of methods. Any other token goes through as well: llhttp reads GET in its place.
 """
 
 from collections.abc import Callable
@@ -15,28 +17,34 @@ from typing import Any, Final
 
 from httptools import (
     HttpParserError,
-    HttpParserInvalidMethodError,
     HttpParserUpgrade,
     HttpRequestParser,
     HttpResponseParser,
 )
+
+from stickyroute_api.settings import Limits
 
 CHUNKED: Final = -1
 """A body in chunks. Known lengths are numbers from 0."""
 UNTIL_CLOSE: Final = -2
 """An answer's body that the end of the connection ends."""
 
-MAX_HEAD: Final = 32 * 1024
-"""The most bytes of a head, its first line included."""
-MAX_LINE: Final = 16 * 1024
-"""The most bytes of a first line."""
-MAX_HEADERS: Final = 128
-"""The most fields of a head."""
+MAX_METHOD: Final = 32
+"""The most bytes of a method."""
 MAX_CHUNK_LINE: Final = 1024
 """The most bytes of a chunk's size line with its extensions."""
 MAX_TRAILERS: Final = 8 * 1024
 """The most bytes of a trailer section."""
 
+_ANSWERS: Final = Limits()
+"""What answers may measure: not for a client to say, and so not a setting."""
+_TOKEN: Final = regex(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_METHODS: Final = frozenset(
+    b"ACL BIND CHECKOUT CONNECT COPY DELETE GET HEAD LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL"
+    b" MOVE NOTIFY OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT QUERY REBIND REPORT SEARCH SUBSCRIBE TRACE"
+    b" UNBIND UNLINK UNLOCK UNSUBSCRIBE".split()
+)
+"""The methods of HTTP/1.1 that llhttp knows."""
 _CHUNK_SIZE: Final = regex(rb"[0-9A-Fa-f]{1,15}(?=[;\r])")
 _CHUNKED_HEAD: Final = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
 _COPY: Final = 16 * 1024
@@ -59,17 +67,20 @@ class Reader:
 
     __slots__ = (
         "_complete",
+        "_count",
         "_counted",
+        "_fed",
         "_fields",
         "_finished",
         "_left",
+        "_limits",
         "_make",
         "_mode",
         "_parser",
         "_partial",
         "_repeatable",
         "_stale",
-        "_trailers",
+        "_trailing",
         "done",
         "headers",
         "line",
@@ -77,21 +88,21 @@ class Reader:
         "on_headers_complete",
         "on_message_complete",
         "same",
+        "trailers",
     )
 
     line: bytes
-    """The first line of the last head, without its end."""
+    """The first line of the last head, without its end; empty while a head comes in pieces."""
     headers: Headers
-    """The fields of the last head, as received, values without surrounding white space.
-
-    One list for all messages, to be read before the body: trailers end up in it too, and so are dropped.
-    """
+    """The fields of the last head, as received, values without surrounding white space; one list for all."""
+    trailers: Headers
+    """The fields behind the last chunked body, once it is done."""
     same: bool
     """The last head's fields are those of the head before it, byte for byte."""
     done: bool
     """The last message has been read to its end."""
 
-    def __init__(self, make: type[HttpRequestParser | HttpResponseParser]) -> None:
+    def __init__(self, make: type[HttpRequestParser | HttpResponseParser], limits: Limits = _ANSWERS) -> None:
         self.headers = []
         append = self.headers.append
 
@@ -102,9 +113,11 @@ class Reader:
         self.on_header: Callable[[bytes, bytes], None] = on_header
         self.on_headers_complete = self._on_headers_complete
         self.on_message_complete = self._on_message_complete
+        self._limits = limits
         self._make: Any = make
         self._parser: Any = make(self)
         self._partial = b""
+        self._fed = 0  # bytes of it that llhttp has seen
         self._complete = False  # llhttp has seen the head's end
         self._finished = False  # llhttp has seen the message's end
         self._stale = False  # the next message needs a new parser
@@ -113,7 +126,9 @@ class Reader:
         self._counted = True  # llhttp counts the body too
         self._mode = 0
         self._left = 0
-        self._trailers = -1
+        self._count = 0  # fields of the head before a chunked body
+        self._trailing = -1  # bytes of trailers so far; -1: not there yet
+        self.trailers: Headers = []
         self.done = True
         self.same = False
         self.line = b""
@@ -137,8 +152,9 @@ class Reader:
             return self._split_head(data, pos)
         line_end = data.find(b"\r\n", pos)
         self.line = line = data[pos:line_end]
-        if end - pos > MAX_HEAD or len(line) > MAX_LINE:
-            raise _oversize(line)
+        limits = self._limits
+        if end - pos > limits.head_bytes or len(line) > limits.target_bytes:
+            self._bound(line, end - pos)
         fields = data[line_end:end]
         if fields == self._repeatable:
             self.same = True
@@ -149,10 +165,10 @@ class Reader:
             self._renew()
         self._finished = False
         self.headers.clear()
-        self._feed(data if not pos and end == len(data) else data[pos:end])
-        if not self._complete or len(self.headers) > MAX_HEADERS:
-            raise self._unfit_head()
-        self._complete = False
+        self.trailers = []
+        message = data if not pos and end == len(data) else data[pos:end]
+        self._feed(self._readable(message))
+        self._end_head()
         return end
 
     def _split_head(self, data: bytes, pos: int) -> int:
@@ -160,11 +176,11 @@ class Reader:
         if self._stale:
             self._renew()
         self.same = False
-        self._fields = b""
+        self.line = self._fields = b""
         head = self._partial + data[pos:]
-        fed = len(self._partial)
+        seen = len(self._partial)
         if self._partial in (b"", b"\r"):
-            fed = skip = 0
+            seen = skip = 0
             while head.startswith(b"\r\n", skip):
                 skip += 2  # empty lines before a request are allowed, and nobody else's business
             head = head[skip:]
@@ -173,23 +189,57 @@ class Reader:
                 return -1
             self._finished = False
             self.headers.clear()
-        end = head.find(b"\r\n\r\n", max(0, fed - 3)) + 4
-        line_end = head.find(b"\r\n", 0, MAX_LINE + 2)
-        if (line_end < 0 and len(head) > MAX_LINE) or (len(head) if end == 3 else end) > MAX_HEAD:
-            raise _oversize(head if line_end < 0 else head[:line_end])
+            self.trailers = []
+        end = head.find(b"\r\n\r\n", max(0, seen - 3)) + 4
+        line_end = head.find(b"\r\n")
+        line = head if line_end < 0 else head[:line_end]
+        size = len(head) if end == 3 else end
+        self._bound(line, size)
+        piece = head[self._fed : size]
+        if not self._fed:
+            piece = self._readable(piece)
         if end == 3:
             self._partial = head
-            self._feed(head[fed:])
+            if piece:
+                self._fed = size
+                self._feed(piece)
             if self._complete:
                 raise MalformedError(400, "malformed HTTP: the head ends early")
             return -1
         self._partial = b""
-        self.line = head[:line_end]
-        self._feed(head[fed:end])
-        if not self._complete or len(self.headers) > MAX_HEADERS:
-            raise self._unfit_head()
-        self._complete = False
+        self._fed = 0
+        self.line = line
+        self._feed(piece)
+        self._end_head()
         return len(data) - (len(head) - end)
+
+    def _bound(self, line: bytes, size: int) -> None:
+        """Raise MalformedError where a head, as far as it has come, is beyond the limits."""
+        limits = self._limits
+        if len(line.partition(b" ")[2].partition(b" ")[0]) > limits.target_bytes:
+            raise MalformedError(414, f"target longer than {limits.target_bytes} bytes")
+        if size > limits.head_bytes:
+            raise MalformedError(431, f"head longer than {limits.head_bytes} bytes")
+
+    def _readable(self, head: bytes) -> bytes:
+        """A head's beginning with a method that llhttp knows; empty while the method's end has not come."""
+        if self._make is not HttpRequestParser:
+            return head
+        method, space, _ = head[: MAX_METHOD + 1].partition(b" ")
+        if space and method in _METHODS:
+            return head
+        if not _TOKEN.fullmatch(method):
+            raise MalformedError(400, "malformed HTTP: method")
+        if len(method) > MAX_METHOD:
+            raise MalformedError(501, f"method longer than {MAX_METHOD} bytes")
+        return b"GET" + head[len(method) :] if space else b""
+
+    def _end_head(self) -> None:
+        if not self._complete:
+            raise MalformedError(400, "malformed HTTP: the head does not end where it should")
+        self._complete = False
+        if len(self.headers) > self._limits.head_fields:
+            raise MalformedError(431, f"more than {self._limits.head_fields} header fields")
 
     def _renew(self) -> None:
         """Begin with a new parser: it costs microseconds, and so is left to where llhttp cannot be led on."""
@@ -202,15 +252,8 @@ class Reader:
         except HttpParserUpgrade:
             # llhttp takes what follows for a tunnel. Whether it is one is decided above this module.
             self._stale = True
-        except HttpParserInvalidMethodError:
-            raise MalformedError(501 if bytes(data[:1]).isalpha() else 400, "method is not served") from None
         except HttpParserError as error:
             raise MalformedError(400, f"malformed HTTP: {error}") from None
-
-    def _unfit_head(self) -> MalformedError:
-        if not self._complete:
-            return MalformedError(400, "malformed HTTP: the head does not end where it should")
-        return MalformedError(431, f"more than {MAX_HEADERS} header fields")
 
     def expect(self, framing: int, *, announced: bool = False) -> None:
         """Say how the message of the last head is framed: its length, CHUNKED or UNTIL_CLOSE.
@@ -231,11 +274,13 @@ class Reader:
                     raise MalformedError(400, "malformed HTTP: unclear framing")
                 self._stale = True
         elif framing == CHUNKED:
-            self._trailers = -1
+            self._trailing = -1
+            self._count = len(self.headers)
             if self._stale or self.same:
                 # llhttp does not stand behind the head: it took an upgrade for one, or has not read it again.
                 self._parser = HttpRequestParser(self)
                 self._parser.feed_data(_CHUNKED_HEAD)
+                self.headers.pop()
                 self._complete = self._finished = False
                 self._stale = self._make is not HttpRequestParser
             elif self._finished:
@@ -289,20 +334,23 @@ class Reader:
             raise MalformedError(400, f"malformed chunk: {error}") from None
         if self._finished != self.done:
             raise MalformedError(400, "malformed chunk: unclear framing")
+        if self.done:
+            self.trailers = self.headers[self._count :]
+            del self.headers[self._count :]
         return parts, pos
 
     def _chunk_line(self, piece: bytes) -> None:
         """Follow a line of the chunked framing, or a piece of one: a size, or a field of the trailers."""
         line = self._partial + piece
-        trailers = self._trailers >= 0
-        if len(line) + max(0, self._trailers) > (MAX_TRAILERS if trailers else MAX_CHUNK_LINE):
-            raise MalformedError(431 if trailers else 400, "chunk framing too long")
+        trailing = self._trailing >= 0
+        if len(line) + max(0, self._trailing) > (MAX_TRAILERS if trailing else MAX_CHUNK_LINE):
+            raise MalformedError(431 if trailing else 400, "chunk framing too long")
         if line[-1:] != b"\n":
             self._partial = line
             return
         self._partial = b""
-        if trailers:
-            self._trailers += len(line)
+        if trailing:
+            self._trailing += len(line)
             self.done = line == b"\r\n"
             return
         found = _CHUNK_SIZE.match(line)
@@ -312,19 +360,13 @@ class Reader:
         if length:
             self._left = length + 2
         else:
-            self._trailers = 0
+            self._trailing = 0
 
     def _on_headers_complete(self) -> None:
         self._complete = True
 
     def _on_message_complete(self) -> None:
         self._finished = True
-
-
-def _oversize(line: bytes) -> MalformedError:
-    if len(line) > MAX_LINE:
-        return MalformedError(414, f"request line longer than {MAX_LINE} bytes")
-    return MalformedError(431, f"head longer than {MAX_HEAD} bytes")
 
 
 def _cut(data: bytes, start: int, end: int) -> Slice:

@@ -2,7 +2,7 @@
 
 from asyncio import Protocol, Transport
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from httptools import HttpResponseParser
 
@@ -13,6 +13,9 @@ from stickyroute_proxy.wire.pool import Pool
 if TYPE_CHECKING:
     from stickyroute_proxy.exchange import Exchange
     from stickyroute_proxy.wire.counters import Counters
+
+MAX_INTERIMS: Final = 32
+"""The most 1xx answers to one request."""
 
 
 class Upstream(Protocol):
@@ -25,6 +28,7 @@ class Upstream(Protocol):
         "_counters",
         "_exchange",
         "_in_body",
+        "_interims",
         "_paused",
         "_pool",
         "_reader",
@@ -49,6 +53,7 @@ class Upstream(Protocol):
         self._reader = Reader(HttpResponseParser)
         self._answer = AnswerHead()
         self._in_body = self._to_head = self._paused = False
+        self._interims = 0  # 1xx answers to the present request
         self._corked: list[Slice] | None = None
         self._reused = False  # it has served an exchange before the present one
         self._answering = False  # a byte of the present answer has come
@@ -62,6 +67,7 @@ class Upstream(Protocol):
         """Send a request's head; its answer goes to `exchange`."""
         self._exchange = exchange
         self._in_body = self._answering = False
+        self._interims = 0
         self._to_head = to_head
         if self._corked is None:
             self._transport.write(head)
@@ -151,6 +157,9 @@ class Upstream(Protocol):
                         raise MalformedError(502, "101 to a request that asked for no such upgrade")
                     exchange.open_tunnel(self, answer, data[pos:])
                     return
+                self._interims += 1
+                if self._interims > MAX_INTERIMS:
+                    raise MalformedError(502, f"more than {MAX_INTERIMS} interim answers")
                 reader.expect(0)
                 exchange.interim(answer)
                 if pos == len(data):
@@ -159,6 +168,8 @@ class Upstream(Protocol):
         parts: list[Slice] = []
         if not reader.done:
             parts, pos = reader.body(data, pos)
+            if reader.trailers:
+                self._answer.take_trailers(reader.trailers)
         if self._in_body:
             if parts or reader.done:
                 exchange.payload(parts, last=reader.done)

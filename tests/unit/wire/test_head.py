@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stickyroute_proxy.wire.answer import AnswerHead, chunk
-from stickyroute_proxy.wire.head import Kinds, RequestHead
+from stickyroute_proxy.wire.fields import Kinds
+from stickyroute_proxy.wire.head import RequestHead
 
 TOKEN = string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~"
 NOTIFY = b"x-session-lost"

@@ -9,7 +9,8 @@ from httptools import HttpRequestParser, HttpResponseParser
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from stickyroute_proxy.wire.head import Kinds, RequestHead
+from stickyroute_proxy.wire.fields import Kinds
+from stickyroute_proxy.wire.head import RequestHead
 from stickyroute_proxy.wire.parser import CHUNKED, UNTIL_CLOSE, MalformedError, Reader
 
 CHUNKED_HEAD = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stickyroute_proxy.wire.answer import AnswerHead
-from stickyroute_proxy.wire.head import Kinds, RequestHead
+from stickyroute_proxy.wire.fields import Kinds
+from stickyroute_proxy.wire.head import RequestHead
 from stickyroute_proxy.wire.parser import MalformedError, Reader
 
 KINDS = Kinds(frozenset((b"x-lost",)))

@@ -1,0 +1,215 @@
+"""What a rule changes in requests and answers, compiled: fields, the path, the host; and redirects.
+
+Names and meaning are those of HTTPRoute's filters (Gateway API). What does not depend on the request is done
+when a table is built. Fields of answers are changed in what endpoints answer; answers of the proxy's own stay
+as they are.
+"""
+
+from collections.abc import Callable, Sequence
+from re import compile as regex
+from typing import Final
+
+from stickyroute_api import changes, snapshot
+
+_TOKEN: Final = regex(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE: Final = regex(r"(?![ \t])[\t\x20-\x7e\x80-\U0010ffff]*(?<![ \t])")
+_HOSTNAME: Final = regex(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_PATH: Final = regex(r"/[!-\"$->@-~]*")
+"""Visible ASCII but for what ends a path: `?` and `#`."""
+
+_CHALLENGE: Final = b"/.well-known/acme-challenge/"
+_PORTS: Final = {b"http": b"80", b"https": b"443"}
+
+
+class Fields:
+    """Fields that go, and fields that come in their place or beside others."""
+
+    __slots__ = ("_added", "_gone")
+
+    def __init__(self, given: changes.HeaderChanges) -> None:
+        names = (*given.remove, *(name for name, _ in given.set))
+        self._gone = frozenset(name.lower().encode() for name in names)
+        self._added = [f"{name}: {value}".encode() for name, value in (*given.set, *given.add)]
+
+    def apply(self, lines: Sequence[bytes]) -> list[bytes]:
+        """The lines of a head's fields, changed."""
+        gone = self._gone
+        return [line for line in lines if line.partition(b":")[0].lower() not in gone] + self._added
+
+
+class Path:
+    """A path that becomes another; the query stays."""
+
+    __slots__ = ("_prefixes", "_value")
+
+    def __init__(self, given: changes.PathChange, matches: Sequence[snapshot.Match]) -> None:
+        """`matches`: the rule's. Raises ValueError."""
+        self._value = given.value.encode()
+        self._prefixes: list[bytes] | None = None
+        if given.type == "ReplaceFullPath":
+            if not _PATH.fullmatch(given.value):
+                raise ValueError(f"path.value: {given.value!r} is not a path from / on, without ? and #")
+            return
+        if given.value and not _PATH.fullmatch(given.value):
+            raise ValueError(f"path.value: {given.value!r} is neither empty nor a path that starts with /")
+        if any(match.path_type != "PathPrefix" for match in matches):
+            raise ValueError("path.type: ReplacePrefixMatch needs matches of type PathPrefix")
+        self._value = self._value.rstrip(b"/")
+        found = {match.path.rstrip("/").encode() for match in matches}
+        self._prefixes = sorted(found, key=len, reverse=True)
+
+    def target(self, target: bytes) -> bytes:
+        """The target with its path changed; `*` stays."""
+        path, mark, query = target.partition(b"?")
+        if path == b"*":
+            return target
+        return self._changed(path) + mark + query
+
+    def _changed(self, path: bytes) -> bytes:
+        if self._prefixes is None:
+            return self._value
+        # The longest of the rule's prefixes that the path lies under. Whether either ends in / means nothing.
+        for prefix in self._prefixes:
+            rest = path[len(prefix) :]
+            if path.startswith(prefix) and rest[:1] in (b"", b"/"):
+                return self._value + rest or b"/"
+        return path
+
+
+class Redirect:
+    """Where a client is sent; what is not given stays as the client asked for it."""
+
+    __slots__ = ("_host", "_path", "_port", "_scheme", "status")
+
+    status: int
+
+    def __init__(self, given: changes.Redirect, matches: Sequence[snapshot.Match]) -> None:
+        """Raises ValueError."""
+        self.status = given.status
+        self._scheme = given.scheme.encode()
+        self._host = _hostname(given.hostname)
+        self._port = b"%d" % given.port if given.port else b""
+        self._path = None if given.path is None else Path(given.path, matches)
+
+    def location(self, scheme: bytes, host: bytes, authority: bytes, target: bytes) -> bytes:
+        """The URL for a client that asked so; empty when neither side names a host.
+
+        `host`: the authority's, without port.
+        """
+        host = self._host or host
+        if not host:
+            return b""
+        port = self._port
+        if not port and not self._scheme:
+            port = authority.rpartition(b":")[2] if not authority.endswith(b"]") else b""
+            port = port if port.isdigit() else b""
+        scheme = self._scheme or scheme
+        if port and port != _PORTS[scheme]:
+            host = b"%b:%b" % (host, port)
+        if target[:1] == b"*":
+            target = b"/"
+        return b"%b://%b%b" % (scheme, host, target if self._path is None else self._path.target(target))
+
+
+class Changes:
+    """All of one rule."""
+
+    __slots__ = ("_redirect", "_to_https", "answer", "host", "path", "redirects", "request")
+
+    request: Fields | None
+    """Fields of requests."""
+    answer: Fields | None
+    """Fields of endpoints' answers."""
+    host: bytes
+    """What endpoints see in Host; empty: what the client asked for."""
+    path: Path | None
+    """What endpoints see as the path."""
+    redirects: bool
+    """Whether `redirect` can say anything."""
+
+    def __init__(
+        self,
+        given: changes.Changes = changes.Changes(),  # noqa: B008 - it is immutable
+        matches: Sequence[snapshot.Match] = (),
+        *,
+        to_https: bool = False,
+        notify_header: str = "",
+        cookie_name: str = "",
+    ) -> None:
+        """Raises ValueError naming the field."""
+        _check(given.request_headers, lambda name: changes.may_change_request(name, notify_header), "request")
+        _check(given.response_headers, changes.may_change_response, "response")
+        _check_cookies(given.response_headers, cookie_name)
+        self.request = _fields(given.request_headers)
+        self.answer = _fields(given.response_headers)
+        rewrite = given.rewrite or changes.Rewrite()
+        self.host = _hostname(rewrite.hostname)
+        self.path = None if rewrite.path is None else Path(rewrite.path, matches)
+        self._redirect = None if given.redirect is None else Redirect(given.redirect, matches)
+        self._to_https = to_https
+        self.redirects = to_https or self._redirect is not None
+
+    def redirect(self, scheme: bytes, path: bytes) -> Redirect | None:
+        """Where a request is sent that came by `scheme`; None: to an endpoint.
+
+        HTTPS comes first. Who proves by HTTP that the host is theirs (RFC 8555) is not sent there.
+        """
+        if self._to_https and scheme == b"http" and not path.startswith(_CHALLENGE):
+            return _TO_HTTPS
+        return self._redirect
+
+
+def _fields(given: changes.HeaderChanges) -> Fields | None:
+    return Fields(given) if given.set or given.add or given.remove else None
+
+
+def _hostname(given: str) -> bytes:
+    if given and not _HOSTNAME.fullmatch(given):
+        raise ValueError(f"hostname: {given!r} is not a host name")
+    return given.encode()
+
+
+def _check(given: changes.HeaderChanges, allowed: Callable[[str], bool], of: str) -> None:
+    """ValueError for what would break a head, or say what only the proxy says."""
+    for name in (*given.remove, *(name for name, _ in (*given.set, *given.add))):
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"{of}_headers: {name!r} is not a header name")
+        if not allowed(name):
+            raise ValueError(f"{of}_headers: {name} is the proxy's own and cannot be changed")
+    for name, value in (*given.set, *given.add):
+        if not _VALUE.fullmatch(value):
+            raise ValueError(f"{of}_headers: the value of {name} holds a character that a header cannot")
+
+
+def _check_cookies(given: changes.HeaderChanges, ours: str) -> None:
+    """The application's cookies are its own, and ours is ours."""
+    for name in (*given.remove, *(name for name, _ in given.set)):
+        if name.lower() == "set-cookie":
+            raise ValueError("response_headers: Set-Cookie can only be added")
+    for name, value in given.add:
+        if name.lower() == "set-cookie" and value.partition("=")[0].strip(" \t") == ours:
+            raise ValueError(f"response_headers: the cookie {ours} is the proxy's own")
+
+
+# 308 keeps method and body, and every client of the last ten years knows it. No port: the scheme's own. A
+# fleet that clients reach by HTTPS at another port would name it here.
+_TO_HTTPS: Final = Redirect(changes.Redirect(scheme="https", status=308), ())
+UNCHANGED: Final = Changes()
+"""Of rules that change nothing."""
+
+
+def compiled(rule: snapshot.Rule, *, to_https: bool) -> Changes:
+    """The changes of a rule. Raises ValueError naming the field."""
+    given, policy = rule.changes, rule.persistence
+    if not to_https and given == changes.Changes():
+        return UNCHANGED
+    try:
+        return Changes(
+            given,
+            rule.matches,
+            to_https=to_https,
+            notify_header=policy.notify_header,
+            cookie_name=policy.cookie.name if policy.cookie is not None else "",
+        )
+    except ValueError as error:
+        raise ValueError(f"changes.{error}") from error
