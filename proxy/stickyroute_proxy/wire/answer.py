@@ -22,6 +22,7 @@ from stickyroute_proxy.wire.fields import (
 from stickyroute_proxy.wire.parser import CHUNKED, UNTIL_CLOSE, Headers, MalformedError, Slice
 
 _KINDS: Final = AnswerKinds()
+_NONE: Final[frozenset[bytes]] = frozenset()
 _STATUS: Final = regex(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _STATUS_LINES: Final = {
     b"HTTP/1.1 %d %b" % (status, status.phrase.encode()): status.value for status in HTTPStatus
@@ -109,7 +110,7 @@ class AnswerHead:
         self.cache_control = None
         self.dated = False
         self.trailer = self.trailers = b""
-        self._nominated: frozenset[bytes] = frozenset()
+        self._nominated = _NONE
         self.long_lived = status == 101
         connection = length = coding = upgrade = None
         for field in headers:
@@ -170,6 +171,8 @@ class AnswerHead:
         self.announced = None if length is None else int(length)
         if coding is not None and (length is not None or coding.lower() != b"chunked" or not http11):
             raise MalformedError(502, "Transfer-Encoding other than a sole `chunked`")
+        if coding is None:
+            self.trailer = b""
         if empty:
             self.body = 0
         elif coding is not None:

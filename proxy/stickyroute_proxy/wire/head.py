@@ -27,9 +27,15 @@ from stickyroute_proxy.wire.fields import (
     plain,
     tokens,
 )
-from stickyroute_proxy.wire.parser import CHUNKED, Headers, MalformedError
+from stickyroute_proxy.wire.parser import (
+    CHUNKED,
+    MAX_METHOD,
+    METHODS,
+    TOKEN,
+    Headers,
+    MalformedError,
+)
 
-_METHOD: Final = regex(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
 _REFUSED: Final = frozenset((b"CONNECT", b"TRACE"))
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
 
@@ -135,9 +141,9 @@ class RequestHead:
         if not http11 and version != b"HTTP/1.0":
             raise MalformedError(505, "HTTP version is not served; use HTTP/1.1")
         if method in _REFUSED:
-            raise MalformedError(405, "method is not served")
-        if not _METHOD.fullmatch(method):
-            raise MalformedError(400, "method is not a token of at most 32 characters")
+            raise MalformedError(405, "CONNECT and TRACE are not served")
+        if method not in METHODS and not (TOKEN.fullmatch(method) and len(method) <= MAX_METHOD):
+            raise MalformedError(400, f"method is not a token of at most {MAX_METHOD} bytes")
         self.method = method
         self._version = version
         self._in_origin_form = target[:1] == b"/"

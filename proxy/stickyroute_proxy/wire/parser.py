@@ -38,13 +38,15 @@ MAX_TRAILERS: Final = 8 * 1024
 
 _ANSWERS: Final = Limits()
 """What answers may measure: not for a client to say, and so not a setting."""
-_TOKEN: Final = regex(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_METHODS: Final = frozenset(
+TOKEN: Final = regex(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+METHODS: Final = frozenset(
     b"ACL BIND CHECKOUT CONNECT COPY DELETE GET HEAD LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL"
     b" MOVE NOTIFY OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT QUERY REBIND REPORT SEARCH SUBSCRIBE TRACE"
     b" UNBIND UNLINK UNLOCK UNSUBSCRIBE".split()
 )
 """The methods of HTTP/1.1 that llhttp knows."""
+_COMMON: Final = (b"GET ", b"HTTP/", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ")
+"""How most first lines begin: nothing has to be looked up for them."""
 _CHUNK_SIZE: Final = regex(rb"[0-9A-Fa-f]{1,15}(?=[;\r])")
 _CHUNKED_HEAD: Final = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
 _COPY: Final = 16 * 1024
@@ -52,6 +54,7 @@ _COPY: Final = 16 * 1024
 
 Slice = bytes | memoryview
 Headers = list[tuple[bytes, bytes]]
+_NO_FIELDS: Final[Headers] = []
 
 
 class MalformedError(Exception):
@@ -73,8 +76,10 @@ class Reader:
         "_fields",
         "_finished",
         "_left",
-        "_limits",
         "_make",
+        "_max_fields",
+        "_max_head",
+        "_max_target",
         "_mode",
         "_parser",
         "_partial",
@@ -113,7 +118,9 @@ class Reader:
         self.on_header: Callable[[bytes, bytes], None] = on_header
         self.on_headers_complete = self._on_headers_complete
         self.on_message_complete = self._on_message_complete
-        self._limits = limits
+        self._max_head = limits.head_bytes
+        self._max_fields = limits.head_fields
+        self._max_target = limits.target_bytes
         self._make: Any = make
         self._parser: Any = make(self)
         self._partial = b""
@@ -128,7 +135,7 @@ class Reader:
         self._left = 0
         self._count = 0  # fields of the head before a chunked body
         self._trailing = -1  # bytes of trailers so far; -1: not there yet
-        self.trailers: Headers = []
+        self.trailers = _NO_FIELDS
         self.done = True
         self.same = False
         self.line = b""
@@ -152,8 +159,7 @@ class Reader:
             return self._split_head(data, pos)
         line_end = data.find(b"\r\n", pos)
         self.line = line = data[pos:line_end]
-        limits = self._limits
-        if end - pos > limits.head_bytes or len(line) > limits.target_bytes:
+        if end - pos > self._max_head or len(line) > self._max_target:
             self._bound(line, end - pos)
         fields = data[line_end:end]
         if fields == self._repeatable:
@@ -165,10 +171,12 @@ class Reader:
             self._renew()
         self._finished = False
         self.headers.clear()
-        self.trailers = []
+        self.trailers = _NO_FIELDS
         message = data if not pos and end == len(data) else data[pos:end]
-        self._feed(self._readable(message))
-        self._end_head()
+        self._feed(message if line.startswith(_COMMON) else self._readable(message))
+        if not self._complete or len(self.headers) > self._max_fields:
+            raise self._unfit_head()
+        self._complete = False
         return end
 
     def _split_head(self, data: bytes, pos: int) -> int:
@@ -189,7 +197,7 @@ class Reader:
                 return -1
             self._finished = False
             self.headers.clear()
-            self.trailers = []
+            self.trailers = _NO_FIELDS
         end = head.find(b"\r\n\r\n", max(0, seen - 3)) + 4
         line_end = head.find(b"\r\n")
         line = head if line_end < 0 else head[:line_end]
@@ -210,36 +218,35 @@ class Reader:
         self._fed = 0
         self.line = line
         self._feed(piece)
-        self._end_head()
+        if not self._complete or len(self.headers) > self._max_fields:
+            raise self._unfit_head()
+        self._complete = False
         return len(data) - (len(head) - end)
 
     def _bound(self, line: bytes, size: int) -> None:
         """Raise MalformedError where a head, as far as it has come, is beyond the limits."""
-        limits = self._limits
-        if len(line.partition(b" ")[2].partition(b" ")[0]) > limits.target_bytes:
-            raise MalformedError(414, f"target longer than {limits.target_bytes} bytes")
-        if size > limits.head_bytes:
-            raise MalformedError(431, f"head longer than {limits.head_bytes} bytes")
+        if len(line.partition(b" ")[2].partition(b" ")[0]) > self._max_target:
+            raise MalformedError(414, f"target longer than {self._max_target} bytes")
+        if size > self._max_head:
+            raise MalformedError(431, f"head longer than {self._max_head} bytes")
 
     def _readable(self, head: bytes) -> bytes:
         """A head's beginning with a method that llhttp knows; empty while the method's end has not come."""
         if self._make is not HttpRequestParser:
             return head
         method, space, _ = head[: MAX_METHOD + 1].partition(b" ")
-        if space and method in _METHODS:
+        if space and method in METHODS:
             return head
-        if not _TOKEN.fullmatch(method):
+        if not TOKEN.fullmatch(method):
             raise MalformedError(400, "malformed HTTP: method")
         if len(method) > MAX_METHOD:
             raise MalformedError(501, f"method longer than {MAX_METHOD} bytes")
         return b"GET" + head[len(method) :] if space else b""
 
-    def _end_head(self) -> None:
+    def _unfit_head(self) -> MalformedError:
         if not self._complete:
-            raise MalformedError(400, "malformed HTTP: the head does not end where it should")
-        self._complete = False
-        if len(self.headers) > self._limits.head_fields:
-            raise MalformedError(431, f"more than {self._limits.head_fields} header fields")
+            return MalformedError(400, "malformed HTTP: the head does not end where it should")
+        return MalformedError(431, f"more than {self._max_fields} header fields")
 
     def _renew(self) -> None:
         """Begin with a new parser: it costs microseconds, and so is left to where llhttp cannot be led on."""
