@@ -116,8 +116,37 @@ def test_the_notice_is_ours_alone_and_other_rules_notices_pass():
     )
 
 
+@given(st.lists(st.binary(max_size=12), max_size=4), st.booleans(), st.booleans())
+def test_trailers_are_asked_for_by_who_takes_them(given_te, takes, http11):
+    values = [bytes(byte for byte in value if byte > 31 and byte != 127) for value in given_te]
+    values = [value for value in values if b"trailers" not in value.lower()]
+    te = [(b"TE", value) for value in [*values, b"gzip;q=0.5 , Trailers"][: None if takes else -1]]
+    request = written(te, b"GET / HTTP/1.%d" % http11)
+    asked = [field for field in request.headers if field[0] in (b"te", b"connection")]
+    assert asked == ([(b"connection", b"TE"), (b"te", b"trailers")] if takes and http11 else [])
+
+
+def test_what_may_trail():
+    forbidden = b"Content-Length Transfer-Encoding Host Set-Cookie Cookie Authorization Trailer TE Connection"
+    ours = b"X-Request-Id X-Forwarded-For x_forwarded_proto Forwarded Content_Length"
+    answer = AnswerHead()
+    fields = [(b"Transfer-Encoding", b"chunked"), (b"Connection", b"X-Nominated, close")]
+    fields.append((b"Trailer", b"grpc-status, Content-Length, X-Sum,"))
+    answer.read(b"HTTP/1.1 200 OK", fields, to_head=False)
+    assert answer.trailer == b"Trailer: grpc-status, x-sum\r\n"
+    sent = [(name, b"1") for name in (forbidden + b" " + ours + b" x-nominated").split()]
+    answer.take_trailers([*sent, (b"grpc-status", b"0"), (b"X-Sum", b"a b")])
+    assert answer.trailers == b"grpc-status: 0\r\nX-Sum: a b\r\n"
+    data = b"".join(chunk([b"abc"], last=True, trailers=answer.trailers))
+    assert data == b"3\r\nabc\r\n0\r\ngrpc-status: 0\r\nX-Sum: a b\r\n\r\n"
+    answer.read(b"HTTP/1.1 200 OK", [(b"Trailer", b"X")], to_head=False)
+    assert (answer.trailer, answer.trailers) == (b"", b"")
+
+
 def test_spellings_are_remembered_within_bounds():
     kinds = Kinds()
+    assert kinds[b"x" * 65] == kinds[b"Content_Length" + b"x" * 60] == 0
+    assert not kinds
     for number in range(10_000):
         assert kinds[b"x-%d" % number] == 0
     assert len(kinds) <= 4096

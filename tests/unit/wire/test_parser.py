@@ -1,5 +1,6 @@
 """The reader stops exactly at each message's end, however the bytes come; h11 has to read the same."""
 
+import string
 from contextlib import suppress
 from itertools import pairwise
 
@@ -9,12 +10,16 @@ from httptools import HttpRequestParser, HttpResponseParser
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from stickyroute_api.settings import Limits
 from stickyroute_proxy.wire.fields import Kinds
 from stickyroute_proxy.wire.head import RequestHead
 from stickyroute_proxy.wire.parser import CHUNKED, UNTIL_CLOSE, MalformedError, Reader
 
+TOKEN = string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~"
 CHUNKED_HEAD = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 SIZED_HEAD = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
+
+DEFAULT = Limits()
 
 bodies = st.lists(st.binary(min_size=1, max_size=40), max_size=4)
 
@@ -29,9 +34,9 @@ def pieces(data, cuts):
     return [data[start:end] for start, end in pairwise(edges) if end > start]
 
 
-def read_all(packets):
+def read_all(packets, limits=DEFAULT):
     """Every message in the packets, as a connection reads them: [(line, body)], and whether all ended."""
-    reader, head = Reader(HttpRequestParser), RequestHead()
+    reader, head = Reader(HttpRequestParser, limits), RequestHead()
     found = []
     body = None
     for packet in packets:
@@ -98,6 +103,140 @@ def test_what_is_taken_for_chunks_h11_reads_the_same(noise, at, cuts):
 def test_any_bytes_are_read_or_refused(data, cuts):
     with suppress(MalformedError):
         read_all(pieces(data, cuts))
+
+
+METHODS = st.text(TOKEN, min_size=1, max_size=32) | st.sampled_from(
+    # llhttp knows these, as methods of other protocols, or takes them for the beginning of one it knows.
+    ["PRI", "SOURCE", "DESCRIBE", "PLAY", "RECORD", "FLUSH", "REDIRECT", "GETS", "G", "get", "M-SEARCH-"]
+)
+
+
+@given(st.lists(st.tuples(METHODS, bodies), min_size=1, max_size=3), st.lists(st.integers(0), max_size=6))
+def test_any_method_goes_through(messages, cuts):
+    data, lines = b"", []
+    for method, parts in messages:
+        body = b"".join(parts)
+        lines.append(b"%b /a?b HTTP/1.1" % method.encode())
+        data += b"%b\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (lines[-1], len(body), body)
+    found, ended = read_all(pieces(data, cuts))
+    assert ended
+    assert found == [(line, b"".join(parts)) for line, (_, parts) in zip(lines, messages, strict=True)]
+
+
+@pytest.mark.parametrize("method", [b"GET", b"BREW", b"PRI", b"X" * 32])
+def test_a_method_in_pieces(method):
+    data = b"\r\n%b / HTTP/1.1\r\nHost: a\r\n\r\n" % method
+    for cut in range(len(data)):
+        assert read_all(pieces(data, [cut])) == ([(method + b" / HTTP/1.1", b"")], True)
+    assert read_all([bytes((byte,)) for byte in data]) == ([(method + b" / HTTP/1.1", b"")], True)
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"G@T / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"\x16\x03\x01", 400),
+        (b" / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"BREW\r\nHost: a\r\n\r\n", 400),
+        (b"GET\r\n\r\n", 400),
+        (b"GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"HTTP/1.1 200 OK\r\n\r\n", 400),
+        (b"X" * 33, 501),
+        (b"X" * 33 + b" / HTTP/1.1\r\nHost: a\r\n\r\n", 501),
+        (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+        (b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    ],
+)
+def test_methods_that_are_none(head, status):
+    for packets in ([head], [bytes((byte,)) for byte in head]):
+        with pytest.raises(MalformedError) as caught:
+            read_all(packets)
+        assert caught.value.status == status
+
+
+SMALL = Limits(head_bytes=1024, head_fields=8, target_bytes=256)
+
+
+def sized(target=1, fields=1, more=0):
+    lines = [b"GET /%b HTTP/1.1" % (b"a" * (target - 1)), b"Host: a", *[b"X: y"] * (fields - 1)]
+    data = b"\r\n".join(lines) + b"\r\n\r\n"
+    return data[:-2] + b"X: %b\r\n\r\n" % (b"a" * (more - len(data) - 5)) if more else data
+
+
+@pytest.mark.parametrize("packet", [10_000, 100, 1])
+def test_limits_are_exact(packet):
+    def status(data):
+        packets = [data[i : i + packet] for i in range(0, len(data), packet)]
+        try:
+            found, ended = read_all(packets, SMALL)
+        except MalformedError as error:
+            return error.status
+        assert (len(found), ended) == (1, True)
+        return 200
+
+    assert status(sized(target=256)) == 200
+    assert status(sized(target=257)) == 414
+    assert status(sized(fields=8)) == 200
+    assert status(sized(fields=9)) == 431
+    assert status(sized(more=1024)) == 200
+    assert status(sized(more=1025)) == 431
+    # What never ends is refused as well.
+    assert status(b"GET /" + b"a" * 300) == 414
+    assert status(b"GET / HTTP/1.1\r\nX: " + b"a" * 1024) == 431
+
+
+def test_limits_hold_for_fields_that_repeat():
+    reader = Reader(HttpRequestParser, SMALL)
+    assert reader.head(sized(target=256), 0) > 0
+    reader.expect(0)
+    assert reader.head(sized(target=255), 0) > 0
+    assert reader.same
+    reader.expect(0)
+    with pytest.raises(MalformedError) as caught:
+        reader.head(sized(target=257), 0)
+    assert caught.value.status == 414
+
+
+names = st.text(TOKEN, min_size=1, max_size=8).map(str.encode)
+fields = st.lists(st.tuples(names, st.sampled_from([b"", b"a", b"b c"])), max_size=4)
+
+
+@given(st.lists(st.tuples(bodies, fields), min_size=1, max_size=3), st.lists(st.integers(0), max_size=8))
+def test_trailers_are_kept_apart_from_heads(messages, cuts):
+    reader = Reader(HttpResponseParser)
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: y\r\n\r\n"
+    for parts, trailers in messages:
+        lines = b"".join(b"%b: %b\r\n" % field for field in trailers)
+        for packet in pieces(head + chunks(parts, trailers=lines), cuts):
+            pos = 0
+            if reader.done:
+                pos = reader.head(packet, pos)
+                if pos < 0:
+                    continue
+                assert reader.trailers == []
+                reader.expect(CHUNKED)
+            if pos < len(packet):
+                pos = reader.body(packet, pos)[1]
+                assert pos == len(packet)
+        assert reader.done
+        assert reader.headers == [(b"Transfer-Encoding", b"chunked"), (b"X", b"y")]
+        assert reader.trailers == trailers
+    assert reader.head(b"HTTP/1.1 204 No\r\n\r\n", 0) > 0
+    assert reader.trailers == []
+
+
+def test_chunks_behind_an_upgrade_leave_the_head_as_it_is():
+    """llhttp takes the rest for a tunnel; a second parser reads the chunks."""
+    reader = Reader(HttpRequestParser)
+    lines = (b"Host: a", b"Connection: Upgrade", b"Upgrade: h2c", b"Transfer-Encoding: chunked")
+    head = b"\r\n".join((b"POST / HTTP/1.1", *lines, b"", b""))
+    for _ in range(2):
+        end = reader.head(head, 0)
+        reader.expect(CHUNKED)
+        assert len(reader.headers) == 4
+        reader.body(chunks([b"a"], trailers=b"T: 1\r\n"), 0)
+        assert (end, reader.done, reader.trailers) == (len(head), True, [(b"T", b"1")])
 
 
 def test_framing_that_llhttp_sees_otherwise_is_refused():

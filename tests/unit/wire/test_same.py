@@ -29,6 +29,12 @@ LINES = [
     b"CONNECT / HTTP/1.1",
     b"TRACE / HTTP/1.1",
     b"BREW / HTTP/1.1",
+    b"get / HTTP/1.1",
+    b"B@D / HTTP/1.1",
+    b"%b / HTTP/1.1" % (b"A" * 33),
+    b"PRI * HTTP/2.0",
+    b"PLAY / HTTP/1.1",
+    b"B /" + b"a" * 17000 + b" HTTP/1.1",
     b"GET  / HTTP/1.1",
     b"GET / HTTP/2.0",
 ]
@@ -37,6 +43,7 @@ FIELDS = [
     b"Host: a\r\nContent-Length: 3\r\nX-Request-Id: me",
     b"Host: a\r\nTransfer-Encoding: chunked",
     b"Host: a\r\nConnection: Upgrade\r\nUpgrade: websocket",
+    b"Host: a\r\nTE: trailers\r\nExpect: 100-continue",
     b"Host: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 3",
     b"Host: a\r\nConnection: close, X-A, X-Request-Id\r\nX-A: 1\r\nX-Request-Id: me",
     b"Host: a\r\nX-Lost: 1\r\nCookie: sr=1; b=2\r\nX-Forwarded-For: 1",
@@ -73,6 +80,8 @@ def understood(reader, head, line, fields):
         head.keep_alive,
         head.websocket,
         head.http11,
+        head.trailers,
+        head.expect,
     )
 
 
@@ -100,6 +109,7 @@ STATUS = [
 ANSWERED = [
     b"Content-Length: 3\r\nX-A: 1",
     b"Transfer-Encoding: chunked",
+    b"Transfer-Encoding: chunked\r\nTrailer: X-A\r\nDate: now",
     b"X-A: 1",
     b"Content-Length: 0\r\nConnection: X-B, close\r\nX-B: 1",
     b"Cache-Control: no-cache\r\nContent-Type: text/event-stream\r\nContent-Length: 3",
@@ -131,6 +141,8 @@ def answered(reader, answer, line, fields, to_head):
         answer.keep_alive,
         answer.cache_control,
         answer.long_lived,
+        answer.dated,
+        answer.trailer,
     )
 
 
