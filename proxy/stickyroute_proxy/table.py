@@ -12,6 +12,7 @@ from stickyroute_proxy.affinity.rule import Rule, Scope
 from stickyroute_proxy.affinity.sessions import KnownSessions
 from stickyroute_proxy.affinity.token import Keyring
 from stickyroute_proxy.match import Entry, Headers, Index, Match
+from stickyroute_proxy.trust import Trust
 
 __all__ = ["Endpoint", "Rule", "Scope", "Table", "build"]
 
@@ -32,6 +33,7 @@ class Table:
         "scopes",
         "sets",
         "snapshot",
+        "trust",
         "users",
         "version",
     )
@@ -43,6 +45,7 @@ class Table:
     scopes: dict[str, Scope]
     """By id."""
     keyring: Keyring
+    trust: Trust
     known: KnownSessions
 
     index: Index
@@ -128,7 +131,7 @@ def build(snapshot: Snapshot, previous: Table | None, now: float, random: Random
     """The table of a snapshot, made from its predecessor by what has changed.
 
     Endpoints, rules, scopes and what is known of sessions live on in the new table, updated in place: from
-    then on the previous one must not be used. Raises ValueError naming the route and the field, before
+    then on the previous one must not be used. Raises ValueError naming the object and the field, before
     anything is touched.
     """
     old_routes = {} if previous is None else previous.routes
@@ -137,9 +140,12 @@ def build(snapshot: Snapshot, previous: Table | None, now: float, random: Random
         keyring = Keyring(snapshot.keys)
     else:
         keyring = previous.keyring
+    trusted = snapshot.settings.trusted_proxies
+    trust = previous.trust if previous is not None and previous.trust.cidrs == trusted else Trust(trusted)
 
     # From here nothing fails.
     table = Table(snapshot, keyring, routes, previous, now)
+    table.trust = trust
     changed = table.take_sets({} if previous is None else previous.sets)
     fresh = [key for key, route in routes.items() if old_routes.get(key) is not route]
     if previous is None or fresh or len(routes) != len(old_routes):

@@ -3,15 +3,14 @@
 import asyncio
 from asyncio import AbstractEventLoop, Server, Task
 from collections.abc import Callable
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from itertools import count
 from random import Random, SystemRandom
 from time import monotonic, time
 from typing import Final
 
-from stickyroute_api.settings import Settings
 from stickyroute_proxy.exchange import Exchange
 from stickyroute_proxy.table import Endpoint, Table
+from stickyroute_proxy.trust import Trust
 from stickyroute_proxy.wire.connect import Connect
 from stickyroute_proxy.wire.counters import Counters
 from stickyroute_proxy.wire.downstream import Downstream
@@ -37,6 +36,8 @@ class DataPlane:
 
     table: Table | None
     """What is served; None: nothing yet, 503."""
+    trust: Trust
+    """The proxies before this one whose forwarding fields are believed."""
     draining: bool
     """Every answer is its connection's last."""
     stopped: bool
@@ -53,6 +54,7 @@ class DataPlane:
         idle_timeout: float = IDLE_TIMEOUT,
     ) -> None:
         self.table = None
+        self.trust = Trust()
         self.clock = clock
         self.random = random if random is not None else Random(SystemRandom().getrandbits(128))  # noqa: S311
         self.head_timeout = head_timeout
@@ -63,8 +65,6 @@ class DataPlane:
         self.tunnels: set[Tunnel] = set()
         self.draining = self.stopped = False
         self.loop: AbstractEventLoop
-        self._settings = Settings()
-        self._trusted: tuple[IPv4Network | IPv6Network, ...] = ()
         self._connections: list[set[Downstream]] = [set() for _ in range(_ROUNDS)]
         self._idle_pools: set[Pool] = set()
         self._connecting: set[Task[None]] = set()
@@ -87,13 +87,10 @@ class DataPlane:
     def apply(self, table: Table) -> None:
         """Serve by this table from the next request on; nothing new goes to the endpoints that left."""
         self.table = table
+        self.trust = table.trust
         for endpoint in table.removed:
             if endpoint.pool is not None:
                 endpoint.pool.close()
-        settings = table.snapshot.settings
-        if settings != self._settings:
-            self._settings = settings
-            self._trusted = tuple(ip_network(cidr, strict=False) for cidr in settings.trusted_proxies)
         notices = frozenset(
             rule.persistence.notify_header.lower().replace("_", "-").encode()
             for route in table.snapshot.routes.values()
@@ -149,10 +146,6 @@ class DataPlane:
         self.active.discard(connection)
         if self._empty is not None and not self.counters.open_connections:
             self._empty.set()
-
-    def trusts(self, peer: str) -> bool:
-        """Whether the forwarding fields of a client at this address are believed."""
-        return bool(self._trusted) and any(ip_address(peer) in network for network in self._trusted)
 
     def next_id(self) -> bytes:
         """An id for a request that has none: unique in the fleet, and cheap."""
