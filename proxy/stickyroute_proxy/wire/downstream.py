@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from httptools import HttpRequestParser
 
+from stickyroute_proxy.certificates import Identity
 from stickyroute_proxy.exchange import Exchange
 from stickyroute_proxy.wire import errors
 from stickyroute_proxy.wire.answer import AnswerHead, chunk
@@ -60,6 +61,7 @@ class Downstream(Protocol):
         "_forwarding",
         "_full",
         "_held",
+        "_identity",
         "_keep",
         "_paused",
         "_pending",
@@ -75,9 +77,18 @@ class Downstream(Protocol):
     idle_since: float
     """When its last exchange ended, or it connected; on the monotonic clock."""
 
-    def __init__(self, plane: "DataPlane", forwarding: Forwarding | None = None) -> None:
-        """`forwarding`: who the client is, where more is known than the transport tells."""
+    def __init__(
+        self,
+        plane: "DataPlane",
+        forwarding: Forwarding | None = None,
+        identity: Identity | None = None,
+    ) -> None:
+        """`forwarding`: who the client is, where more is known than the transport tells.
+
+        `identity`: as whom it reached us over TLS; None: it came by plain TCP.
+        """
         self._plane = plane
+        self._identity = identity
         self._forwarding = forwarding or _NOBODY
         self._reader = Reader(HttpRequestParser)
         self.head = RequestHead()
@@ -151,6 +162,9 @@ class Downstream(Protocol):
                 return
             self._deadline = inf
             head.read(reader.line, reader.headers, plane.kinds, same=reader.same)
+            identity = self._identity
+            if identity is not None and head.host != identity.host:
+                self._check_host(identity)
             reader.expect(head.body)
         except MalformedError as error:
             self._refuse_malformed(error)
@@ -171,6 +185,12 @@ class Downstream(Protocol):
         plane.active.add(self)
         exchange = self._exchange = Exchange(plane, self)
         exchange.start()
+
+    def _check_host(self, identity: Identity) -> None:
+        """A host that the certificate shown is not used for is not ours to speak for (RFC 9110, 15.5.20)."""
+        table = self._plane.table
+        if table is None or not table.certificates.cover(identity, self.head.host):
+            raise MalformedError(421, "this connection's certificate is not that of the host: use another")
 
     def _read_body(self, data: bytes) -> None:
         reader, exchange = self._reader, self._exchange

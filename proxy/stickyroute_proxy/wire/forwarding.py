@@ -5,7 +5,7 @@ What a client says of itself counts only from trusted addresses; everything else
 """
 
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from re import compile as regex
 from typing import Final
 
@@ -102,7 +102,7 @@ def peer_address(peername: object) -> str:
     """The address in a socket's peer name: IPv4 also where the socket is IPv6, without a zone."""
     if not isinstance(peername, tuple):
         return UNKNOWN
-    return _address(peername[0].partition("%")[0]) or UNKNOWN
+    return _address(peername[0]) or UNKNOWN
 
 
 def _joined(given: Headers) -> dict[bytes, bytes]:
@@ -137,12 +137,16 @@ def _hop(hop: bytes) -> str | None:
     return None if found is None else _address(found[1] or found[2] or found[3])
 
 
+def canonical(address: IPv4Address | IPv6Address) -> str:
+    """The one form in which addresses are compared: IPv4 also where it is mapped into IPv6, no zone."""
+    if isinstance(address, IPv6Address):
+        return str(address.ipv4_mapped or IPv6Address(int(address)))
+    return str(address)
+
+
 def _address(text: str) -> str | None:
-    """In its one canonical form; None when it is no address."""
+    """None when it is no address."""
     try:
-        address = ip_address(text)
+        return canonical(ip_address(text))
     except ValueError:
         return None
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(address)
