@@ -145,7 +145,7 @@ class Exchange:
         if rule.timeouts.request:
             self.deadline = self._started + rule.timeouts.request
         self._repeatable = not head.body and head.method in IDEMPOTENT
-        self._attempt(choose(rule, head.cookies, plane.clock(), plane.random))
+        self._attempt(choose(rule, head, plane.clock(), plane.random))
 
     def _attempt(self, decision: Decision) -> None:
         """Send the request where the decision says."""
@@ -293,7 +293,8 @@ class Exchange:
             return
         self._release()
         plane.counters.retries += 1
-        self._attempt(rechoose(rule, self._decision, tried, plane.clock(), plane.random))
+        head, failed = self._client.head, self._decision
+        self._attempt(rechoose(rule, head, failed, plane.clock(), plane.random, tried=tried))
 
     def upstream_failed(self, upstream: Upstream, message: str) -> None:
         """The connection broke, or what came was no answer."""

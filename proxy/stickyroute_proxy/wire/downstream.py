@@ -100,6 +100,7 @@ class Downstream(Protocol):
         self._transport = cast("Transport", transport)
         peer = self._transport.get_extra_info("peername")
         self._peer = str(peer[0]).removeprefix("::ffff:").partition("%")[0] if peer else "0.0.0.0"
+        self.head.address = self._peer
         self.idle_since = monotonic()
         self._plane.opened(self)
 
