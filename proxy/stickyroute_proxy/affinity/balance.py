@@ -99,6 +99,24 @@ class Balancer:
         backend.cursor = at + 1
         return endpoints[at]
 
+    def pick_roomy(self, room: int, tried: Collection[Endpoint], random: Random) -> Endpoint | None:
+        """An endpoint for a new session with fewer than `room` requests in flight, and none of `tried`."""
+        roomy = [
+            (backend.share, endpoints)
+            for backend in self.pool
+            if (
+                endpoints := tuple(
+                    one
+                    for one in backend.eligible
+                    if one.in_flight < room and not one.queue and one not in tried
+                )
+            )
+        ]
+        if not roomy:
+            return None
+        ((_, endpoints),) = random.choices(roomy, [share for share, _ in roomy])
+        return random.choice(endpoints)
+
     def pick_untried(self, tried: Collection[Endpoint], random: Random) -> Endpoint | None:
         """Another endpoint for a new session, after those in `tried` refused it."""
         for tier in tiers(self.backends, tried):

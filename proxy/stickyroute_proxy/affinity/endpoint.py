@@ -30,6 +30,7 @@ class Endpoint:
         "pod",
         "pool",
         "port",
+        "queue",
         "service",
         "serving",
         "state",
@@ -54,6 +55,8 @@ class Endpoint:
     """Exchanges under way; the data path adds and subtracts."""
     pool: Any
     """The data path's idle connections to it."""
+    queue: Any
+    """The data path's exchanges that wait for room on it; None: none ever did."""
 
     def __init__(self, given: snapshot.Endpoint, service: str) -> None:
         self.id = given.id
@@ -62,7 +65,7 @@ class Endpoint:
         self.address = given.address
         self.port = given.port
         self.in_flight = 0
-        self.pool = None
+        self.pool = self.queue = None
         self.update(given)
 
     def update(self, given: snapshot.Endpoint) -> None:

@@ -162,6 +162,7 @@ class Rule:
 
     __slots__ = (
         "balancer",
+        "limits",
         "members",
         "name",
         "notify_header",
@@ -178,6 +179,7 @@ class Rule:
     scope: Scope
     timeouts: snapshot.Timeouts
     retries: snapshot.Retries
+    limits: snapshot.Limits
     notify_header: bytes
     """In lower case."""
     balancer: Balancer
