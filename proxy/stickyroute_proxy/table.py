@@ -227,6 +227,7 @@ class _Route:
         rule.scope = scope
         rule.timeouts = given.timeouts
         rule.retries = given.retries
+        rule.limits = given.limits
         rule.notify_header = given.persistence.notify_header.lower().encode()
         rule.balancer.take(given, scope.sessions, random)
         return rule

@@ -175,14 +175,27 @@ class Balancer:
             return self._algorithm(backend.steady, random)
         return endpoint
 
+    def pick_roomy(
+        self, facts: Facts, room: int, tried: Collection[Endpoint], random: Random
+    ) -> Endpoint | None:
+        """An endpoint for a new session with fewer than `room` requests in flight, and none of `tried`."""
+        roomy = tuple(
+            (backend, backend.share, endpoints)
+            for backend in self.pool
+            if (
+                endpoints := tuple(
+                    one
+                    for one in backend.eligible
+                    if one.in_flight < room and not one.queue and one not in tried
+                )
+            )
+        )
+        return self._pick_of(roomy, facts, random) if roomy else None
+
     def pick_untried(self, facts: Facts, tried: Collection[Endpoint], random: Random) -> Endpoint | None:
         """Another endpoint for a new session, after those in `tried` refused it."""
         for tier in tiers(self.backends, tried):
-            if self._hash_on is not None and (value := self._hash_on(facts)):
-                return _rendezvous(tier).highest(self.keyring.number(value))
-            weights = [share for _, share, _ in tier]
-            ((_, _, endpoints),) = random.choices(tier, weights)
-            return self._algorithm(Turn(self._near(endpoints), random), random)
+            return self._pick_of(tier, facts, random)
         return None
 
     def repin(self, session: bytes, own: Endpoint | None, tried: Collection[Endpoint]) -> Endpoint | None:
@@ -197,6 +210,13 @@ class Balancer:
                 return own
             return _rendezvous(tier).highest(self.keyring.number(session))
         return None
+
+    def _pick_of(self, tier: "Tier", facts: Facts, random: Random) -> Endpoint:
+        """An endpoint where the usual turn is of no use."""
+        if self._hash_on is not None and (value := self._hash_on(facts)):
+            return _rendezvous(tier).highest(self.keyring.number(value))
+        ((_, _, endpoints),) = random.choices(tier, [share for _, share, _ in tier])
+        return self._algorithm(Turn(self._near(endpoints), random), random)
 
     def _near(self, endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
         """Those of the proxy's own zone, when it is preferred and there are any."""

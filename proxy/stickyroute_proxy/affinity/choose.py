@@ -117,6 +117,27 @@ def prolong(rule: Rule, decision: Decision, now: float) -> bytes | None:
     return scope.keyring.seal(opened._replace(sealed=now, flags=opened.flags | LONG_LIVED), scope.identity)
 
 
+def sidestep(
+    rule: Rule, facts: Facts, full: Decision, room: int, random: Random, *, tried: Collection[Endpoint]
+) -> Decision:
+    """The decision for a request whose endpoint has no room: a session that just begins goes elsewhere.
+
+    The same decision where no other has room (fewer requests in flight than that) either, or where the
+    session belongs to the endpoint. Those in `tried` took no connection.
+    """
+    if full.reason is BindingReason.BOUND or full.reason in MOVED:
+        return full
+    endpoint = rule.balancer.pick_roomy(facts, room, tried, random)
+    if endpoint is None:
+        return full
+    scope = rule.scope
+    opened = None if full.token is None else scope.keyring.open(full.token, scope.identity)
+    if not isinstance(opened, Binding):
+        return Decision(endpoint, full.reason)
+    token = scope.keyring.seal(opened._replace(endpoint=endpoint.key), scope.identity)
+    return Decision(endpoint, full.reason, token, full.notice, token)
+
+
 Check = Callable[[Rule, Binding, float], BindingReason | None]
 """Why a binding holds no more; None: as far as this check goes it holds."""
 

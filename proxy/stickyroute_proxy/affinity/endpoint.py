@@ -30,6 +30,7 @@ class Endpoint:
         "pod",
         "pool",
         "port",
+        "queue",
         "seed",
         "service",
         "serving",
@@ -62,6 +63,8 @@ class Endpoint:
     """Exchanges under way; the data path adds and subtracts."""
     pool: Any
     """The data path's idle connections to it."""
+    queue: Any
+    """The data path's exchanges that wait for room on it; None: none ever did."""
 
     def __init__(self, given: snapshot.Endpoint, service: str, now: float = -inf) -> None:
         """`now`: -inf in a proxy's first snapshot."""
@@ -72,7 +75,7 @@ class Endpoint:
         self.address = given.address
         self.port = given.port
         self.in_flight = 0
-        self.pool = None
+        self.pool = self.queue = None
         self.state = EndpointState.NOT_READY
         self.since = -inf
         self.update(given, now)

@@ -168,6 +168,7 @@ class Rule:
 
     __slots__ = (
         "balancer",
+        "limits",
         "members",
         "name",
         "notify_header",
@@ -184,6 +185,7 @@ class Rule:
     scope: Scope
     timeouts: snapshot.Timeouts
     retries: snapshot.Retries
+    limits: snapshot.Limits
     notify_header: bytes
     """In lower case."""
     balancer: Balancer

@@ -6,6 +6,7 @@ kernel: pipelining is served in order, and bounded by that alone.
 
 from asyncio import Protocol, Transport
 from enum import Enum, auto
+from functools import partial
 from math import inf
 from socket import SO_LINGER, SOL_SOCKET
 from struct import pack
@@ -16,7 +17,9 @@ from httptools import HttpRequestParser
 
 from stickyroute_proxy.exchange import Exchange
 from stickyroute_proxy.wire import errors
+from stickyroute_proxy.wire.admission import LINGERING, Cause, Refusal
 from stickyroute_proxy.wire.answer import AnswerHead, chunk
+from stickyroute_proxy.wire.closing import Closing
 from stickyroute_proxy.wire.head import RequestHead
 from stickyroute_proxy.wire.parser import MalformedError, Reader, Slice
 from stickyroute_proxy.wire.tunnel import Tunnel
@@ -25,10 +28,10 @@ if TYPE_CHECKING:
     from stickyroute_proxy.wire.listener import DataPlane
     from stickyroute_proxy.wire.upstream import Upstream
 
-LINGER: Final = 2.0
-"""Seconds in which what a client still sends behind its last answer is read and dropped."""
-
-
+HIGH_WATER: Final = 64 * 1024
+"""Bytes that may wait to be written before the reading of what causes them pauses."""
+_NO_HEAD: Final = RequestHead()
+"""Of a connection that is at rest."""
 _RESET: Final = pack("ii", 1, 0)
 """SO_LINGER on, for no time: closing sends a reset."""
 
@@ -40,20 +43,20 @@ class _Phase(Enum):
     """In a request's body."""
     ANSWER = auto()
     """The request has been read; its answer is awaited."""
-    CLOSING = auto()
-    """The last answer has been given."""
+    LEFT = auto()
+    """The connection is another's: it closes, or is a tunnel."""
 
 
-_HEAD, _BODY, _ANSWER, _CLOSING = _Phase
+_HEAD, _BODY, _ANSWER, _LEFT = _Phase
 
 
 class Downstream(Protocol):
     """One connection; the `Client` of its exchanges."""
 
     __slots__ = (
+        "_ahead",
         "_buffer",
         "_chunked",
-        "_deadline",
         "_eof",
         "_exchange",
         "_forwarding",
@@ -62,15 +65,16 @@ class Downstream(Protocol):
         "_held",
         "_keep",
         "_paused",
-        "_peer",
-        "_pending",
         "_phase",
         "_plane",
         "_reader",
         "_transport",
         "_until_close",
+        "due",
+        "first",
         "head",
         "idle_since",
+        "peer",
         "secure",
     )
 
@@ -80,18 +84,19 @@ class Downstream(Protocol):
 
     def __init__(self, plane: "DataPlane") -> None:
         self._plane = plane
-        self._reader = Reader(HttpRequestParser)
-        self.head = RequestHead()
+        self._reader: Reader | None = None  # of a connection at rest
+        self.head = _NO_HEAD
         self._exchange: Exchange | None = None
         self._phase = _HEAD
         self._buffer = b""
-        self._deadline = inf  # of a head that has begun, or of closing
-        self._pending = 0  # bytes the client had not taken when closing was last looked at
+        self._ahead = 0  # requests in a row that came before the answers to those before them
         self._chunked = self._until_close = False
         self._full = self._held = self._paused = self._eof = False
         self._keep = True
         self._forwarding = self._forwarding_of = b""
         self.secure = False
+        self.first = True
+        self.due = inf
         self.idle_since = 0.0
 
     # What the transport tells
@@ -99,10 +104,12 @@ class Downstream(Protocol):
     def connection_made(self, transport: object) -> None:
         self._transport = cast("Transport", transport)
         peer = self._transport.get_extra_info("peername")
-        self._peer = str(peer[0]).removeprefix("::ffff:").partition("%")[0] if peer else "0.0.0.0"
-        self.head.address = self._peer
+        self.peer = str(peer[0]).removeprefix("::ffff:").partition("%")[0] if peer else "0.0.0.0"
         self.idle_since = monotonic()
-        self._plane.opened(self)
+        self._transport.set_write_buffer_limits(HIGH_WATER)
+        refusal = self._plane.opened(self, self.peer)
+        if refusal is not None:
+            self._turn_away(refusal)
 
     def data_received(self, data: bytes) -> None:
         phase = self._phase
@@ -110,7 +117,7 @@ class Downstream(Protocol):
             self._read_head(data)
         elif phase is _BODY and not self._held:
             self._read_body(data)
-        elif phase is not _CLOSING:
+        elif phase is not _LEFT:
             self._buffer += data
             self._pause()
 
@@ -121,9 +128,7 @@ class Downstream(Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio names it
         exchange, self._exchange = self._exchange, None
-        self._phase = _CLOSING
-        self._buffer = b""
-        self._reader.close()
+        self._leave()
         self._plane.closed(self)
         if exchange is not None:
             exchange.abandon()
@@ -144,14 +149,18 @@ class Downstream(Protocol):
 
     def _read_head(self, data: bytes) -> None:
         reader, head, plane = self._reader, self.head, self._plane
+        if reader is None:
+            reader = self._reader = Reader(HttpRequestParser)
+            head = self.head = RequestHead()
+            head.address = self.peer
         try:
             end = reader.head(data, 0)
             if end < 0:
-                if self._deadline == inf and reader.started:
-                    self._deadline = monotonic() + plane.head_timeout
+                if self not in plane.active and reader.started:
+                    timeout = plane.settings.timeouts.head
+                    self.due = monotonic() + timeout if timeout else inf
                     plane.active.add(self)
                 return
-            self._deadline = inf
             head.read(reader.line, reader.headers, plane.kinds, same=reader.same)
             reader.expect(head.body)
         except MalformedError as error:
@@ -174,7 +183,7 @@ class Downstream(Protocol):
 
     def _read_body(self, data: bytes) -> None:
         reader, exchange = self._reader, self._exchange
-        if exchange is None:
+        if exchange is None or reader is None:
             return
         try:
             parts, pos = reader.body(data, 0)
@@ -199,13 +208,19 @@ class Downstream(Protocol):
         """Read what has waited in the buffer, then on from the kernel."""
         data, self._buffer = self._buffer, b""
         if data and self._phase is _HEAD and not self._full:
+            self._ahead += 1
+            if self._ahead > self._plane.settings.limits.pipelined:
+                self._plane.counters.count_shed(Cause.PIPELINED)
+                self._refuse_malformed(MalformedError(429, "too many requests ahead of their answers"))
+                return
             self._read_head(data)
         elif data and self._phase is _BODY and not self._held:
             self._read_body(data)
         else:
             self._buffer = data
-        if self._buffer or self._held or self._transport.is_closing():
+        if self._buffer or self._held or self._phase is _LEFT:
             return
+        self._ahead = 0
         if self._eof:
             if self._phase is _HEAD:
                 self._close()
@@ -266,8 +281,8 @@ class Downstream(Protocol):
     def end(self, now: float) -> None:
         self._next(now)
 
-    def refuse(self, status: int, message: str) -> None:
-        if self._phase is _BODY or self._plane.draining:
+    def refuse(self, status: int, message: str, *, last: bool) -> None:
+        if last or self._phase is _BODY or self._plane.draining:
             self._keep = False
         head = self.head
         self._write_refusal(status, message, accept=head.field(b"accept"), body=head.method != b"HEAD")
@@ -286,11 +301,11 @@ class Downstream(Protocol):
         self, upstream: "Upstream", answer: AnswerHead, extra: bytes, rest: bytes, idle: float
     ) -> None:
         exchange, self._exchange = self._exchange, None
-        early, self._buffer = self._buffer, b""
+        early = self._buffer
         self._transport.write(answer.write(extra, chunked=False))
         plane = self._plane
         plane.active.discard(self)
-        self._reader.close()
+        self._leave()
 
         def closed() -> None:
             plane.closed(self)
@@ -303,6 +318,7 @@ class Downstream(Protocol):
     def _next(self, now: float) -> None:
         """The answer has been given: on to the next request, if there can be one."""
         self._exchange = None
+        self.first = False
         self.idle_since = now
         early = bool(self._buffer) and self.head.websocket
         if self._phase is _BODY or early or not self._keep or self._plane.stopped:
@@ -312,6 +328,18 @@ class Downstream(Protocol):
         self._plane.active.discard(self)
         if self._buffer or self._eof or self._paused:
             self._plane.loop.call_soon(self._go_on)
+
+    def _turn_away(self, refusal: Refusal) -> None:
+        """Answer before anything is asked; nothing of what comes is read."""
+        self._keep = False
+        plane = self._plane
+        plane.lingering += 1
+        self._leave()
+        if plane.lingering > LINGERING:
+            Closing(plane, self._transport, plane.turned_away).cut()
+            return
+        self._write_refusal(refusal.status, refusal.message, accept=b"", body=True)
+        Closing(plane, self._transport, plane.turned_away).begin(unread=True)
 
     def _refuse_malformed(self, error: MalformedError) -> None:
         """Answer what cannot be understood, and close: where another request begins is unknown."""
@@ -340,12 +368,12 @@ class Downstream(Protocol):
 
     def forwarding(self, authority: bytes) -> bytes:
         head = self.head
-        if head.forwards and self._plane.trusts(self._peer):
-            return head.forwarding(self._peer, scheme=self._scheme, trusted=True, authority=authority)
+        if head.forwards and self._plane.trusts(self.peer):
+            return head.forwarding(self.peer, scheme=self._scheme, trusted=True, authority=authority)
         if self._forwarding_of != authority:
             self._forwarding_of = authority
             self._forwarding = head.forwarding(
-                self._peer, scheme=self._scheme, trusted=False, authority=authority
+                self.peer, scheme=self._scheme, trusted=False, authority=authority
             )
         return self._forwarding
 
@@ -355,25 +383,38 @@ class Downstream(Protocol):
 
     # Deadlines and closing
 
+    @property
+    def unread(self) -> int:
+        return self._transport.get_write_buffer_size()
+
     def expire(self, now: float) -> None:
-        """Look at the deadlines; called a few times a second while there can be one."""
+        """`due` has come."""
         if self._exchange is not None:
             self._exchange.expire(now)
-        elif now < self._deadline:
-            return
-        elif self._phase is _CLOSING:
-            pending = self._transport.get_write_buffer_size()
-            if 0 < pending < self._pending:
-                self._pending = pending  # it still reads
-                self._deadline = now + LINGER
-            else:
-                self._transport.abort()
         elif self._phase is _HEAD:
-            self._refuse_malformed(MalformedError(408, "the request's head did not come in time"))
+            timeout = self._plane.settings.timeouts.head
+            message = f"the request's head did not come within the head timeout ({timeout:g} s)"
+            self._refuse_malformed(MalformedError(408, message))
+
+    @property
+    def _waits(self) -> bool:
+        """No request has begun. One that waits until the client takes its answers has not."""
+        return (
+            self._phase is _HEAD
+            and (self._full or not self._buffer)
+            and not (self._reader is not None and self._reader.started)
+        )
+
+    def rest(self) -> None:
+        """Hold as little memory as can be until the next request comes."""
+        if self._reader is not None and self._waits and not self._buffer:
+            self._reader.close()
+            self._reader = None
+            self.head = _NO_HEAD
 
     def close_if_idle(self) -> None:
-        """Close unless a request has begun. One that waits until the client takes its answers has not."""
-        if self._phase is _HEAD and (self._full or not self._buffer) and not self._reader.started:
+        """Close unless a request has begun."""
+        if self._waits:
             self._close()
 
     def abort(self) -> None:
@@ -381,18 +422,16 @@ class Downstream(Protocol):
 
     def _close(self) -> None:
         """Close once all is written; while the client may still be sending, read and drop that first."""
-        unread = self._phase is _BODY or self._paused
-        self._phase = _CLOSING
+        unread = (self._phase is _BODY or self._paused) and not self._eof
+        self._leave()
+        self._plane.active.discard(self)
+        Closing(self._plane, self._transport, partial(self._plane.closed, self)).begin(unread=unread)
+
+    def _leave(self) -> None:
+        """Nothing is read here from now on."""
+        self._phase = _LEFT
         self._buffer = b""
-        self._deadline = monotonic() + LINGER
-        self._pending = self._transport.get_write_buffer_size() + 1
-        self._plane.active.add(self)
-        if self._transport.is_closing():
-            return
-        if unread and not self._eof and self._transport.can_write_eof():
-            self._transport.write_eof()
-            if self._paused:
-                self._paused = False
-                self._transport.resume_reading()
-        else:
-            self._transport.close()
+        self._paused = self._held = False
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
