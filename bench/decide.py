@@ -25,6 +25,7 @@ from stickyroute_proxy.affinity.choose import choose  # noqa: E402
 from stickyroute_proxy.affinity.report import report  # noqa: E402
 from stickyroute_proxy.affinity.rule import Rule  # noqa: E402
 from stickyroute_proxy.table import Table, build  # noqa: E402
+from stickyroute_proxy.wire.head import RequestHead  # noqa: E402
 
 NOW = 1_800_000_000.0
 ROUNDS = 7
@@ -73,9 +74,11 @@ def pod(name: str) -> snapshot.Endpoint:
     return snapshot.Endpoint(id=f"uid-{name}", pod=name, address="10.0.0.1", port=8080)
 
 
-def ask(token: bytes | None) -> list[bytes]:
-    """The Cookie fields of a browser that has this token."""
-    return [] if token is None else [b"theme=dark; " + NAME + b"=" + token + b"; lang=en"]
+def ask(token: bytes | None) -> RequestHead:
+    """The request of a browser that has this token."""
+    head = RequestHead()
+    head.cookies = [] if token is None else [b"theme=dark; " + NAME + b"=" + token + b"; lang=en"]
+    return head
 
 
 def only_rule(table: Table) -> Rule:
@@ -109,21 +112,21 @@ def decisions(calls: int) -> None:
         for _ in range(calls):
             table.find(b"r0.example.com", b"/cart/items", b"", b"GET", headers)
 
-    def repeat(cookies: list[bytes]) -> Callable[[], None]:
+    def repeat(request: RequestHead) -> Callable[[], None]:
         def work() -> None:
             for _ in range(calls):
-                choose(rule, cookies, NOW, random)
+                choose(rule, request, NOW, random)
 
         return work
 
-    minted = [choose(rule, [], NOW, random).set_token or b"" for _ in range(calls)]
+    minted = [choose(rule, ask(None), NOW, random).set_token or b"" for _ in range(calls)]
     unseen = [ask(token) for token in minted]
     choose(rule, unseen[0], NOW, random)
 
     def first_time() -> None:
         table.known.reopen()
-        for cookies in unseen:
-            choose(rule, cookies, NOW, random)
+        for request in unseen:
+            choose(rule, request, NOW, random)
 
     measure("find, one host, one rule for everything", calls, find)
     measure("choose, a known token", calls, repeat(unseen[0]))
@@ -137,12 +140,12 @@ def moves(calls: int) -> None:
     random = Random(3)
     table = build(given, None, NOW, random)
     rule = only_rule(table)
-    cookies = [ask(choose(rule, [], NOW, random).set_token) for _ in range(calls)]
+    requests = [ask(choose(rule, ask(None), NOW, random).set_token) for _ in range(calls)]
     others = {"shop/s0:80": tuple(pod(f"other-{each}") for each in range(10))}
     build(given.model_copy(update={"revision": 2, "endpoints": others}), table, NOW, random)
 
     def work() -> None:
-        for one in cookies:
+        for one in requests:
             choose(rule, one, NOW, random)
 
     measure("choose, a session whose pod is gone, 10 others", calls, work)
@@ -182,7 +185,7 @@ def memory(sessions: int) -> None:
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     for _ in range(sessions):
-        choose(rule, ask(choose(rule, [], NOW, random).set_token), NOW, random)
+        choose(rule, ask(choose(rule, ask(None), NOW, random).set_token), NOW, random)
     gc.collect()
     held = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()

@@ -9,11 +9,11 @@ route, the route's name, and the order within it.
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
 import re2
 
 from stickyroute_api import snapshot
+from stickyroute_proxy.affinity.keys import decoded
 from stickyroute_proxy.affinity.rule import Rule
 
 Headers = list[tuple[bytes, bytes]]
@@ -207,9 +207,5 @@ def _has_params(query: bytes, wanted: Sequence[Value]) -> bool:
     given: dict[bytes, bytes] = {}
     for part in query.split(b"&"):
         name, _, value = part.partition(b"=")
-        given.setdefault(_decoded(name), _decoded(value))
+        given.setdefault(decoded(name), decoded(value))
     return all(param.name in given and bool(param.fits(given[param.name])) for param in wanted)
-
-
-def _decoded(text: bytes) -> bytes:
-    return unquote_to_bytes(text.replace(b"+", b" "))

@@ -73,7 +73,7 @@ class Process:
 
     def _use(self, snapshot: Snapshot) -> None:
         previous = self._plane.table
-        self._plane.apply(build(snapshot, previous, time.time(), self._random))
+        self._plane.apply(build(snapshot, previous, time.time(), self._random, self._options.name))
         if previous is None:
             # modules, models and the first table live on: later collections need not walk them
             gc.collect()

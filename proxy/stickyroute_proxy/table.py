@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from math import inf
 from random import Random
 from typing import Final
 
@@ -39,6 +40,7 @@ class Table:
         "trust",
         "users",
         "version",
+        "zone",
     )
 
     version: Version
@@ -51,6 +53,8 @@ class Table:
     trust: Trust
     certificates: Certificates
     known: KnownSessions
+    zone: str
+    """The proxy's own; empty when it is not known."""
 
     index: Index
     sets: "dict[str, _Set]"
@@ -96,8 +100,11 @@ class Table:
                 scope.settle(now)
         self.known.sweep((scope.sessions for scope in self.scopes.values()), now)
 
-    def take_sets(self, old: "dict[str, _Set]") -> list[str]:
-        """Take the snapshot's endpoints, the old ones where they are the same; the changed sets' keys."""
+    def take_sets(self, old: "dict[str, _Set]", now: float) -> list[str]:
+        """Take the snapshot's endpoints, the old ones where they are the same; the changed sets' keys.
+
+        `now`: -inf in a proxy's first table, whose endpoints have served for who knows how long.
+        """
         changed: list[str] = []
         removed: list[Endpoint] = []
         self.sets = {}
@@ -113,10 +120,10 @@ class Table:
             for one in given:
                 endpoint = left.pop((one.id, one.address, one.port), None)
                 if endpoint is None:
-                    endpoint = Endpoint(one, service)
+                    endpoint = Endpoint(one, service, now)
                     self.pods[endpoint.key] = self.pods.get(endpoint.key, 0) + 1
                 else:
-                    endpoint.update(one)
+                    endpoint.update(one, now)
                 endpoints.append(endpoint)
             removed.extend(left.values())
             self.sets[set_id] = _Set(given, tuple(endpoints))
@@ -131,8 +138,8 @@ class Table:
         return changed
 
 
-def build(snapshot: Snapshot, previous: Table | None, now: float, random: Random) -> Table:
-    """The table of a snapshot, made from its predecessor by what has changed.
+def build(snapshot: Snapshot, previous: Table | None, now: float, random: Random, proxy: str = "") -> Table:
+    """The table of a snapshot for the proxy of that name, made from its predecessor by what has changed.
 
     Endpoints, rules, scopes and what is known of sessions live on in the new table, updated in place: from
     then on the previous one must not be used. Raises ValueError naming the object and the field, before
@@ -151,7 +158,9 @@ def build(snapshot: Snapshot, previous: Table | None, now: float, random: Random
     # From here nothing fails.
     table = Table(snapshot, keyring, routes, previous, now)
     table.trust, table.certificates = trust, certificates
-    changed = table.take_sets({} if previous is None else previous.sets)
+    table.zone = snapshot.settings.zones.get(proxy, "")
+    changed = table.take_sets({}, -inf) if previous is None else table.take_sets(previous.sets, now)
+    fresh = [key for key, route in routes.items() if old_routes.get(key) is not route]
     if previous is None or fresh or len(routes) != len(old_routes):
         for key in fresh:
             routes[key].adopt(old_routes.get(key), table, random)
@@ -165,10 +174,13 @@ def build(snapshot: Snapshot, previous: Table | None, now: float, random: Random
             previous.scopes[scope_id].sessions.forget()
         if previous.keyring is not keyring:
             for scope in table.scopes.values():
-                scope.keyring = keyring
+                scope.take_keyring(keyring)
             table.known.reopen()
-    for key in set(fresh).union(*(table.users.get(set_id, ()) for set_id in changed)):
-        routes[key].refresh(table.sets, now)
+    touched: Iterable[str] = set(fresh).union(*(table.users.get(set_id, ()) for set_id in changed))
+    if previous is not None and previous.zone != table.zone:
+        touched = routes
+    for key in touched:
+        routes[key].refresh(table.sets, table.zone, now)
     return table
 
 
@@ -231,8 +243,8 @@ class _Route:
         )
         self.scopes = tuple({rule.scope.id: rule.scope for rule in self.rules}.values())
         for scope in self.scopes:
-            scope.keyring = table.keyring
             scope.rules = tuple(rule for rule in self.rules if rule.scope is scope)
+            scope.take_keyring(table.keyring)
 
     def _rule(
         self, given: snapshot.Rule, old: Rule | None, scopes: dict[str, Scope], table: Table, random: Random
@@ -249,17 +261,18 @@ class _Route:
         rule.timeouts = given.timeouts
         rule.retries = given.retries
         rule.changes = self.changes[given.name]
+        rule.limits = given.limits
         rule.notify_header = given.persistence.notify_header.lower().encode()
-        rule.balancer.take(given, random)
+        rule.balancer.take(given, scope.sessions, random)
         return rule
 
-    def refresh(self, sets: dict[str, _Set], now: float) -> None:
+    def refresh(self, sets: dict[str, _Set], zone: str, now: float) -> None:
         """Take the endpoints anew."""
         for rule in self.rules:
             for backend in rule.balancer.backends:
                 found = sets.get(backend.set_id)
                 backend.endpoints = () if found is None else found.endpoints
-            rule.balancer.refresh()
+            rule.balancer.refresh(zone, now)
             rule.own = {}
             for backend in rule.balancer.backends:
                 for endpoint in backend.endpoints:

@@ -14,8 +14,7 @@ from typing import Final
 
 from stickyroute_api.reasons import EXPIRED, MOVED, BindingReason
 from stickyroute_proxy.affinity.endpoint import Endpoint
-from stickyroute_proxy.affinity.failover import repin
-from stickyroute_proxy.affinity.keys import presented
+from stickyroute_proxy.affinity.keys import Facts, presented
 from stickyroute_proxy.affinity.rule import Rule, Scope
 from stickyroute_proxy.affinity.token import LONG_LIVED, SESSION_BYTES, Binding
 
@@ -55,14 +54,15 @@ class Decision:
         self.token = token
 
 
-def choose(rule: Rule, cookies: list[bytes], now: float, random: Random) -> Decision:
-    """The decision for a request with these values of Cookie fields."""
+def choose(rule: Rule, facts: Facts, now: float, random: Random) -> Decision:
+    """The decision for a request."""
     scope = rule.scope
     if not scope.sticky:
-        return _unpinned(rule, random)
+        return _unpinned(rule, facts, now, random)
+    cookies = facts.cookies
     tokens = presented(cookies, scope.prefix) if cookies else None
     if not tokens:
-        return _begin(rule, BindingReason.NEW, now, random)
+        return _begin(rule, facts, BindingReason.NEW, now, random)
     session = scope.sessions.known.tokens.get(tokens[0])
     if session is not None and session.place.scope is scope.sessions and now < session.recheck:
         # Opened before, and it held: nothing can have changed but the endpoint.
@@ -71,11 +71,11 @@ def choose(rule: Rule, cookies: list[bytes], now: float, random: Random) -> Deci
             session.used = scope.sessions.known.second
             scope.bound += 1
             return Decision(endpoint, BindingReason.BOUND, None, None, tokens[0])
-    return _examine(rule, tokens, now, random)
+    return _examine(rule, facts, tokens, now, random)
 
 
 def rechoose(
-    rule: Rule, failed: Decision, tried: Collection[Endpoint], now: float, random: Random
+    rule: Rule, facts: Facts, failed: Decision, now: float, random: Random, *, tried: Collection[Endpoint]
 ) -> Decision:
     """The next decision for a request whose endpoint, and all others in `tried`, took no connection.
 
@@ -87,15 +87,15 @@ def rechoose(
         tried = {failed.endpoint, *tried}
     opened = None if failed.token is None else scope.keyring.open(failed.token, scope.identity)
     if failed.token is None or not isinstance(opened, Binding):
-        endpoint = rule.balancer.pick_untried(tried, random)
+        endpoint = rule.balancer.pick_untried(facts, tried, random)
         return _none(scope) if endpoint is None else Decision(endpoint, failed.reason)
     if failed.reason is BindingReason.BOUND:
         return _move(rule, opened, failed.token, BindingReason.CONNECT_FAILED, now, tried=tried)
     moving = failed.reason in MOVED
     if moving:
-        endpoint = repin(rule.balancer, opened.session, None, tried)
+        endpoint = rule.balancer.repin(opened.session, None, tried)
     else:
-        endpoint = rule.balancer.pick_untried(tried, random)
+        endpoint = rule.balancer.pick_untried(facts, tried, random)
     if endpoint is None:
         return _none(scope)
     binding = opened._replace(endpoint=endpoint.key, bound=now)
@@ -115,6 +115,27 @@ def prolong(rule: Rule, decision: Decision, now: float) -> bytes | None:
     if not isinstance(opened, Binding):
         return None
     return scope.keyring.seal(opened._replace(sealed=now, flags=opened.flags | LONG_LIVED), scope.identity)
+
+
+def sidestep(
+    rule: Rule, facts: Facts, full: Decision, room: int, random: Random, *, tried: Collection[Endpoint]
+) -> Decision:
+    """The decision for a request whose endpoint has no room: a session that just begins goes elsewhere.
+
+    The same decision where no other has room (fewer requests in flight than that) either, or where the
+    session belongs to the endpoint. Those in `tried` took no connection.
+    """
+    if full.reason is BindingReason.BOUND or full.reason in MOVED:
+        return full
+    endpoint = rule.balancer.pick_roomy(facts, room, tried, random)
+    if endpoint is None:
+        return full
+    scope = rule.scope
+    opened = None if full.token is None else scope.keyring.open(full.token, scope.identity)
+    if not isinstance(opened, Binding):
+        return Decision(endpoint, full.reason)
+    token = scope.keyring.seal(opened._replace(endpoint=endpoint.key), scope.identity)
+    return Decision(endpoint, full.reason, token, full.notice, token)
 
 
 Check = Callable[[Rule, Binding, float], BindingReason | None]
@@ -163,7 +184,7 @@ CHECKS: Final[tuple[Check, ...]] = (
 """In this order; each relies on those before it."""
 
 
-def _examine(rule: Rule, tokens: list[bytes], now: float, random: Random) -> Decision:
+def _examine(rule: Rule, facts: Facts, tokens: list[bytes], now: float, random: Random) -> Decision:
     """The decision by the first token whose binding holds, else by the first that is one of ours."""
     scope = rule.scope
     lost: tuple[Binding, bytes, BindingReason] | None = None
@@ -178,11 +199,11 @@ def _examine(rule: Rule, tokens: list[bytes], now: float, random: Random) -> Dec
             return _keep(rule, opened, token, now)
         lost = lost or (opened, token, reason)
     if lost is None:
-        return _begin(rule, refusal or BindingReason.INVALID_TOKEN, now, random)
+        return _begin(rule, facts, refusal or BindingReason.INVALID_TOKEN, now, random)
     binding, token, reason = lost
     if reason in EXPIRED:
         scope.expired += 1
-        return _begin(rule, reason, now, random)
+        return _begin(rule, facts, reason, now, random)
     return _move(rule, binding, token, reason, now)
 
 
@@ -224,7 +245,7 @@ def _move(
     """The session has lost its endpoint: the one that every proxy would choose takes it over."""
     scope = rule.scope
     own = None if reason is BindingReason.EPOCH_RAISED else rule.own.get(binding.endpoint)
-    endpoint = repin(rule.balancer, binding.session, own, tried)
+    endpoint = rule.balancer.repin(binding.session, own, tried)
     if endpoint is None:
         return _none(scope)
     if endpoint is own:
@@ -254,10 +275,10 @@ def _remember(scope: Scope, binding: Binding, endpoint: Endpoint, token: bytes) 
     scope.sessions.enter(binding.session, endpoint, token, recheck)
 
 
-def _begin(rule: Rule, reason: BindingReason, now: float, random: Random) -> Decision:
+def _begin(rule: Rule, facts: Facts, reason: BindingReason, now: float, random: Random) -> Decision:
     """A new session, placed by balance. It is known here only once its token comes back."""
     scope = rule.scope
-    endpoint = rule.balancer.pick(random)
+    endpoint = rule.balancer.pick(facts, now, random)
     if endpoint is None:
         return _none(scope)
     scope.count(reason)
@@ -268,8 +289,8 @@ def _begin(rule: Rule, reason: BindingReason, now: float, random: Random) -> Dec
     return Decision(endpoint, reason, token, None, token)
 
 
-def _unpinned(rule: Rule, random: Random) -> Decision:
-    endpoint = rule.balancer.pick(random)
+def _unpinned(rule: Rule, facts: Facts, now: float, random: Random) -> Decision:
+    endpoint = rule.balancer.pick(facts, now, random)
     if endpoint is None:
         return _none(rule.scope)
     rule.scope.count(BindingReason.UNPINNED)

@@ -30,20 +30,29 @@ class Endpoint:
         "pod",
         "pool",
         "port",
+        "queue",
+        "seed",
         "service",
         "serving",
+        "since",
         "state",
+        "zone",
     )
 
     id: str
     key: bytes
     """A digest of `id`: what a token says instead of it."""
+    seed: int
+    """An odd number of 64 bits made of `key`, for consistent hashing."""
     pod: str
     service: str
     """The Service's name, for people."""
     address: str
     port: int
+    zone: str
     state: EndpointState
+    since: float
+    """When it was seen to begin to serve (Unix seconds); -inf: before this proxy began, or never."""
     serving: bool
     drain_until: float
     keep_until: float
@@ -54,20 +63,29 @@ class Endpoint:
     """Exchanges under way; the data path adds and subtracts."""
     pool: Any
     """The data path's idle connections to it."""
+    queue: Any
+    """The data path's exchanges that wait for room on it; None: none ever did."""
 
-    def __init__(self, given: snapshot.Endpoint, service: str) -> None:
+    def __init__(self, given: snapshot.Endpoint, service: str, now: float = -inf) -> None:
+        """`now`: -inf in a proxy's first snapshot."""
         self.id = given.id
         self.key = endpoint_key(given.id)
+        self.seed = seed(self.key)
         self.service = service
         self.address = given.address
         self.port = given.port
         self.in_flight = 0
-        self.pool = None
-        self.update(given)
+        self.pool = self.queue = None
+        self.state = EndpointState.NOT_READY
+        self.since = -inf
+        self.update(given, now)
 
-    def update(self, given: snapshot.Endpoint) -> None:
+    def update(self, given: snapshot.Endpoint, now: float) -> None:
         """Take what a newer snapshot says of the same endpoint."""
+        if given.state is EndpointState.SERVING and self.state is not EndpointState.SERVING:
+            self.since = now
         self.pod = given.pod
+        self.zone = given.zone
         self.state = given.state
         self.serving = given.serving
         self.drain_until = given.drain_until
@@ -81,6 +99,11 @@ class Endpoint:
 def endpoint_key(identity: str) -> bytes:
     """The digest by which a token names the endpoint of this identity."""
     return blake2b(identity.encode(), digest_size=KEY_BYTES).digest()
+
+
+def seed(digest: bytes) -> int:
+    """What consistent hashing multiplies by: odd, so that every number has a product of its own."""
+    return int.from_bytes(digest[:8], "big") | 1
 
 
 def _keep_until(given: snapshot.Endpoint) -> float:

@@ -1,9 +1,72 @@
-"""Finding the affinity key in a request: the values of our cookie."""
+"""What a decision reads of a request: the values of our cookie, or the value that is hashed."""
 
-from typing import Final
+from collections.abc import Callable
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
+from typing import Final, Protocol
+from urllib.parse import unquote_to_bytes
+
+from stickyroute_api import snapshot
 
 MAX_PRESENTED: Final = 8
 """How many cookies of one name are looked at."""
+
+
+class Facts(Protocol):
+    """A request, as far as decisions see it."""
+
+    address: str
+    """The client's; an IPv4 or IPv6 address."""
+    cookies: list[bytes]
+    """The values of the Cookie fields."""
+    query: bytes
+
+    def field(self, name: bytes) -> bytes:
+        """The values of a field, by its lower-case name, joined by commas; empty when there is none."""
+
+
+Reader = Callable[[Facts], bytes]
+"""The value of a request that is hashed; empty when it has none."""
+
+
+def reader(hash_on: snapshot.HashOn) -> Reader:
+    """What reads the value."""
+    name = hash_on.name.encode()
+    match hash_on.type:
+        case "SourceIP":
+            return lambda facts: network(facts.address)
+        case "Header":
+            lower = name.lower()
+            return lambda facts: facts.field(lower)
+        case "QueryParam":
+            return lambda facts: param(facts.query, name)
+        case "Cookie":
+            prefix = name + b"="
+            return lambda facts: next(iter(presented(facts.cookies, prefix)), b"")
+
+
+@lru_cache(maxsize=4096)
+def network(address: str) -> bytes:
+    """What tells clients apart: an IPv4 address, or the /64 of an IPv6 one, all of which is one client's."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return b""
+    return found.packed[:8] if isinstance(found, IPv6Address) else found.packed
+
+
+def param(query: bytes, name: bytes) -> bytes:
+    """The first value of a query parameter, decoded; empty when there is none."""
+    for part in query.split(b"&"):
+        key, _, value = part.partition(b"=")
+        if decoded(key) == name:
+            return decoded(value)
+    return b""
+
+
+def decoded(text: bytes) -> bytes:
+    """A name or value of a query as it is meant."""
+    return unquote_to_bytes(text.replace(b"+", b" "))
 
 
 def presented(cookies: list[bytes], prefix: bytes) -> list[bytes]:

@@ -119,6 +119,12 @@ class Scope:
         self.absolute = inf if policy.absolute_timeout is None else policy.absolute_timeout
         self.sessions.window = DEFAULT_WINDOW if idle == inf else idle
 
+    def take_keyring(self, keyring: Keyring) -> None:
+        """Seal, open and hash with these keys from now on."""
+        self.keyring = keyring
+        for rule in self.rules:
+            rule.balancer.keyring = keyring
+
     def count(self, reason: BindingReason) -> None:
         """Count a decision that was not by a binding that held."""
         self.others[reason] = self.others.get(reason, 0) + 1
@@ -164,6 +170,7 @@ class Rule:
     __slots__ = (
         "balancer",
         "changes",
+        "limits",
         "members",
         "name",
         "notify_header",
@@ -180,6 +187,7 @@ class Rule:
     scope: Scope
     timeouts: snapshot.Timeouts
     retries: snapshot.Retries
+    limits: snapshot.Limits
     notify_header: bytes
     """In lower case."""
     changes: Changes

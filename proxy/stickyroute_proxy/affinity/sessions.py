@@ -124,6 +124,11 @@ class ScopeSessions:
         session.used = known.second
         known.tokens[token] = session
 
+    def at(self, endpoint: Endpoint) -> int:
+        """How many sessions are known at an endpoint."""
+        place = self.places.get(endpoint.key)
+        return 0 if place is None else len(place.sessions)
+
     def has_moved(self, session_id: bytes, token: bytes, new: Endpoint) -> bool:
         """Whether the session that shows this token is known at `new` already, by a later one."""
         place = self.places.get(new.key)

@@ -12,6 +12,7 @@ import binascii
 import os
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable
+from hashlib import blake2b
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -70,7 +71,7 @@ Refusal = BindingReason
 class Keyring:
     """The keys that the fleet seals and opens tokens with."""
 
-    __slots__ = ("_cipher", "_ciphers", "_entropy", "_head", "sealing")
+    __slots__ = ("_cipher", "_ciphers", "_entropy", "_hashing", "_head", "sealing")
 
     sealing: int
     """The number of the key that seals now."""
@@ -81,7 +82,9 @@ class Keyring:
         Raises ValueError naming the key that is not 32 bytes of base64, or the sealing key that is missing.
         """
         self._entropy = entropy
-        self._ciphers = {number: AESGCM(_key(number, text)) for number, text in keys.keys.items()}
+        self._ciphers = {number: AESGCM(_key(f"keys[{number}]", text)) for number, text in keys.keys.items()}
+        # Without a key of its own hashing is consistent all the same, but clients can foresee it.
+        self._hashing = _key("hashing", keys.hashing) if keys.hashing else bytes(_KEY_BYTES)
         if keys.sealing not in self._ciphers:
             raise ValueError(
                 f"keys.sealing: key {keys.sealing} is not among keys.keys; add it or name another"
@@ -89,6 +92,10 @@ class Keyring:
         self.sealing = keys.sealing
         self._cipher = self._ciphers[keys.sealing]
         self._head = bytes((VERSION, keys.sealing))
+
+    def number(self, value: bytes) -> int:
+        """The keyed digest of 64 bits by which consistent hashing places a value."""
+        return int.from_bytes(blake2b(value, key=self._hashing, digest_size=8).digest(), "big")
 
     def seal(self, binding: Binding, scope: bytes) -> bytes:
         """The token that carries the binding in the scope of that identity."""
@@ -127,13 +134,11 @@ def _halves(seconds: float) -> tuple[int, int]:
     return divmod(int(seconds * 1000 + 0.5), 1 << 32)
 
 
-def _key(number: int, text: str) -> bytes:
+def _key(name: str, text: str) -> bytes:
     try:
         key = base64.b64decode(text, validate=True)
     except binascii.Error:
         key = b""
     if len(key) != _KEY_BYTES:
-        raise ValueError(
-            f"keys.keys[{number}]: not {_KEY_BYTES} bytes of base64; have the operator make it anew"
-        )
+        raise ValueError(f"keys.{name}: not {_KEY_BYTES} bytes of base64; have the operator make it anew")
     return key

@@ -21,8 +21,9 @@ class Connect:
         endpoint: Endpoint,
         upstream: Upstream,
         connected: Callable[[Upstream], None],
-        failed: Callable[[], None],
+        failed: Callable[[bool], None],
     ) -> None:
+        """`failed` is told whether the reason is ours, as no more files can be opened."""
         self._upstream = upstream
         self._connected = connected
         self._failed = failed
@@ -37,7 +38,11 @@ class Connect:
             self.task.cancel()
 
     async def _run(self, loop: AbstractEventLoop, address: str, port: int) -> None:
-        sock = socket(AF_INET6 if ":" in address else AF_INET, SOCK_STREAM)
+        try:
+            sock = socket(AF_INET6 if ":" in address else AF_INET, SOCK_STREAM)
+        except OSError:
+            self._failed(True)
+            return
         try:
             sock.setblocking(False)
             sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
@@ -47,7 +52,7 @@ class Connect:
         except OSError:
             sock.close()
             if not self._cancelled:
-                self._failed()
+                self._failed(False)
             return
         except BaseException:
             sock.close()

@@ -47,6 +47,8 @@ class Counters:
         self.connect_failures = 0
         self.retries = 0
         """Further attempts, after a failed connect or on a connection that was closed before an answer."""
+        self.retries_denied = 0
+        """Further attempts that the retry budget did not allow."""
         self.received_bytes = 0
         """Request bodies."""
         self.sent_bytes = 0
@@ -59,12 +61,23 @@ class Counters:
         """TLS handshakes with clients that came to their end."""
         self.openings_failed: dict[str, int] = {}
         """Client connections that ended in PROXY header or handshake, by Failure."""
+        self.requests = 0
+        """Exchanges ever begun."""
         self.exchanges = 0
         """Exchanges under way."""
+        self.queued = 0
+        """Exchanges that wait for room on an endpoint now."""
+        self.queued_total = 0
+        """Exchanges that ever had to."""
+        self.shed: dict[str, int] = {}
+        """Connections and requests turned away, by Cause."""
         self.tunnels = 0
         """WebSocket tunnels open now."""
         self.upstreams = 0
         """Upstream connections open now."""
+
+    def count_shed(self, cause: str) -> None:
+        self.shed[cause] = self.shed.get(cause, 0) + 1
 
     def of(self, route: str, rule: str) -> RuleCounters:
         key = (route, rule)

@@ -6,6 +6,7 @@ kernel: pipelining is served in order, and bounded by that alone.
 
 from asyncio import Protocol, Transport
 from enum import Enum, auto
+from functools import partial
 from math import inf
 from socket import SO_LINGER, SOL_SOCKET
 from struct import pack
@@ -17,7 +18,9 @@ from httptools import HttpRequestParser
 from stickyroute_proxy.certificates import Identity
 from stickyroute_proxy.exchange import Exchange
 from stickyroute_proxy.wire import errors
+from stickyroute_proxy.wire.admission import LINGERING, Cause, Refusal
 from stickyroute_proxy.wire.answer import AnswerHead, chunk
+from stickyroute_proxy.wire.closing import Closing
 from stickyroute_proxy.wire.forwarding import UNKNOWN, Forwarding, peer_address
 from stickyroute_proxy.wire.head import RequestHead
 from stickyroute_proxy.wire.parser import MalformedError, Reader, Slice
@@ -27,8 +30,10 @@ if TYPE_CHECKING:
     from stickyroute_proxy.wire.listener import DataPlane
     from stickyroute_proxy.wire.upstream import Upstream
 
-LINGER: Final = 2.0
-"""Seconds in which what a client still sends behind its last answer is read and dropped."""
+HIGH_WATER: Final = 64 * 1024
+"""Bytes that may wait to be written before the reading of what causes them pauses."""
+_NO_HEAD: Final = RequestHead()
+"""Of a connection that is at rest."""
 _NOBODY: Final = Forwarding(UNKNOWN, secure=False)
 """Of a connection that has not been made."""
 _RESET: Final = pack("ii", 1, 0)
@@ -42,20 +47,20 @@ class _Phase(Enum):
     """In a request's body."""
     ANSWER = auto()
     """The request has been read; its answer is awaited."""
-    CLOSING = auto()
-    """The last answer has been given."""
+    LEFT = auto()
+    """The connection is another's: it closes, or is a tunnel."""
 
 
-_HEAD, _BODY, _ANSWER, _CLOSING = _Phase
+_HEAD, _BODY, _ANSWER, _LEFT = _Phase
 
 
 class Downstream(Protocol):
     """One connection; the `Client` of its exchanges."""
 
     __slots__ = (
+        "_ahead",
         "_buffer",
         "_chunked",
-        "_deadline",
         "_eof",
         "_exchange",
         "_forwarding",
@@ -64,13 +69,14 @@ class Downstream(Protocol):
         "_identity",
         "_keep",
         "_paused",
-        "_pending",
         "_phase",
         "_plane",
         "_reader",
         "_trailing",
         "_transport",
         "_until_close",
+        "due",
+        "first",
         "head",
         "idle_since",
     )
@@ -91,17 +97,18 @@ class Downstream(Protocol):
         self._plane = plane
         self._identity = identity
         self._forwarding = forwarding or _NOBODY
-        self._reader = Reader(HttpRequestParser, plane.limits)
-        self.head = RequestHead()
+        self._reader: Reader | None = None  # of a connection at rest
+        self.head = _NO_HEAD
         self._exchange: Exchange | None = None
         self._phase = _HEAD
         self._buffer = b""
-        self._deadline = inf  # of a head that has begun, or of closing
-        self._pending = 0  # bytes the client had not taken when closing was last looked at
+        self._ahead = 0  # requests in a row that came before the answers to those before them
         self._chunked = self._until_close = False
         self._trailing: AnswerHead | None = None  # the answer whose trailers the client takes
         self._full = self._held = self._paused = self._eof = False
         self._keep = True
+        self.first = True
+        self.due = inf
         self.idle_since = 0.0
 
     # What the transport tells
@@ -113,7 +120,10 @@ class Downstream(Protocol):
                 peer_address(self._transport.get_extra_info("peername")), secure=False
             )
         self.idle_since = monotonic()
-        self._plane.opened(self)
+        self._transport.set_write_buffer_limits(HIGH_WATER)
+        refusal = self._plane.opened(self, self._forwarding.peer)
+        if refusal is not None:
+            self._turn_away(refusal)
 
     def data_received(self, data: bytes) -> None:
         phase = self._phase
@@ -121,7 +131,7 @@ class Downstream(Protocol):
             self._read_head(data)
         elif phase is _BODY and not self._held:
             self._read_body(data)
-        elif phase is not _CLOSING:
+        elif phase is not _LEFT:
             self._buffer += data
             self._pause()
 
@@ -132,9 +142,7 @@ class Downstream(Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio names it
         exchange, self._exchange = self._exchange, None
-        self._phase = _CLOSING
-        self._buffer = b""
-        self._reader.close()
+        self._leave()
         self._plane.closed(self)
         if exchange is not None:
             exchange.abandon()
@@ -155,14 +163,17 @@ class Downstream(Protocol):
 
     def _read_head(self, data: bytes) -> None:
         reader, head, plane = self._reader, self.head, self._plane
+        if reader is None:
+            reader = self._reader = Reader(HttpRequestParser, plane.settings.limits)
+            head = self.head = RequestHead()
         try:
             end = reader.head(data, 0)
             if end < 0:
-                if self._deadline == inf and reader.started:
-                    self._deadline = monotonic() + plane.head_timeout
+                if self not in plane.active and reader.started:
+                    timeout = plane.settings.timeouts.head
+                    self.due = monotonic() + timeout if timeout else inf
                     plane.active.add(self)
                 return
-            self._deadline = inf
             head.read(reader.line, reader.headers, plane.kinds, same=reader.same)
             identity = self._identity
             if identity is not None and head.host != identity.host:
@@ -173,6 +184,7 @@ class Downstream(Protocol):
             return
         forwarding = self._forwarding
         forwarding.read(head.forwarded, plane.trust)
+        head.address = forwarding.address
         if not (head.request_id and forwarding.trusted):
             head.request_id = plane.next_id()
         self._keep = head.keep_alive
@@ -196,7 +208,7 @@ class Downstream(Protocol):
 
     def _read_body(self, data: bytes) -> None:
         reader, exchange = self._reader, self._exchange
-        if exchange is None:
+        if exchange is None or reader is None:
             return
         try:
             parts, pos = reader.body(data, 0)
@@ -221,13 +233,19 @@ class Downstream(Protocol):
         """Read what has waited in the buffer, then on from the kernel."""
         data, self._buffer = self._buffer, b""
         if data and self._phase is _HEAD and not self._full:
+            self._ahead += 1
+            if self._ahead > self._plane.settings.limits.pipelined:
+                self._plane.counters.count_shed(Cause.PIPELINED)
+                self._refuse_malformed(MalformedError(429, "too many requests ahead of their answers"))
+                return
             self._read_head(data)
         elif data and self._phase is _BODY and not self._held:
             self._read_body(data)
         else:
             self._buffer = data
-        if self._buffer or self._held or self._transport.is_closing():
+        if self._buffer or self._held or self._phase is _LEFT:
             return
+        self._ahead = 0
         if self._eof:
             if self._phase is _HEAD:
                 self._close()
@@ -298,8 +316,8 @@ class Downstream(Protocol):
     def end(self, now: float) -> None:
         self._next(now)
 
-    def refuse(self, status: int, message: str, location: bytes = b"") -> None:
-        if self._phase is _BODY or self._plane.draining:
+    def refuse(self, status: int, message: str, *, last: bool = False, location: bytes = b"") -> None:
+        if last or self._phase is _BODY or self._plane.draining:
             self._keep = False
         head = self.head
         accept, body = head.field(b"accept"), head.method != b"HEAD"
@@ -319,11 +337,11 @@ class Downstream(Protocol):
         self, upstream: "Upstream", answer: AnswerHead, extra: bytes, rest: bytes, idle: float
     ) -> None:
         exchange, self._exchange = self._exchange, None
-        early, self._buffer = self._buffer, b""
+        early = self._buffer
         self._transport.write(answer.write(extra, chunked=False))
         plane = self._plane
         plane.active.discard(self)
-        self._reader.close()
+        self._leave()
 
         def closed() -> None:
             plane.closed(self)
@@ -336,6 +354,7 @@ class Downstream(Protocol):
     def _next(self, now: float) -> None:
         """The answer has been given: on to the next request, if there can be one."""
         self._exchange = None
+        self.first = False
         self.idle_since = now
         early = bool(self._buffer) and self.head.websocket
         if self._phase is _BODY or early or not self._keep or self._plane.stopped:
@@ -346,6 +365,18 @@ class Downstream(Protocol):
         if self._buffer or self._eof or self._paused:
             self._plane.loop.call_soon(self._go_on)
 
+    def _turn_away(self, refusal: Refusal) -> None:
+        """Answer before anything is asked; nothing of what comes is read."""
+        self._keep = False
+        plane = self._plane
+        plane.lingering += 1
+        self._leave()
+        if plane.lingering > LINGERING:
+            Closing(plane, self._transport, plane.turned_away).cut()
+            return
+        self._write_refusal(refusal.status, refusal.message, accept=b"", body=True)
+        Closing(plane, self._transport, plane.turned_away).begin(unread=True)
+
     def _refuse_malformed(self, error: MalformedError) -> None:
         """Answer what cannot be understood, and close: where another request begins is unknown."""
         counters = self._plane.counters
@@ -354,7 +385,8 @@ class Downstream(Protocol):
         self._phase = _BODY
         self._keep = False
         self.head.request_id = b""
-        self._write_refusal(error.status, str(error), body=not self._reader.line.startswith(b"HEAD "))
+        to_head = self._reader is not None and self._reader.line.startswith(b"HEAD ")
+        self._write_refusal(error.status, str(error), body=not to_head)
         self._close()
 
     def _write_refusal(
@@ -379,6 +411,11 @@ class Downstream(Protocol):
         return self._forwarding.address
 
     @property
+    def peer(self) -> str:
+        """The address at the connection's other end, or the one that its PROXY header names."""
+        return self._forwarding.peer
+
+    @property
     def scheme(self) -> bytes:
         return self._forwarding.scheme
 
@@ -391,25 +428,38 @@ class Downstream(Protocol):
 
     # Deadlines and closing
 
+    @property
+    def unread(self) -> int:
+        return self._transport.get_write_buffer_size()
+
     def expire(self, now: float) -> None:
-        """Look at the deadlines; called a few times a second while there can be one."""
+        """`due` has come."""
         if self._exchange is not None:
             self._exchange.expire(now)
-        elif now < self._deadline:
-            return
-        elif self._phase is _CLOSING:
-            pending = self._transport.get_write_buffer_size()
-            if 0 < pending < self._pending:
-                self._pending = pending  # it still reads
-                self._deadline = now + LINGER
-            else:
-                self._transport.abort()
         elif self._phase is _HEAD:
-            self._refuse_malformed(MalformedError(408, "the request's head did not come in time"))
+            timeout = self._plane.settings.timeouts.head
+            message = f"the request's head did not come within the head timeout ({timeout:g} s)"
+            self._refuse_malformed(MalformedError(408, message))
+
+    @property
+    def _waits(self) -> bool:
+        """No request has begun. One that waits until the client takes its answers has not."""
+        return (
+            self._phase is _HEAD
+            and (self._full or not self._buffer)
+            and not (self._reader is not None and self._reader.started)
+        )
+
+    def rest(self) -> None:
+        """Hold as little memory as can be until the next request comes."""
+        if self._reader is not None and self._waits and not self._buffer:
+            self._reader.close()
+            self._reader = None
+            self.head = _NO_HEAD
 
     def close_if_idle(self) -> None:
-        """Close unless a request has begun. One that waits until the client takes its answers has not."""
-        if self._phase is _HEAD and (self._full or not self._buffer) and not self._reader.started:
+        """Close unless a request has begun."""
+        if self._waits:
             self._close()
 
     def abort(self) -> None:
@@ -417,18 +467,16 @@ class Downstream(Protocol):
 
     def _close(self) -> None:
         """Close once all is written; while the client may still be sending, read and drop that first."""
-        unread = self._phase is _BODY or self._paused
-        self._phase = _CLOSING
+        unread = (self._phase is _BODY or self._paused) and not self._eof
+        self._leave()
+        self._plane.active.discard(self)
+        Closing(self._plane, self._transport, partial(self._plane.closed, self)).begin(unread=unread)
+
+    def _leave(self) -> None:
+        """Nothing is read here from now on."""
+        self._phase = _LEFT
         self._buffer = b""
-        self._deadline = monotonic() + LINGER
-        self._pending = self._transport.get_write_buffer_size() + 1
-        self._plane.active.add(self)
-        if self._transport.is_closing():
-            return
-        if unread and not self._eof and self._transport.can_write_eof():
-            self._transport.write_eof()
-            if self._paused:
-                self._paused = False
-                self._transport.resume_reading()
-        else:
-            self._transport.close()
+        self._paused = self._held = False
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None

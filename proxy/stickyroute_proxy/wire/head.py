@@ -60,6 +60,7 @@ class RequestHead:
         "_tail",
         "_tail_of",
         "_version",
+        "address",
         "authority",
         "body",
         "cookies",
@@ -78,6 +79,8 @@ class RequestHead:
         "websocket",
     )
 
+    address: str
+    """The client's; whoever accepts its connection says it."""
     method: bytes
     target: bytes
     """As it goes upstream: origin form, or `*`."""
@@ -107,6 +110,7 @@ class RequestHead:
     """The client's own; empty when it sent none that can be used, until it is given one."""
 
     def __init__(self) -> None:
+        self.address = ""
         self.request_id = self._given_id = b""
         self.method = self._version = b""
         self._in_origin_form = False

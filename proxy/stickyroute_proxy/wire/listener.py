@@ -2,36 +2,42 @@
 
 import asyncio
 from asyncio import AbstractEventLoop, Server, Task
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from itertools import count
+from math import inf
 from random import Random, SystemRandom
+from resource import RLIMIT_NOFILE, getrlimit
 from time import monotonic, time
 from typing import Final
 
-from stickyroute_api.settings import Limits, Settings
-from stickyroute_proxy.exchange import Exchange
+from stickyroute_api.settings import Settings
+from stickyroute_proxy.exchange import Exchange, admit_waiting
 from stickyroute_proxy.table import Endpoint, Table
 from stickyroute_proxy.trust import Trust
+from stickyroute_proxy.wire.admission import Admission, Refusal
+from stickyroute_proxy.wire.budget import Budget
+from stickyroute_proxy.wire.closing import Closing
 from stickyroute_proxy.wire.connect import Connect
 from stickyroute_proxy.wire.counters import Counters
 from stickyroute_proxy.wire.downstream import Downstream
 from stickyroute_proxy.wire.fields import Kinds
 from stickyroute_proxy.wire.opening import Failure, Opening
+from stickyroute_proxy.wire.overload import Overload
 from stickyroute_proxy.wire.pool import Pool
 from stickyroute_proxy.wire.tunnel import Tunnel
 from stickyroute_proxy.wire.upstream import Upstream
 
 TICK: Final = 0.25
 """Seconds between two looks at the deadlines."""
-HEAD_TIMEOUT: Final = 15.0
-"""Seconds that a request's head may take from its first byte."""
-IDLE_TIMEOUT: Final = 75.0
-"""Seconds that a client's connection may wait for a request."""
+REST: Final = 1.0
+"""Seconds without a request after which a connection gives memory back."""
 BACKLOG: Final = 4096
 """Connections that the kernel holds until they are accepted."""
 _ROUNDS: Final = 20
 """In how many parts idle connections are looked at, one a tick."""
+_SECOND: Final = 4
+"""Ticks."""
 
 
 class DataPlane:
@@ -47,10 +53,10 @@ class DataPlane:
     """Every answer is its connection's last."""
     stopped: bool
     """The listeners are closed."""
-    active: set[Downstream]
-    """Connections with a deadline that may be near: in a head, in an exchange, or closing."""
-    limits: Limits
-    """What heads may measure, for connections from now on."""
+    active: set[Downstream | Closing]
+    """Connections with a deadline: in a head, in an exchange, or closing."""
+    lingering: int
+    """Connections that were turned away and are not closed yet."""
     date: bytes
     """The Date line of answers that have none (RFC 9110, section 6.6.1)."""
 
@@ -59,32 +65,34 @@ class DataPlane:
         *,
         clock: Callable[[], float] = time,
         random: Random | None = None,
-        head_timeout: float = HEAD_TIMEOUT,
-        idle_timeout: float = IDLE_TIMEOUT,
+        open_files: int | None = None,
     ) -> None:
+        """`open_files`: how many this process may have; None: what the system says."""
         self.table = None
         self.settings = Settings()
         self.trust = Trust()
         self.clock = clock
         self.random = random if random is not None else Random(SystemRandom().getrandbits(128))  # noqa: S311
-        self.head_timeout = head_timeout
-        self.idle_timeout = idle_timeout
         self.counters = Counters()
+        self.admission = Admission(self.settings.limits, open_files or getrlimit(RLIMIT_NOFILE)[0])
+        self.budget = Budget(self.settings.retry_budget)
+        self.lingering = 0
         self.kinds = Kinds()
         self.active = set()
         self.tunnels: set[Tunnel] = set()
         self.openings: set[Opening] = set()
         self.draining = self.stopped = False
-        self.limits = Settings().limits
         self.date = b""
         self._tell_time()
         self.loop: AbstractEventLoop
-        self._connections: list[set[Downstream]] = [set() for _ in range(_ROUNDS)]
+        self._connections: list[dict[Downstream, str]] = [{} for _ in range(_ROUNDS)]
         self._idle_pools: set[Pool] = set()
         self._connecting: set[Task[None]] = set()
         self._servers: list[Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
+        self._next_tick = 0.0
         self._ticks = 0
+        self._overload = Overload()
         self._empty: asyncio.Event | None = None
         self._ids = count()
         self._id_prefix = SystemRandom().randbytes(8).hex().encode()
@@ -95,6 +103,7 @@ class DataPlane:
         server = await self.loop.create_server(lambda: self._accept(tls=tls), host, port, backlog=BACKLOG)
         self._servers.append(server)
         if self._sweeper is None:
+            self._next_tick = monotonic() + TICK
             self._sweeper = self.loop.call_later(TICK, self._sweep)
         return server
 
@@ -105,12 +114,12 @@ class DataPlane:
     def apply(self, table: Table) -> None:
         """Serve by this table from the next request on; nothing new goes to the endpoints that left."""
         self.table = table
-        self.settings = table.snapshot.settings
-        self.trust = table.trust
         for endpoint in table.removed:
             if endpoint.pool is not None:
                 endpoint.pool.close()
-        self.limits = table.snapshot.settings.limits
+        settings, trust = table.snapshot.settings, table.trust
+        if settings != self.settings or trust is not self.trust:
+            self._configure(settings, trust)
         notices = frozenset(
             rule.persistence.notify_header.lower().replace("_", "-").encode()
             for route in table.snapshot.routes.values()
@@ -118,6 +127,28 @@ class DataPlane:
         )
         if notices != self.kinds.notices:
             self.kinds = Kinds(notices)
+        self._settle_queues(table)
+
+    def _configure(self, settings: Settings, trust: Trust) -> None:
+        self.settings = settings
+        self.trust = trust
+        self.budget.take(settings.retry_budget)
+        for part in self._connections:
+            for connection in part:
+                part[connection] = self._counted(connection.peer)
+        addresses = (address for part in self._connections for address in part.values())
+        self.admission.take(settings.limits, addresses)
+
+    def _settle_queues(self, table: Table) -> None:
+        """Those who wait at an endpoint that has left decide anew; limits may leave room to others."""
+        now = self.clock()
+        left = [*table.removed, *(one for one in table.endpoints() if one.queue and now >= one.keep_until)]
+        for endpoint in left:
+            for exchange in endpoint.queue.clear() if endpoint.queue else ():
+                exchange.reconsider()
+        for endpoint in table.endpoints():
+            if endpoint.queue:
+                admit_waiting(endpoint)
 
     async def drain(self, delay: float, grace: float) -> None:
         """Stop: still accept for `delay` seconds, each answer the last of its connection; then close the
@@ -173,15 +204,26 @@ class DataPlane:
             counters.openings_failed[failure] = counters.openings_failed.get(failure, 0) + 1
             self._note_empty()
 
-    def opened(self, connection: Downstream) -> None:
+    def opened(self, connection: Downstream, peer: str) -> Refusal | None:
+        """A client at this address has connected; a refusal: it is to be turned away."""
         counters = self.counters
         counters.connections += 1
+        address = self._counted(peer)
+        refusal = self.admission.enter(address, counters.open_connections)
+        if refusal is not None:
+            counters.count_shed(refusal.cause)
+            return refusal
         counters.open_connections += 1
-        self._connections[hash(connection) % _ROUNDS].add(connection)
+        self._connections[hash(connection) % _ROUNDS][connection] = address
+        return None
+
+    def _counted(self, peer: str) -> str:
+        """The address by which a client's connections are limited; none: it is trusted."""
+        return "" if self.trust.holds(peer) else peer
 
     def closed(self, connection: Downstream) -> None:
         self.counters.open_connections -= 1
-        self._connections[hash(connection) % _ROUNDS].discard(connection)
+        self.admission.leave(self._connections[hash(connection) % _ROUNDS].pop(connection))
         self.active.discard(connection)
         self._note_empty()
 
@@ -198,6 +240,9 @@ class DataPlane:
         if pool is None:
             pool = endpoint.pool = Pool(self._idle_pools.add)
         return pool
+
+    def turned_away(self) -> None:
+        self.lingering -= 1
 
     def connect(self, endpoint: Endpoint, exchange: Exchange) -> Connect:
         """Open a connection for an exchange; it is told by `connected` or `connect_failed`."""
@@ -217,24 +262,33 @@ class DataPlane:
         self._sweeper = self.loop.call_later(TICK, self._sweep)
         self._tell_time()
         now = monotonic()
-        for connection in tuple(self.active):
+        self._overload.tick(now - self._next_tick)
+        self._next_tick = now + TICK
+        self.admission.overloaded = self._overload.present
+        for connection in [one for one in self.active if one.due <= now]:
             connection.expire(now)
         for opening in tuple(self.openings):
             opening.expire(now)
         self._ticks += 1
-        self._close_idle(now)
+        self._look_at_idle(self._connections[self._ticks % _ROUNDS], now)
         for pool in tuple(self._idle_pools):
             pool.sweep(now)
             if not pool:
                 self._idle_pools.discard(pool)
-        if not self._ticks % 4:
+        if not self._ticks % _SECOND:
+            self.budget.mark(self.counters.requests)
             for tunnel in tuple(self.tunnels):
                 tunnel.expire(now)
             if self.table is not None:
                 self.table.sweep(self.clock())
 
-    def _close_idle(self, now: float) -> None:
-        oldest = now - self.idle_timeout
-        for connection in tuple(self._connections[self._ticks % _ROUNDS]):
-            if connection.idle_since < oldest and connection not in self.active:
+    def _look_at_idle(self, connections: Iterable[Downstream], now: float) -> None:
+        keep_alive = self.settings.timeouts.keep_alive
+        oldest = now - keep_alive if keep_alive else -inf
+        for connection in [one for one in connections if one.idle_since < now - REST]:
+            if connection in self.active:
+                continue
+            if connection.idle_since < oldest:
                 connection.close_if_idle()
+            else:
+                connection.rest()

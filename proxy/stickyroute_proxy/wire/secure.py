@@ -210,6 +210,9 @@ class Secure(Transport, Protocol):
     def is_closing(self) -> bool:
         return self._transport.is_closing()
 
+    def is_reading(self) -> bool:
+        return self._transport.is_reading()
+
     def pause_reading(self) -> None:
         self._transport.pause_reading()
 
@@ -218,6 +221,9 @@ class Secure(Transport, Protocol):
 
     def set_protocol(self, protocol: BaseProtocol) -> None:
         self._protocol = cast("Protocol", protocol)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._transport.set_write_buffer_limits(high, low)
 
     def get_write_buffer_size(self) -> int:
         return self._transport.get_write_buffer_size()

@@ -175,8 +175,8 @@ def fleet(*endpoints, revision=1, settings=None, persistence=None, **rule):
 class Proxy:
     """A data plane that serves a snapshot on a port of its own."""
 
-    def __init__(self, **settings):
-        self.plane = DataPlane(random=Random(0), **settings)
+    def __init__(self, **options):
+        self.plane = DataPlane(random=Random(0), **options)
 
     async def start(self, given=None):
         if given is not None:
@@ -248,7 +248,7 @@ async def serving(*scripts, settings=None, **rule):
     """A proxy before one backend per script: (proxy, *backends). At the end nothing may be left over."""
     backends = [await Backend(script).start() for script in scripts]
     endpoints = [endpoint(backend.port, f"uid-{chr(97 + i)}") for i, backend in enumerate(backends)]
-    proxy = await Proxy(**(settings or {})).start(fleet(*endpoints, **rule))
+    proxy = await Proxy().start(fleet(*endpoints, settings=settings, **rule))
     try:
         yield proxy, *backends
     finally:
@@ -260,6 +260,7 @@ async def serving(*scripts, settings=None, **rule):
         await eventually(lambda: not plane.counters.upstreams)
         assert plane.counters.open_connections == plane.counters.exchanges == plane.counters.tunnels == 0
         assert not plane.active
+        assert plane.counters.queued == plane.lingering == 0
         assert [one.in_flight for one in plane.table.endpoints()] == [0] * len(in_flight)
 
 

@@ -83,7 +83,7 @@ async def test_any_segmentation_is_the_same_answer(name):
             await raw.close()
             assert data.startswith(b"HTTP/1.1 ")
             status, headers, got = read(data)
-            for changing in (b"set-cookie", b"connection"):
+            for changing in (b"set-cookie", b"connection", b"date"):
                 headers.pop(changing, None)
             seen.add((status, got, tuple(sorted(headers.items()))))
         assert len(seen) == 1

@@ -10,8 +10,9 @@ from contextlib import suppress
 import pytest
 from tests.component.wire.harness import OK, Backend, Proxy, Raw, echo, endpoint, fleet, get, serving
 
+from stickyroute_api.settings import Settings, Timeouts
 from stickyroute_proxy.exchange import Exchange
-from stickyroute_proxy.wire import downstream, listener, tunnel
+from stickyroute_proxy.wire import closing, listener, tunnel
 
 MIB = 1 << 20
 
@@ -32,7 +33,8 @@ async def silent_loop():
 def hurried(monkeypatch):
     """Deadlines are looked at often, and little patience is had with those who take nothing."""
     monkeypatch.setattr(listener, "TICK", 0.01)
-    monkeypatch.setattr(downstream, "LINGER", 0.2)
+    monkeypatch.setattr(closing, "LINGER", 0.2)
+    monkeypatch.setattr(closing, "STALL", 0.2)
     monkeypatch.setattr(tunnel, "LINGER", 0.2)
 
 
@@ -169,7 +171,9 @@ async def test_a_client_that_asks_and_never_reads_is_held_off():
 async def test_a_client_that_never_reads_its_answers_is_cut_off(hurried):
     """It has asked for more, so that its connection is not idle, and no exchange's deadline counts."""
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 8000\r\n\r\n" + b"x" * 8000
-    async with serving(echo(lambda *_: answer), settings={"idle_timeout": 0.1}, timeouts={"request": 0}) as (
+    async with serving(
+        echo(lambda *_: answer), settings=Settings(timeouts=Timeouts(keep_alive=0.1)), timeouts={"request": 0}
+    ) as (
         proxy,
         _,
     ):

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from tests.component.wire.harness import echo, get, serving
 
-from stickyroute_api.settings import Limits, Settings
+from stickyroute_api.settings import Limits, Settings, Timeouts
 
 LIMITS = Limits()
 MARKER = b"GET /smuggled HTTP/1.1\r\nHost: evil\r\n\r\n"
@@ -210,7 +210,7 @@ async def test_pipelined_requests_are_answered_in_order_and_one_by_one():
         path = head.split(b" ")[1]
         return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(path), path)
 
-    async with serving(echo(reply)) as (proxy, backend):
+    async with serving(echo(reply), settings=Settings(limits=Limits(pipelined=200))) as (proxy, backend):
         sent = b"".join(
             get(f"/{i}")
             if i % 3
@@ -283,7 +283,7 @@ async def test_http10():
 
 
 async def test_a_head_that_trickles_is_given_up():
-    async with serving(echo(), settings={"head_timeout": 0.3}) as (proxy, _):
+    async with serving(echo(), settings=Settings(timeouts=Timeouts(head=0.3))) as (proxy, _):
         raw = await proxy.connect()
         loop = asyncio.get_running_loop()
         began = loop.time()

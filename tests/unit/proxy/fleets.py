@@ -1,10 +1,12 @@
 """Snapshots to test with, and requests to them."""
 
 import base64
+from dataclasses import dataclass, field
 from random import Random
 
 from stickyroute_api import snapshot
 from stickyroute_api.reasons import EndpointState
+from stickyroute_api.settings import Settings
 from stickyroute_api.snapshot import Snapshot, TokenKeys
 from stickyroute_proxy.affinity.choose import Decision, choose
 from stickyroute_proxy.table import Rule, Table, build
@@ -46,29 +48,44 @@ def route(*rules, name="shop", namespace="shop", created=1.0, hosts=()):
     )
 
 
-def fleet(routes=None, revision=1, keys=KEYS, **services):
+def fleet(routes=None, revision=1, keys=KEYS, settings=None, **services):
     """`services`: the endpoints of each service of the namespace `shop`, on port 80."""
     routes = (route(),) if routes is None else routes
     return Snapshot(
         fleet="stickyroute",
         epoch=1,
         revision=revision,
+        settings=settings or Settings(),
         keys=keys,
         routes={one.key: one for one in routes},
         endpoints={f"shop/{name}:80": endpoints for name, endpoints in services.items()},
     )
 
 
+@dataclass
+class Request:
+    """What a decision reads of one."""
+
+    cookies: list[bytes] = field(default_factory=list)
+    address: str = "192.0.2.1"
+    query: bytes = b""
+    headers: dict[bytes, bytes] = field(default_factory=dict)
+
+    def field(self, name: bytes) -> bytes:
+        return self.headers.get(name, b"")
+
+
 class Proxy:
     """A proxy without sockets: a table, a clock and its own randomness."""
 
-    def __init__(self, given: Snapshot, seed=0, now=NOW):
+    def __init__(self, given: Snapshot, seed=0, now=NOW, name="proxy-1"):
         self.now = now
         self.random = Random(seed)
-        self.table: Table = build(given, None, now, self.random)
+        self.name = name
+        self.table: Table = build(given, None, now, self.random, name)
 
     def apply(self, given: Snapshot) -> Table:
-        self.table = build(given, self.table, self.now, self.random)
+        self.table = build(given, self.table, self.now, self.random, self.name)
         return self.table
 
     def tick(self, seconds: float) -> None:
@@ -81,10 +98,11 @@ class Proxy:
         assert found is not None
         return found
 
-    def ask(self, token: bytes | None = None, path=b"/", name=COOKIE) -> Decision:
+    def ask(self, token: bytes | None = None, path=b"/", name=COOKIE, **request) -> Decision:
         """A request with a token, as a browser sends it beside other cookies."""
-        cookies = [] if token is None else [b"a=1; " + name.encode() + b"=" + token + b"; b=2"]
-        return choose(self.rule(path), cookies, self.now, self.random)
+        if token is not None:
+            request["cookies"] = [b"a=1; " + name.encode() + b"=" + token + b"; b=2"]
+        return choose(self.rule(path), Request(**request), self.now, self.random)
 
     def scope(self, name="shop/shop/web"):
         return self.table.scopes[name]

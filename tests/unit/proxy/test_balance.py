@@ -7,10 +7,7 @@ from hypothesis import strategies as st
 from tests.unit.proxy.fleets import Client, Proxy, fleet, pod, pods, route, rule
 
 from stickyroute_api.reasons import EndpointState
-from stickyroute_api.snapshot import Balancing
 from stickyroute_proxy.affinity.balance import Backend, smooth
-from stickyroute_proxy.affinity.endpoint import Endpoint
-from stickyroute_proxy.affinity.failover import rendezvous
 
 SERVING, JOINING, DRAINING, NOT_READY = (
     EndpointState.SERVING,
@@ -27,35 +24,6 @@ def test_smooth_weighted_round_robin_gives_exact_shares(weights, turns):
         backend.share = weight
     picked = Counter(smooth(pool).service for _ in range(sum(weights) * turns))
     assert [picked[backend.service] for backend in pool] == [weight * turns for weight in weights]
-
-
-def endpoints(count):
-    return [Endpoint(pod(f"web-{number}"), "web") for number in range(count)]
-
-
-@given(st.binary(min_size=12, max_size=12), st.integers(2, 12), st.data())
-def test_rendezvous_without_one_moves_only_its_sessions(session, count, data):
-    weighted = [(endpoint, data.draw(st.integers(1, 9))) for endpoint in endpoints(count)]
-    chosen = rendezvous(session, weighted)
-    removed = data.draw(st.sampled_from(weighted))
-    left = rendezvous(session, [one for one in weighted if one is not removed])
-    assert left is chosen or chosen is removed[0]
-
-
-def test_rendezvous_follows_weights_and_no_order():
-    weighted = list(zip(endpoints(3), (1, 2, 5), strict=True))
-    random = Random(1)
-    picked = Counter()
-    for _ in range(8000):
-        session = random.randbytes(12)
-        chosen = rendezvous(session, weighted)
-        assert rendezvous(session, reversed(weighted)) is chosen
-        picked[chosen.pod] += 1
-    assert [picked[f"web-{number}"] / 1000 for number in range(3)] == pytest.approx([1, 2, 5], rel=0.1)
-
-
-def test_rendezvous_of_none():
-    assert rendezvous(b"s" * 12, []) is None
 
 
 def test_round_robin_gives_even_shares_of_sessions_among_bound_requests():
@@ -128,16 +96,3 @@ def test_a_joining_backend_waits_while_another_serves():
         )
     )
     assert {proxy.ask().endpoint.pod for _ in range(6)} == {"web-1"}
-
-
-def test_least_requests_prefers_the_less_busy_and_shares_ties():
-    proxy = Proxy(
-        fleet(
-            [route(rule(balancing=Balancing(algorithm="LeastRequests")))], web=pods("web-1", "web-2", "web-3")
-        )
-    )
-    homes = Counter(proxy.ask().endpoint.pod for _ in range(3000))
-    assert list(homes.values()) == pytest.approx([1000] * 3, rel=0.15)
-    busy = next(iter(proxy.table.endpoints()))
-    busy.in_flight = 5
-    assert busy.pod not in {proxy.ask().endpoint.pod for _ in range(100)}

@@ -1,4 +1,4 @@
-from tests.unit.proxy.fleets import Client, Proxy, fleet, persistence, pod, pods, route, rule
+from tests.unit.proxy.fleets import Client, Proxy, Request, fleet, persistence, pod, pods, route, rule
 
 from stickyroute_api.reasons import BindingReason, EndpointState
 from stickyroute_proxy.affinity.choose import rechoose
@@ -78,7 +78,7 @@ def test_a_refused_connection_moves_a_bound_session():
     client = Client()
     client.ask(proxy)
     bound = client.ask(proxy)
-    moved = rechoose(proxy.rule(), bound, {bound.endpoint}, proxy.now, proxy.random)
+    moved = rechoose(proxy.rule(), Request(), bound, proxy.now, proxy.random, tried={bound.endpoint})
     assert moved.endpoint is not bound.endpoint
     assert (moved.reason, moved.notice) == (BindingReason.CONNECT_FAILED, b"ConnectFailed")
     assert pod_of(proxy.ask(moved.set_token)) == pod_of(moved)

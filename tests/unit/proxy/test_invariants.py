@@ -5,8 +5,10 @@ from hypothesis import strategies as st
 from tests.unit.proxy.fleets import NOW, Client, Proxy, fleet, persistence, pod, route, rule
 
 from stickyroute_api.reasons import MOVED, BindingReason, EndpointState
-from stickyroute_api.snapshot import Balancing
+from stickyroute_api.settings import Settings
+from stickyroute_api.snapshot import Balancing, HashOn
 
+SETTINGS = Settings(zones={"proxy-1": "zone-1"})
 SERVICES = ("web", "canary")
 NAMES = [f"{service}-{number}" for service in SERVICES for number in range(4)]
 DRAINED, DRAINING = (EndpointState.DRAINING, 0.0), (EndpointState.DRAINING, NOW + 1000)
@@ -19,11 +21,20 @@ STATES = [
     DRAINING,
 ]
 
+balancings = st.builds(
+    Balancing,
+    algorithm=st.sampled_from(["RoundRobin", "LeastRequests", "LeastSessions", "Random", "Hash"]),
+    choices=st.sampled_from([0, 2, 3]),
+    hash_on=st.just(HashOn(type="SourceIP")),
+    slow_start=st.sampled_from([0.0, 30.0]),
+    prefer_zone=st.booleans(),
+)
+
 worlds = st.fixed_dictionaries(
     {
         "states": st.dictionaries(st.sampled_from(NAMES), st.sampled_from(STATES), max_size=len(NAMES)),
         "weights": st.tuples(st.integers(0, 3), st.integers(0, 3)),
-        "algorithm": st.sampled_from(["RoundRobin", "LeastRequests"]),
+        "balancing": balancings,
         "address": st.integers(1, 3),
     }
 )
@@ -33,7 +44,13 @@ def snapshot(world, revision):
     """Both services of the rule, with the pods of the world; pods share addresses and so inherit them."""
     services = {
         service: tuple(
-            pod(name, state, drain_until=until, address=f"10.0.0.{int(name[-1]) % world['address'] + 1}")
+            pod(
+                name,
+                state,
+                drain_until=until,
+                address=f"10.0.0.{int(name[-1]) % world['address'] + 1}",
+                zone=f"zone-{int(name[-1]) % 2}",
+            )
             for name, (state, until) in sorted(world["states"].items())
             if name.startswith(service)
         )
@@ -41,10 +58,10 @@ def snapshot(world, revision):
     }
     rules = rule(
         services=tuple(zip(SERVICES, world["weights"], strict=True)),
-        balancing=Balancing(algorithm=world["algorithm"]),
+        balancing=world["balancing"],
         persistence=persistence(idle_timeout=1000),
     )
-    return fleet([route(rules)], revision, **services)
+    return fleet([route(rules)], revision, settings=SETTINGS, **services)
 
 
 def keeps(state):

@@ -2,7 +2,7 @@ import base64
 from random import Random
 
 import pytest
-from tests.unit.proxy.fleets import Client, Proxy, fleet, persistence, pod, pods, route, rule
+from tests.unit.proxy.fleets import Client, Proxy, Request, fleet, persistence, pod, pods, route, rule
 
 from stickyroute_api.affinity import ID_BYTES
 from stickyroute_api.reasons import BindingReason, EndpointState
@@ -161,7 +161,7 @@ def test_failed_connects_gather_for_a_while():
     clients = [client for client in returning(proxy, 6) if client.ask(proxy).endpoint.pod == "web-1"]
     for client in clients:
         failed = client.ask(proxy)
-        rechoose(proxy.rule(), failed, {failed.endpoint}, proxy.now, proxy.random)
+        rechoose(proxy.rule(), Request(), failed, proxy.now, proxy.random, tried={failed.endpoint})
         proxy.tick(45)
     departures = said(proxy).scopes["shop/shop/web"].departures
     assert [(one.reason, one.dropped) for one in departures] == [

@@ -3,7 +3,7 @@
 import base64
 
 import pytest
-from tests.unit.proxy.fleets import KEYS, Client, Proxy, fleet, persistence, pods, route, rule
+from tests.unit.proxy.fleets import KEYS, Client, Proxy, Request, fleet, persistence, pods, route, rule
 
 from stickyroute_api.reasons import BindingReason
 from stickyroute_api.snapshot import TokenKeys
@@ -120,7 +120,8 @@ def test_rotation_renews_tokens_and_retirement_ends_them_silently():
 
 
 def ask_with(proxy, *tokens):
-    return choose(proxy.rule(), [b"; ".join(b"sr=" + token for token in tokens)], proxy.now, proxy.random)
+    request = Request(cookies=[b"; ".join(b"sr=" + token for token in tokens)])
+    return choose(proxy.rule(), request, proxy.now, proxy.random)
 
 
 def test_of_several_cookies_the_first_that_holds_decides():
@@ -152,7 +153,8 @@ def test_a_cookie_of_the_same_name_from_another_scope_is_nothing():
     proxy = Proxy(fleet(routes, web=pods("web-1")))
     token = proxy.ask().token
     proxy.ask(token)
-    two = choose(proxy.rule(host=b"two.example.com"), [b"sr=" + token], proxy.now, proxy.random)
+    request = Request(cookies=[b"sr=" + token])
+    two = choose(proxy.rule(host=b"two.example.com"), request, proxy.now, proxy.random)
     assert two.reason is BindingReason.INVALID_TOKEN
 
 
@@ -180,13 +182,13 @@ def test_a_new_session_whose_pod_refuses_begins_elsewhere():
     session = opened(proxy, decision.token).session
     for _ in range(2):
         tried.add(decision.endpoint)
-        decision = rechoose(proxy.rule(), decision, tried, proxy.now, proxy.random)
+        decision = rechoose(proxy.rule(), Request(), decision, proxy.now, proxy.random, tried=tried)
         assert decision.endpoint not in tried
         assert (decision.reason, decision.notice) == (BindingReason.NEW, None)
         binding = opened(proxy, decision.set_token)
         assert (binding.session, binding.endpoint) == (session, decision.endpoint.key)
     tried.add(decision.endpoint)
-    last = rechoose(proxy.rule(), decision, tried, proxy.now, proxy.random)
+    last = rechoose(proxy.rule(), Request(), decision, proxy.now, proxy.random, tried=tried)
     assert (last.endpoint, last.reason) == (None, BindingReason.NO_ENDPOINT)
     assert proxy.scope().new == 1
     assert proxy.table.known.count == 0
@@ -198,7 +200,7 @@ def test_a_moving_session_whose_next_pod_refuses_keeps_its_reason():
     home = client.ask(proxy).endpoint.pod
     proxy.apply(timed(2, names=sorted({"web-1", "web-2", "web-3", "web-4"} - {home})))
     first = client.ask(proxy)
-    second = rechoose(proxy.rule(), first, {first.endpoint}, proxy.now, proxy.random)
+    second = rechoose(proxy.rule(), Request(), first, proxy.now, proxy.random, tried={first.endpoint})
     assert second.endpoint is not first.endpoint
     assert (second.reason, second.notice) == (BindingReason.POD_TERMINATED, b"PodTerminated")
     assert proxy.scope().moved == 1
@@ -208,6 +210,6 @@ def test_a_moving_session_whose_next_pod_refuses_keeps_its_reason():
 def test_an_unpinned_request_goes_elsewhere():
     proxy = Proxy(timed(type="None", cookie=None))
     first = proxy.ask()
-    second = rechoose(proxy.rule(), first, (), proxy.now, proxy.random)
+    second = rechoose(proxy.rule(), Request(), first, proxy.now, proxy.random, tried=())
     assert second.endpoint is not first.endpoint
     assert (second.reason, second.set_token) == (BindingReason.UNPINNED, None)

@@ -1,0 +1,70 @@
+"""The end of a client's connection: all is written, and what the client still sends is read and dropped.
+
+Closing at once, with something unread, would have the kernel reset the connection, and the client might never
+see its answer.
+"""
+
+from asyncio import Protocol, Transport
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from stickyroute_proxy.wire.listener import DataPlane
+
+LINGER: Final = 2.0
+"""Seconds that a client has to close, once it has been sent everything."""
+STALL: Final = 30.0
+"""Seconds in which it has to take something, while there is something to take."""
+
+
+class Closing(Protocol):
+    """Takes a connection over behind its last answer."""
+
+    __slots__ = ("_closed", "_pending", "_plane", "_since", "_transport", "due")
+
+    due: float
+    """When `expire` is to be called, on the monotonic clock."""
+
+    def __init__(self, plane: "DataPlane", transport: Transport, closed: Callable[[], None]) -> None:
+        """`closed` is called once."""
+        self._plane = plane
+        self._closed = closed
+        self._transport = transport
+        self._pending = transport.get_write_buffer_size()  # bytes not taken at the last look
+        self._since = monotonic()  # when it last took something
+        self.due = self._since + LINGER
+
+    def begin(self, *, unread: bool) -> None:
+        """`unread`: the client may have sent more than was read, or still send it."""
+        transport = self._transport
+        self._plane.active.add(self)
+        transport.set_protocol(self)
+        if transport.is_closing():
+            return
+        if unread and transport.can_write_eof():
+            transport.write_eof()
+            if not transport.is_reading():
+                transport.resume_reading()
+        else:
+            transport.close()
+
+    def cut(self) -> None:
+        """Close at once, and say nothing."""
+        self._transport.set_protocol(self)
+        self._transport.abort()
+
+    def expire(self, now: float) -> None:
+        """`due` has come."""
+        pending = self._transport.get_write_buffer_size()
+        if pending < self._pending:
+            self._pending = pending
+            self._since = now
+        elif now >= self._since + (STALL if pending else LINGER):
+            self._transport.abort()
+            return
+        self.due = now + LINGER
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio names it
+        self._plane.active.discard(self)
+        self._closed()
