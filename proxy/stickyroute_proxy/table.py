@@ -1,7 +1,8 @@
 """What a proxy routes by: the snapshot compiled into dictionaries, and the state that outlives snapshots."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -13,7 +14,7 @@ from stickyroute_proxy.affinity.sessions import KnownSessions
 from stickyroute_proxy.affinity.token import Keyring
 from stickyroute_proxy.match import Entry, Headers, Index, Match
 
-__all__ = ["Endpoint", "Rule", "Scope", "Table", "build"]
+__all__ = ["Endpoint", "Rule", "Scope", "Table", "build", "prepare"]
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ATTRIBUTE: Final = re.compile(r"[ -:<-~]*")
@@ -131,15 +132,28 @@ def build(snapshot: Snapshot, previous: Table | None, now: float, random: Random
     then on the previous one must not be used. Raises ValueError naming the route and the field, before
     anything is touched.
     """
+    return prepare(snapshot, previous, now, random)()
+
+
+def prepare(snapshot: Snapshot, previous: Table | None, now: float, random: Random) -> Callable[[], Table]:
+    """All of `build` that can fail; what is returned does the rest, and leaves no way back.
+
+    Raises ValueError naming the route and the field.
+    """
     old_routes = {} if previous is None else previous.routes
     routes = {key: _route(given, old_routes.get(key)) for key, given in snapshot.routes.items()}
     if previous is None or previous.snapshot.keys != snapshot.keys:
         keyring = Keyring(snapshot.keys)
     else:
         keyring = previous.keyring
-
-    # From here nothing fails.
     table = Table(snapshot, keyring, routes, previous, now)
+    return partial(_adopt, table, previous, now, random)
+
+
+def _adopt(table: Table, previous: Table | None, now: float, random: Random) -> Table:
+    """Take over and bring up to date what lives on. Nothing here fails."""
+    routes = table.routes
+    old_routes = {} if previous is None else previous.routes
     changed = table.take_sets({} if previous is None else previous.sets)
     fresh = [key for key, route in routes.items() if old_routes.get(key) is not route]
     if previous is None or fresh or len(routes) != len(old_routes):
@@ -153,9 +167,9 @@ def build(snapshot: Snapshot, previous: Table | None, now: float, random: Random
     if previous is not None:
         for scope_id in previous.scopes.keys() - table.scopes.keys():
             previous.scopes[scope_id].sessions.forget()
-        if previous.keyring is not keyring:
+        if previous.keyring is not table.keyring:
             for scope in table.scopes.values():
-                scope.keyring = keyring
+                scope.keyring = table.keyring
             table.known.reopen()
     for key in set(fresh).union(*(table.users.get(set_id, ()) for set_id in changed)):
         routes[key].refresh(table.sets, now)

@@ -1,13 +1,14 @@
 """The data plane of one process: its listeners, its connections, their deadlines, and its end."""
 
 import asyncio
+import socket
 from asyncio import AbstractEventLoop, Server, Task
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from itertools import count
 from random import Random, SystemRandom
 from time import monotonic, time
-from typing import Final
+from typing import Any, Final
 
 from stickyroute_api.settings import Settings
 from stickyroute_proxy.exchange import Exchange
@@ -77,8 +78,15 @@ class DataPlane:
 
     async def listen(self, host: str, port: int) -> Server:
         """Serve HTTP there; may be called more than once. Raises OSError."""
+        return await self._serve(host=host, port=port)
+
+    async def accept(self, listener: socket.socket) -> Server:
+        """Serve HTTP on a listening socket."""
+        return await self._serve(sock=listener)
+
+    async def _serve(self, **where: Any) -> Server:
         self.loop = asyncio.get_running_loop()
-        server = await self.loop.create_server(lambda: Downstream(self), host, port, backlog=BACKLOG)
+        server = await self.loop.create_server(lambda: Downstream(self), backlog=BACKLOG, **where)
         self._servers.append(server)
         if self._sweeper is None:
             self._sweeper = self.loop.call_later(TICK, self._sweep)

@@ -145,7 +145,7 @@ async def scrape(session, proxy):
 
 async def is_busy(session, proxy):
     _, value = await scrape(session, proxy)
-    return value("stickyroute_requests_in_flight", service="web-0", pod="web-0-0") == 1
+    return value("stickyroute_requests_in_flight", namespace="shop", service="web-0", pod="web-0-0") == 1
 
 
 async def is_closed(session, proxy):
