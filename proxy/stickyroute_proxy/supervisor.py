@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 PATIENCE: Final = 20.0
 """Seconds after which a worker that does not answer is killed: its loop hangs."""
+START: Final = 60.0
+"""Seconds that a worker may take to answer for the first time: a machine may be busy."""
 BEAT: Final = 5.0
 """Seconds between two questions whether it does."""
 GLANCE: Final = 2.0
@@ -65,11 +67,14 @@ class Running:
     report: AffinityReport | None = None
     """As last told."""
 
-    async def ask(self, verb: Verb, content: bytes = b"", limit: float = PATIENCE) -> bytes:
-        """Its answer. Raises ValueError when it refuses, `GoneError`, TimeoutError."""
+    async def ask(self, verb: Verb, content: bytes = b"", limit: float | None = None) -> bytes:
+        """Its answer within `limit` seconds, else PATIENCE.
+
+        Raises ValueError when it refuses, `GoneError`, TimeoutError.
+        """
         if self.asked is None:
             self.asked = time.monotonic()
-        async with asyncio.timeout(limit):
+        async with asyncio.timeout(PATIENCE if limit is None else limit):
             answer = await self.channel.ask(verb, content)
         self.asked = None
         return answer
@@ -213,19 +218,20 @@ class Supervisor:
         except GoneError:
             return
         except TimeoutError:
-            logger.error("worker %d has not answered for %g s: it is killed", running.number, PATIENCE)  # noqa: TRY400
+            logger.error("worker %d does not answer: it is killed", running.number)  # noqa: TRY400
         except ValueError as error:
             logger.error("worker %d cannot serve what the others do: %s", running.number, error)  # noqa: TRY400
         running.kill()
 
     async def _join(self, running: Running) -> None:
-        await running.ask(Verb.PING)
+        await running.ask(Verb.PING, limit=START)
         async with self._changing:
             if self._accepted is not None:
                 await running.ask(Verb.WHOLE, await self._encoder.encode(self._accepted))
                 await running.ask(Verb.COMMIT)
             await running.ask(Verb.LISTEN)
             running.joined = True
+        logger.info("worker %d serves: process %d", running.number, running.process.pid)
         async with self._joining:
             self._joining.notify_all()
 

@@ -17,7 +17,7 @@ from stickyroute_proxy.channel import Outcome, Verb, frame, frames
 from stickyroute_proxy.receive import explain
 from stickyroute_proxy.serving import Serving, run
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("stickyroute_proxy.worker")  # it runs as __main__
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Rules and scopes: what requests belong to, and what shares sessions."""
 
 from math import inf
-from typing import Final
+from typing import Any, Final
 
 from stickyroute_api import snapshot
 from stickyroute_api.reasons import BindingReason, EndpointState
@@ -162,6 +162,7 @@ class Rule:
 
     __slots__ = (
         "balancer",
+        "counter",
         "members",
         "name",
         "notify_header",
@@ -185,9 +186,12 @@ class Rule:
     """The endpoints of its backends by `Endpoint.key`."""
     members: dict[bytes, Endpoint]
     """Those and the other endpoints of its scope: where a binding may lead."""
+    counter: Any
+    """Where the data path counts its exchanges; None until there was one."""
 
     def __init__(self, name: str, route: str) -> None:
         self.name = name
         self.route = route
+        self.counter = None
         self.balancer = Balancer()
         self.own = self.members = {}

@@ -3,6 +3,8 @@
 from bisect import bisect_left
 from typing import Final
 
+from stickyroute_proxy.affinity.rule import Rule
+
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds of the latency histogram, seconds; one more bucket counts what is beyond."""
 
@@ -60,6 +62,11 @@ class Counters:
         """WebSocket tunnels open now."""
         self.upstreams = 0
         """Upstream connections open now."""
+
+    def begin(self, rule: Rule) -> RuleCounters:
+        """Those of the rule, which holds them from now on: requests need not look them up."""
+        found = rule.counter = self.of(rule.route, rule.name)
+        return found
 
     def of(self, route: str, rule: str) -> RuleCounters:
         key = (route, rule)
