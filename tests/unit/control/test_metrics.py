@@ -20,9 +20,7 @@ def values(family):
     return st.dictionaries(labels, value, max_size=3)
 
 
-samples = st.fixed_dictionaries(
-    {}, optional={name: values(name, family) for name, family in FAMILIES.items()}
-)
+samples = st.fixed_dictionaries({}, optional={name: values(family) for name, family in FAMILIES.items()})
 
 
 def flat(found):
