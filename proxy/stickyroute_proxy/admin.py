@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
-from stickyroute_proxy.metrics import Exposition, Samples
+from stickyroute_proxy.exposition import Exposition
+from stickyroute_proxy.metrics import Samples
 from stickyroute_proxy.receive import Receiver
 
 PATIENCE = 3.0

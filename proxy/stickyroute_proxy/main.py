@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from stickyroute_proxy.lean import leave_out_client
 from stickyroute_proxy.listen import StartError
 from stickyroute_proxy.options import VERSION, Options, parse
 
@@ -18,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    leave_out_client()
     try:
         check_parsers()
         status = _run(options)

@@ -11,17 +11,13 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
-
 from stickyroute_proxy.receive import Receiver
 from stickyroute_proxy.table import Table
-from stickyroute_proxy.wire.counters import BUCKETS, Counters
+from stickyroute_proxy.wire.counters import Counters
 
 
 class Family(NamedTuple):
@@ -169,18 +165,6 @@ def decode(content: bytes) -> Samples:
     }
 
 
-class Exposition(Collector):
-    """Samples as the exposition library wants them."""
-
-    def __init__(self, samples: Samples) -> None:
-        self._samples = samples
-
-    def collect(self) -> Iterator[Metric]:
-        for name, values in self._samples.items():
-            family = FAMILIES[name]
-            yield _EXPOSED[family.kind](name, family, values)
-
-
 def _sum(one: Value, other: Value) -> Value:
     if isinstance(one, list) and isinstance(other, list):
         return [a + b for a, b in zip(one, other, strict=True)]
@@ -221,36 +205,3 @@ def _traffic(counters: Counters) -> Iterator[Sample]:
         yield "stickyroute_request_seconds", labels, [*counted.buckets, counted.seconds]
     for status, number in counters.refused.items():
         yield "stickyroute_answers_own", (str(status),), number
-
-
-def _counter(name: str, family: Family, values: Mapping[tuple[str, ...], Value]) -> Metric:
-    found = CounterMetricFamily(name, family.text, labels=family.labels)
-    for labels, value in values.items():
-        assert not isinstance(value, list)  # noqa: S101 - it is a counter's
-        found.add_metric(labels, value)
-    return found
-
-
-def _gauge(name: str, family: Family, values: Mapping[tuple[str, ...], Value]) -> Metric:
-    found = GaugeMetricFamily(name, family.text, labels=family.labels)
-    for labels, value in values.items():
-        assert not isinstance(value, list)  # noqa: S101 - it is a gauge's
-        found.add_metric(labels, value)
-    return found
-
-
-def _histogram(name: str, family: Family, values: Mapping[tuple[str, ...], Value]) -> Metric:
-    found = HistogramMetricFamily(name, family.text, labels=family.labels)
-    bounds = [*(str(bound) for bound in BUCKETS), "+Inf"]
-    for labels, value in values.items():
-        assert isinstance(value, list)  # noqa: S101 - it is a histogram's
-        *buckets, seconds = value
-        found.add_metric(labels, list(zip(bounds, accumulate(buckets), strict=True)), seconds)
-    return found
-
-
-_EXPOSED: Final[Mapping[str, Callable[[str, Family, Mapping[tuple[str, ...], Value]], Metric]]] = {
-    "counter": _counter,
-    "gauge": _gauge,
-    "histogram": _histogram,
-}

@@ -8,13 +8,15 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from stickyroute_api.snapshot import Delta, Snapshot
 from stickyroute_proxy import admin, keep, metrics, tls
 from stickyroute_proxy.control import Control
 from stickyroute_proxy.encode import Encoder
+from stickyroute_proxy.lean import settle
 from stickyroute_proxy.listen import Address, Ports, StartError, bound, listen
 from stickyroute_proxy.metrics import Samples
 from stickyroute_proxy.options import SNAPSHOT_FILE, Options
-from stickyroute_proxy.receive import Receiver
+from stickyroute_proxy.receive import Receiver, RefusedError
 from stickyroute_proxy.serving import Serving
 from stickyroute_proxy.supervisor import Supervisor
 
@@ -38,7 +40,7 @@ class Process:
         path = options.state_dir / SNAPSHOT_FILE if options.state_dir else None
         self._kept = path
         self._keep = keep.Keep(path, self._encoder)
-        self._receiver = Receiver(fleet=options.class_name, use=self._serving.take, keeper=self._keep)
+        self._receiver = Receiver(fleet=options.class_name, use=self._use, keeper=self._keep)
         self._readiness = admin.Readiness(
             self._receiver, started=time.monotonic(), lacking=self._serving.lacking
         )
@@ -75,6 +77,11 @@ class Process:
                             task.result()  # raises what ended it
                 return await self._drain()
 
+    async def _use(self, snapshot: Snapshot, delta: Delta | None) -> None:
+        await self._serving.take(snapshot, delta)
+        if self._receiver.snapshot is None:
+            settle()
+
     async def _restore(self) -> None:
         if self._kept is None:
             return
@@ -83,7 +90,7 @@ class Process:
             return
         try:
             await self._receiver.restore(snapshot)
-        except ValueError as error:
+        except (ValueError, RefusedError) as error:
             logger.warning(
                 "kept snapshot %s cannot be served (%s): waiting for the operator", self._kept, error
             )

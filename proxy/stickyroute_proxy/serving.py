@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
+import uvloop
+
 from stickyroute_api.affinity import AffinityReport
 from stickyroute_api.snapshot import Delta, Snapshot
 from stickyroute_proxy import metrics
@@ -50,12 +52,7 @@ class Serving:
         """Bring into use what was prepared last."""
         adopt, self._prepared = self._prepared, None
         assert adopt is not None  # noqa: S101 - nobody commits what was refused
-        is_first = self._plane.table is None
         self._plane.apply(adopt())
-        if is_first:
-            # modules, models and the first table live on: later collections need not walk them
-            gc.collect()
-            gc.freeze()
 
     async def take(self, snapshot: Snapshot, _delta: Delta | None) -> None:
         """Bring it into use. Raises ValueError when it cannot be served."""
@@ -91,9 +88,7 @@ class Serving:
 
 def run(main: Coroutine[Any, Any, int]) -> int:
     """Run what serves on its event loop, to its exit status."""
-    import uvloop  # noqa: PLC0415 - only here: an import that a check of the parsers may go before
-
     # Collections of the oldest generation walk every session and endpoint while requests wait. Requests leave
-    # few cycles, so they can be rare; what a start leaves behind is frozen out of them (see `commit`).
+    # few cycles, so they can be rare; what a start leaves behind is frozen out of them (see `lean.settle`).
     gc.set_threshold(20_000, 20, 100)
     return uvloop.run(main)

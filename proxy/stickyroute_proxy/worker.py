@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from stickyroute_api.snapshot import Delta, Snapshot
 from stickyroute_proxy import metrics
 from stickyroute_proxy.channel import Outcome, Verb, frame, frames
+from stickyroute_proxy.lean import settle
 from stickyroute_proxy.receive import explain
 from stickyroute_proxy.serving import Serving, run
 
@@ -91,7 +92,10 @@ class Worker:
                 assert held is not None  # noqa: S101 - deltas follow a whole one
                 serving.prepare(Delta.model_validate_json(content).apply(held))
             case Verb.COMMIT:
+                is_first = serving.snapshot is None
                 serving.commit()
+                if is_first:
+                    settle()
             case Verb.LISTEN:
                 found = self._duties.sockets.items()
                 await serving.listen({what: socket.socket(fileno=handle) for what, handle in found})

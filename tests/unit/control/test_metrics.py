@@ -7,7 +7,8 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as open_metrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from stickyroute_proxy.metrics import FAMILIES, Exposition, decode, encode, lasting, read, total
+from stickyroute_proxy.exposition import Exposition
+from stickyroute_proxy.metrics import FAMILIES, decode, encode, lasting, read, total
 from stickyroute_proxy.wire.counters import BUCKETS, Counters
 
 numbers = st.integers(0, 1000)
