@@ -27,7 +27,8 @@ class RuleCounters:
         self.seconds = 0.0
 
     def add(self, status: int, seconds: float) -> None:
-        self.classes[min(status // 100, 5)] += 1  # RFC 9110 has clients take 600 and beyond for 5xx
+        # RFC 9110 (section 15) has clients take 600 and beyond for 5xx
+        self.classes[status // 100 if status < 600 else 5] += 1
         self.buckets[bisect_left(BUCKETS, seconds)] += 1
         self.seconds += seconds
 
