@@ -74,8 +74,12 @@ class Running:
         """
         if self.asked is None:
             self.asked = time.monotonic()
-        async with asyncio.timeout(PATIENCE if limit is None else limit):
-            answer = await self.channel.ask(verb, content)
+        try:
+            async with asyncio.timeout(PATIENCE if limit is None else limit):
+                answer = await self.channel.ask(verb, content)
+        except ValueError:
+            self.asked = None  # a refusal is an answer
+            raise
         self.asked = None
         return answer
 
@@ -113,6 +117,8 @@ class Supervisor:
         """Held while a snapshot is brought to workers, so that one that joins misses none."""
         self._joining = asyncio.Condition()
         self._draining = asyncio.Event()
+        self._up = False
+        """All workers have served."""
         self._restarts = 0
         self._left_samples: Samples = {}
         """What ended workers counted."""
@@ -134,7 +140,8 @@ class Supervisor:
             joined.cancel()
             for task in self.tasks:
                 if task.done():
-                    task.result()
+                    task.result()  # raises what ended it
+        self._up = True
         return self._sockets[0]
 
     async def _wait_joined(self, count: int) -> None:
@@ -145,43 +152,44 @@ class Supervisor:
         return [running for running in self._running.values() if running.joined]
 
     async def _keep(self, number: int) -> None:
-        """Have a worker of this number run, until the drain. Raises StartError when the first one fails."""
+        """Have a worker of this number run, until the drain. Raises StartError when one ends in `start`."""
         wait = 0.0
-        first = True
-        while not self._draining.is_set():
+        while not await self._drains_within(wait):
             began = time.monotonic()
-            status, joined = await self._run(number)
+            end = await self._run(number)
             if self._draining.is_set():
                 return
-            if first and not joined:
-                raise StartError(f"a worker ended at its start ({_told(status)}): see the log above")
-            first = False
+            if not self._up:
+                raise StartError(f"a worker ended at its start ({end}): see the log above")
             wait = pause(time.monotonic() - began, wait)
             self._restarts += 1
-            logger.error(
-                "worker %d ended (%s): replaced in %g s, the others serve on", number, _told(status), wait
-            )
             if wait > FIRST_PAUSE:
                 self._close(number)  # connections that come meanwhile go to the others
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._draining.wait(), wait)
-                return
+            logger.error("worker %d ended (%s): replaced in %g s, the others serve on", number, end, wait)
+
+    async def _drains_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._draining.wait(), seconds)
+        return self._draining.is_set()
+
+    async def _run(self, number: int) -> str:
+        """Run one process to its end; how it ended."""
+        try:
             if number not in self._sockets:
                 self._sockets[number] = self._ports.open()
-
-    async def _run(self, number: int) -> tuple[int, bool]:
-        """Run one process to its end; its status, and whether it has joined."""
-        running = self._running[number] = await self._spawn(number)
+            running = self._running[number] = await self._spawn(number)
+        except (OSError, StartError) as error:
+            return str(error)
         watching = asyncio.get_running_loop().create_task(self._watch(running), name=f"watch {number}")
         try:
             status = await running.process.wait()
         finally:
-            running.kill()
             watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            running.kill()
+            await asyncio.gather(watching, running.process.wait(), return_exceptions=True)
             await running.channel.close()
             self._bury(running)
-        return status, running.joined
+        return f"signal {-status}" if status < 0 else f"status {status}"
 
     async def _spawn(self, number: int) -> Running:
         options = self._options
@@ -198,14 +206,18 @@ class Supervisor:
                 grace=options.grace,
                 log_level=options.log_level,
             )
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "stickyroute_proxy.worker",
-                duties.encode(),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(duties.channel, *sockets.values()),
-            )
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    "stickyroute_proxy.worker",
+                    duties.encode(),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    pass_fds=(duties.channel, *sockets.values()),
+                )
+            except OSError:
+                ours.close()
+                raise
         return Running(number, process, await Channel.open(ours))
 
     async def _watch(self, running: Running) -> None:
@@ -256,25 +268,30 @@ class Supervisor:
             verb, content = Verb.DELTA, delta.model_dump_json().encode()
         async with self._changing:
             workers = self._joined()
-            prepared = await asyncio.gather(*(self._do(running, verb, content) for running in workers))
-            if not any(prepared):
+            ready = await self._each(workers, verb, content)
+            if not ready:
                 raise UnavailableError("no worker runs that could take it: see the proxy's log")
             # From here it holds: a worker that dies is replaced by one that gets it.
             self._accepted = snapshot
-            ready = [running for running, done in zip(workers, prepared, strict=True) if done]
-            await asyncio.gather(*(self._do(running, Verb.COMMIT) for running in ready))
+            await self._each(ready, Verb.COMMIT)
 
-    async def _do(self, running: Running, verb: Verb, content: bytes = b"") -> bool:
-        """Whether it did; one that does not answer is ended. Raises ValueError when it refuses."""
-        try:
-            await running.ask(verb, content)
-        except GoneError:
-            return False
-        except TimeoutError:
-            logger.error("worker %d hangs over a snapshot: it is killed", running.number)  # noqa: TRY400
-            running.kill()
-            return False
-        return True
+    async def _each(self, workers: Iterable[Running], verb: Verb, content: bytes = b"") -> list[Running]:
+        """Those that did it; who does not answer is ended. Raises ValueError when one refuses."""
+        workers = tuple(workers)
+        answers = await asyncio.gather(
+            *(running.ask(verb, content) for running in workers), return_exceptions=True
+        )
+        did = []
+        for running, answer in zip(workers, answers, strict=True):
+            if isinstance(answer, TimeoutError):
+                logger.error("worker %d does not answer %s: it is killed", running.number, verb.name)
+                running.kill()
+            elif isinstance(answer, bytes):
+                did.append(running)
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, GoneError | TimeoutError):
+                raise answer
+        return did
 
     async def report(self) -> AffinityReport | None:
         """What all workers know of sessions, as one proxy's; None while nothing is served."""
@@ -318,9 +335,11 @@ class Supervisor:
         self._draining.set()
         for number in tuple(self._sockets):
             self._close(number)  # what the workers hold decides from now on when the ports close
-        running = list(self._running.values())
-        await _all(self._do(worker, Verb.DRAIN) for worker in running)
-        ends = _all(worker.process.wait() for worker in running)
+        for running in self._running.values():
+            if not running.joined:
+                running.kill()
+        draining = await self._each(self._joined(), Verb.DRAIN)
+        ends = _all(running.process.wait() for running in draining)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(ends, delay + grace + END)
 
@@ -340,7 +359,3 @@ class Supervisor:
 
 async def _all(asked: Iterable[Awaitable[object]]) -> None:
     await asyncio.gather(*asked)
-
-
-def _told(status: int) -> str:
-    return f"signal {-status}" if status < 0 else f"status {status}"

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import re
 import signal
 import stat
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -63,6 +65,18 @@ async def test_it_serves_what_is_pushed_and_reports_it(authority, files):
         assert value("stickyroute_pushes_total") == 1
         assert TOKEN_KEY not in metrics + proxy.log
         assert cookie.partition("=")[2] not in metrics + proxy.log
+
+
+def resident(pid):
+    """MB, shared pages included."""
+    return int(re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[1]) / 1024
+
+
+async def test_an_idle_proxy_is_small(authority, files):
+    async with start(f"--tls-dir={files}") as proxy, publishing(authority, proxy, serving([1])):
+        memory = resident(proxy.process.pid)
+        print(f"an idle proxy has {memory:.1f} MB resident")
+        assert memory < 50
 
 
 async def test_killed_it_comes_back_with_its_snapshot_and_its_sessions(authority, files, tmp_path):

@@ -54,6 +54,13 @@ def has_ended(pid):
         return True
 
 
+def listeners(proxy):
+    """How many sockets listen where clients connect."""
+    port = f":{proxy.http:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    return sum(row[1].endswith(port) and row[3] == "0A" for row in rows)
+
+
 def who(headers):
     """The worker that passed a request on: the ids that it gives begin alike."""
     return headers["X-Seen-Id"][:16]
@@ -175,6 +182,20 @@ async def test_a_killed_worker_is_replaced_and_the_others_clients_notice_nothing
         assert {answer[:2] for answer in answers} == {(200, "a")}
         assert not dead & {worker for _, _, worker in answers}
         assert "worker 1 ended (signal 9)" in proxy.log
+
+
+async def test_where_successors_die_young_connections_go_to_the_others(authority, files):
+    async with pod("a") as a, start_two(files) as proxy, publishing(authority, proxy, serving([a])):
+        assert listeners(proxy) == 2
+        for pause in ("0.5", "1", "2"):
+            victim = workers(proxy)[1]
+            os.kill(victim, signal.SIGKILL)
+            await until(lambda pause=pause: f"replaced in {pause} s" in proxy.log)
+            assert listeners(proxy) == (2 if pause == "0.5" else 1)
+            assert (await ask(proxy))[:2] == (200, "a")
+            await until(lambda victim=victim: workers(proxy)[1] != victim, limit=20)
+        assert listeners(proxy) == 2
+        assert {answer[:2] for answer in await ask_both(proxy)} == {(200, "a")}
 
 
 async def test_metrics_are_those_of_all_workers_and_never_go_back(authority, files):

@@ -97,6 +97,25 @@ async def test_a_snapshot_that_kills_every_worker_is_not_accepted():
     assert found._accepted is None
 
 
+async def test_a_refusal_waits_for_all_answers():
+    """Or the next push would come upon a worker that is still busy with this one."""
+
+    class Slow(Scripted):
+        answered = False
+
+        async def ask(self, verb, content=b""):
+            await asyncio.sleep(0.02)
+            self.answered = True
+            return await super().ask(verb, content)
+
+    slow = Slow()
+    found = supervised(Scripted(WHOLE=ValueError("no")), slow)
+    with pytest.raises(ValueError, match="no"):
+        await found.take(snapshot(), None)
+    assert slow.answered
+    assert all(running.asked is None for running in found._running.values())
+
+
 async def test_with_no_worker_a_push_is_for_later():
     with pytest.raises(UnavailableError):
         await supervised().take(snapshot(), None)
