@@ -24,7 +24,7 @@ class Family(NamedTuple):
     """What the samples of one name mean."""
 
     kind: Literal["counter", "gauge", "histogram"]
-    """All are added up over workers; what only the process around them can say is a gauge of its own."""
+    """Whatever it is, its samples are added up over workers."""
     text: str
     labels: tuple[str, ...] = ()
     of: str = ""
