@@ -73,6 +73,6 @@ class Held(_Numbered):
 
 
 class Refusal(_Numbered):
-    """The body of 403, 404, 409, 412, 413 and 422: why, and what the proxy holds."""
+    """The body of 403, 404, 409, 412, 413, 422 and 503: why, and what the proxy holds."""
 
     error: str

@@ -4,11 +4,10 @@ import time
 
 from aiohttp import web
 
-from stickyroute_api.snapshot import Snapshot
+from stickyroute_api.snapshot import Delta, Snapshot
 from stickyroute_cli.address import Address, explain_listen
 from stickyroute_cli.terminal import InputError
-from stickyroute_proxy import admin
-from stickyroute_proxy.metrics import registry
+from stickyroute_proxy import admin, metrics
 from stickyroute_proxy.receive import Receiver
 from stickyroute_proxy.wire.listener import DataPlane
 
@@ -20,15 +19,23 @@ class _Nowhere:
         pass
 
 
+async def _nothing(_snapshot: Snapshot, _delta: Delta | None) -> None:
+    """Nobody pushes here."""
+
+
 class AdminPort:
     """The admin port of a data plane that gets its snapshots from this process."""
 
     def __init__(self, plane: DataPlane, *, class_name: str, name: str, version: str) -> None:
-        self._receiver = Receiver(fleet=class_name, use=lambda _: None, keeper=_Nowhere())
+        self._receiver = Receiver(fleet=class_name, use=_nothing, keeper=_Nowhere())
         self._readiness = admin.Readiness(self._receiver, started=time.monotonic())
-        app = admin.application(
-            self._readiness, registry(plane, self._receiver, name, version), time.monotonic
-        )
+        started = time.time()
+
+        async def samples() -> metrics.Samples:
+            about = metrics.about(self._receiver, name, version, started)
+            return about | metrics.read(plane.table, plane.counters)
+
+        app = admin.application(self._readiness, samples, time.monotonic)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1)
 
     async def open(self, address: Address) -> None:

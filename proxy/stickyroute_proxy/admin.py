@@ -1,12 +1,13 @@
 """The admin port: metrics for Prometheus, health and readiness for the kubelet. Plain HTTP."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from stickyroute_proxy.exposition import Exposition
+from stickyroute_proxy.metrics import Samples
 from stickyroute_proxy.receive import Receiver
 
 PATIENCE = 3.0
@@ -25,11 +26,15 @@ class Readiness:
     started: float
     """On the monotonic clock."""
     draining: bool = False
+    lacking: Callable[[], str] = str
+    """What keeps it from serving at all; empty when nothing does."""
 
     def why_not(self, now: float) -> str:
         """Empty when ready."""
         if self.draining:
             return "draining: this proxy was told to stop"
+        if lacking := self.lacking():
+            return lacking
         if self.receiver.snapshot is None:
             return (
                 "no snapshot: the operator has pushed none, and none is kept on disk; see the operator's log"
@@ -40,16 +45,21 @@ class Readiness:
 
 
 def application(
-    readiness: Readiness, registry: CollectorRegistry, clock: Callable[[], float]
+    readiness: Readiness,
+    samples: Callable[[], Awaitable[Samples]],
+    clock: Callable[[], float],
+    stuck: Callable[[], str] = str,
 ) -> web.Application:
-    """The admin app; `clock` is the monotonic one of `readiness`."""
+    """The admin app; `clock` is the monotonic one of `readiness`, `stuck` says which loop hangs, if any."""
 
     async def metrics(request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+        content = encode(Exposition(await samples()))
+        return web.Response(body=content, headers={"Content-Type": content_type})
 
     async def healthz(_request: web.Request) -> web.Response:
-        return web.Response(text="ok\n")  # said by the loop that serves: alive is what that proves
+        hangs = stuck()  # that this loop runs is what the answer proves
+        return web.Response(text=f"{hangs or 'ok'}\n", status=503 if hangs else 200)
 
     async def readyz(_request: web.Request) -> web.Response:
         why = readiness.why_not(clock())

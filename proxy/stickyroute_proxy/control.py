@@ -18,10 +18,22 @@ from stickyroute_api.control import (
     roles,
 )
 from stickyroute_api.snapshot import Snapshot, Version
-from stickyroute_proxy.receive import InvalidError, Receiver, RefusedError, StaleError, WrongBaseError
+from stickyroute_proxy.receive import (
+    InvalidError,
+    Receiver,
+    RefusedError,
+    StaleError,
+    UnavailableError,
+    WrongBaseError,
+)
 
 READABLE_BY_PROXIES = frozenset({SNAPSHOT_PATH, VERSION_PATH})
-STATUS: dict[type[RefusedError], int] = {StaleError: 409, WrongBaseError: 412, InvalidError: 422}
+STATUS: dict[type[RefusedError], int] = {
+    StaleError: 409,
+    WrongBaseError: 412,
+    InvalidError: 422,
+    UnavailableError: 503,
+}
 
 
 class Control:
@@ -32,7 +44,7 @@ class Control:
         receiver: Receiver,
         proxy: str,
         version: str,
-        report: Callable[[], AffinityReport | None],
+        report: Callable[[], Awaitable[AffinityReport | None]],
         encode: Callable[[Snapshot], Awaitable[bytes]],
     ) -> None:
         """`proxy` is the pod's name, `version` the product's; `report` gives None while nothing is served."""
@@ -58,14 +70,14 @@ class Control:
         return app
 
     async def _put(self, request: web.Request) -> web.Response:
-        return self._take(self._receiver.put, await request.read())
+        return await self._take(self._receiver.put, await request.read())
 
     async def _patch(self, request: web.Request) -> web.Response:
-        return self._take(self._receiver.patch, await request.read())
+        return await self._take(self._receiver.patch, await request.read())
 
-    def _take(self, take: Callable[[bytes], Version], body: bytes) -> web.Response:
+    async def _take(self, take: Callable[[bytes], Awaitable[Version]], body: bytes) -> web.Response:
         try:
-            take(body)
+            await take(body)
         except RefusedError as refused:
             return _refusal(STATUS[type(refused)], str(refused), self._receiver.version)
         return self._held()
@@ -79,7 +91,7 @@ class Control:
         return _json(await self._encode(snapshot))
 
     async def _affinity(self, _request: web.Request) -> web.Response:
-        if (report := self._report()) is None:
+        if (report := await self._report()) is None:
             return _refusal(404, "this proxy holds no snapshot yet, so it knows no sessions")
         return _json(report.model_dump_json().encode())
 

@@ -560,7 +560,7 @@ class Exchange:
             self._upstream = None
         counters, rule = self._plane.counters, self._rule
         counters.exchanges -= 1
-        counter = counters.unrouted if rule is None else counters.of(rule.route, rule.name)
+        counter = counters.unrouted if rule is None else rule.counter or counters.begin(rule)
         counter.add(self._status, (now or monotonic()) - self._started)
 
 

@@ -1,7 +1,6 @@
 """The proxy's entry: checks, event loop, signals."""
 
 import asyncio
-import gc
 import importlib.util
 import logging
 import os
@@ -9,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from stickyroute_proxy.lean import leave_out_client
 from stickyroute_proxy.listen import StartError
 from stickyroute_proxy.options import VERSION, Options, parse
 
@@ -19,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    leave_out_client()
     try:
         check_parsers()
         status = _run(options)
@@ -45,21 +46,17 @@ def check_parsers() -> None:
 
 def _run(options: Options) -> int:
     # after the check of the parsers, which these modules need
-    import uvloop  # noqa: PLC0415
-
     from stickyroute_proxy.process import Process  # noqa: PLC0415
+    from stickyroute_proxy.serving import run  # noqa: PLC0415
 
-    async def run() -> int:
-        process = Process(options, VERSION)
+    async def process() -> int:
+        found = Process(options, VERSION)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, process.stop)
-        return await process.run()
+            loop.add_signal_handler(number, found.stop)
+        return await found.run()
 
-    # Collections of the oldest generation walk every session and endpoint while requests wait. Requests leave
-    # few cycles, so they can be rare; what a start leaves behind is frozen out of them (see Process).
-    gc.set_threshold(20_000, 20, 100)
-    return uvloop.run(run())
+    return run(process())
 
 
 if __name__ == "__main__":

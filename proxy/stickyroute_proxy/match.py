@@ -10,22 +10,11 @@ route, the route's name, and the order within it.
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-import re2
-
 from stickyroute_api import snapshot
 from stickyroute_proxy.affinity.keys import decoded
 from stickyroute_proxy.affinity.rule import Rule
 
 Headers = list[tuple[bytes, bytes]]
-
-MAX_PATTERN: Final = 256
-"""The longest regular expression."""
-
-_OPTIONS: Final = re2.Options()
-# Requests are bytes of no known encoding: Latin-1 gives each byte a character, and none is invalid.
-_OPTIONS.encoding = re2.Options.Encoding.LATIN1
-_OPTIONS.log_errors = False
-_OPTIONS.never_capture = True
 
 _PATH_RANK: Final = {"Exact": 0, "RegularExpression": 1, "PathPrefix": 2}
 """Gateway API leaves regular expressions open: before prefixes, or a rule for `/` would shadow them all."""
@@ -166,20 +155,10 @@ class Index:
 
 def compiled(pattern: str) -> Callable[[bytes], object]:
     """The full match of an RE2 expression; ValueError when it is none or too long."""
-    if len(pattern) > MAX_PATTERN:
-        raise ValueError(
-            f"a regular expression has at most {MAX_PATTERN} characters, this one {len(pattern)}"
-        )
-    try:
-        found: Callable[[bytes], object] = re2.compile(pattern.encode(), _OPTIONS).fullmatch
-    except re2.error as error:
-        raise ValueError(f"{pattern!r} is not an RE2 regular expression: {_text(error)}") from error
-    return found
+    # RE2 takes 2.5 MB, and most proxies serve no regular expression.
+    from stickyroute_proxy import pattern as patterns  # noqa: PLC0415
 
-
-def _text(error: Exception) -> str:
-    reason = error.args[0] if error.args else ""
-    return reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+    return patterns.compiled(pattern)
 
 
 def _named(part: str, pattern: str) -> Callable[[bytes], object]:

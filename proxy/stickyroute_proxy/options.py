@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from math import ceil
 from pathlib import Path
 
 from stickyroute_api.duration import parse_duration
@@ -17,6 +18,7 @@ try:
 except metadata.PackageNotFoundError:
     VERSION = "from source"
 """The product's version, for people."""
+MAX_WORKERS = 256
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -30,6 +32,7 @@ class Options:
     https: Address | None
     control: Address
     admin: Address
+    workers: int
     tls_dir: Path
     tls_wait: float
     state_dir: Path | None
@@ -75,6 +78,13 @@ def parse(arguments: Sequence[str] | None, environment: Mapping[str, str]) -> Op
         "control", "0.0.0.0:9443", "where the operator connects (mutual TLS)", _address, metavar="HOST:PORT"
     )
     option("admin", "0.0.0.0:9090", "metrics, /healthz and /readyz", _address, metavar="HOST:PORT")
+    option(
+        "workers",
+        "1",
+        "processes that serve clients, each on a core of its own; auto or 0: as many as the CPU limit allows",
+        _workers,
+        metavar="COUNT",
+    )
     option("tls-dir", "/etc/stickyroute/tls", "holds tls.crt, tls.key and ca.crt", Path, metavar="DIR")
     option("tls-wait", "60s", "how long to wait for these files at start", _seconds, metavar="TIME")
     option("state-dir", "", "keeps the last good snapshot, token keys included: use memory", metavar="DIR")
@@ -90,6 +100,7 @@ def parse(arguments: Sequence[str] | None, environment: Mapping[str, str]) -> Op
         https=found.https,
         control=found.control,
         admin=found.admin,
+        workers=found.workers or cores(),
         tls_dir=found.tls_dir,
         tls_wait=found.tls_wait,
         state_dir=Path(found.state_dir) if found.state_dir else None,
@@ -105,6 +116,25 @@ def _address(text: str) -> Address:
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as 0.0.0.0:8080 or [::]:8080")
     return Address(host, int(port))
+
+
+def _workers(text: str) -> int:
+    if text == "auto":
+        return 0
+    if not text.isascii() or not text.isdigit() or int(text) > MAX_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor a number up to {MAX_WORKERS}")
+    return int(text)
+
+
+def cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """How many cores this container may use, rounded up: its CPU limit (cgroup v2), else those there are."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+        limit = ceil(int(quota) / int(period))
+    except (OSError, ValueError):  # no limit: the quota says "max"
+        return count
+    return max(1, min(count, limit))
 
 
 def _level(text: str) -> str:

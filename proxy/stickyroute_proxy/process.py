@@ -2,26 +2,23 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
-import random
 import time
 from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from stickyroute_api.affinity import AffinityReport
-from stickyroute_api.snapshot import Snapshot
-from stickyroute_proxy import admin, keep, tls
-from stickyroute_proxy.affinity.report import report
+from stickyroute_api.snapshot import Delta, Snapshot
+from stickyroute_proxy import admin, keep, metrics, tls
 from stickyroute_proxy.control import Control
 from stickyroute_proxy.encode import Encoder
-from stickyroute_proxy.listen import Address, StartError, bound, busy, listen
-from stickyroute_proxy.metrics import registry
+from stickyroute_proxy.lean import settle
+from stickyroute_proxy.listen import Address, Ports, StartError, bound, listen
+from stickyroute_proxy.metrics import Samples
 from stickyroute_proxy.options import SNAPSHOT_FILE, Options
-from stickyroute_proxy.receive import Receiver
-from stickyroute_proxy.table import build
-from stickyroute_proxy.wire.listener import DataPlane
+from stickyroute_proxy.receive import Receiver, RefusedError
+from stickyroute_proxy.serving import Serving
+from stickyroute_proxy.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
 
@@ -33,14 +30,21 @@ class Process:
         self._options = options
         self._version = version
         self._started = time.time()
-        self._random = random.Random()  # noqa: S311 - spreads load; tokens have their own source
-        self._plane = DataPlane(random=self._random)
         self._encoder = Encoder()
+        wanted = {"http": options.http} | ({"https": options.https} if options.https else {})
+        self._ports = Ports(wanted, shared=options.workers > 1)
+        self._serving: Serving | Supervisor
+        if options.workers > 1:
+            self._serving = Supervisor(options, self._ports, self._encoder, self._started)
+        else:
+            self._serving = Serving(options.name, self._started)
         path = options.state_dir / SNAPSHOT_FILE if options.state_dir else None
         self._kept = path
         self._keep = keep.Keep(path, self._encoder)
         self._receiver = Receiver(fleet=options.class_name, use=self._use, keeper=self._keep)
-        self._readiness = admin.Readiness(self._receiver, started=time.monotonic())
+        self._readiness = admin.Readiness(
+            self._receiver, started=time.monotonic(), lacking=self._serving.lacking
+        )
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
 
@@ -53,8 +57,8 @@ class Process:
     async def run(self) -> int:
         """Serve until `stop`. Returns the exit status; raises StartError."""
         async with self._admin() as at_admin, self._data() as at_data:
-            self._restore()
-            async with self._control() as (at_control, serving):
+            await self._restore()
+            async with self._control() as (at_control, control):
                 logger.info(
                     "proxy %s of fleet %s, version %s: clients at %s, control at %s, admin at %s",
                     self._options.name,
@@ -65,39 +69,38 @@ class Process:
                     at_admin,
                 )
                 stopping = asyncio.ensure_future(self._stop.wait())
-                await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
+                working = {control, *self._serving.tasks}
+                await asyncio.wait({stopping, *working}, return_when=asyncio.FIRST_COMPLETED)
                 if not stopping.done():
                     stopping.cancel()
-                    serving.result()  # raises what ended it
+                    for task in working:
+                        if task.done():
+                            task.result()  # raises what ended it
                 return await self._drain()
 
-    def _use(self, snapshot: Snapshot) -> None:
-        previous = self._plane.table
-        self._plane.apply(build(snapshot, previous, time.time(), self._random, self._options.name))
-        if previous is None:
-            # modules, models and the first table live on: later collections need not walk them
-            gc.collect()
-            gc.freeze()
+    async def _use(self, snapshot: Snapshot, delta: Delta | None) -> None:
+        await self._serving.take(snapshot, delta)
+        if self._receiver.snapshot is None:
+            settle()
 
-    def _restore(self) -> None:
+    async def _restore(self) -> None:
         if self._kept is None:
             return
         snapshot = keep.load(self._kept, self._options.class_name)
         if snapshot is None:
             return
         try:
-            self._receiver.restore(snapshot)
-        except ValueError as error:
+            await self._receiver.restore(snapshot)
+        except (ValueError, RefusedError) as error:
             logger.warning(
                 "kept snapshot %s cannot be served (%s): waiting for the operator", self._kept, error
             )
         else:
             logger.info("kept snapshot %s of %s is in use", snapshot.version, self._kept)
 
-    def _report(self) -> AffinityReport | None:
-        if (table := self._plane.table) is None:
-            return None
-        return report(table, self._options.name, self._started, time.time())
+    async def _samples(self) -> Samples:
+        about = metrics.about(self._receiver, self._options.name, self._version, self._started)
+        return about | await self._serving.samples()
 
     async def _drain(self) -> int:
         """Unready first, so that no new connection is sent here; then what is open ends."""
@@ -108,7 +111,7 @@ class Process:
             options.grace,
         )
         self._readiness.draining = True
-        draining = asyncio.ensure_future(self._plane.drain(options.drain_delay, options.grace))
+        draining = asyncio.ensure_future(self._serving.drain(options.drain_delay, options.grace))
         now = asyncio.ensure_future(self._stop_now.wait())
         await asyncio.wait({draining, now}, return_when=asyncio.FIRST_COMPLETED)
         now.cancel()
@@ -123,11 +126,7 @@ class Process:
 
     @contextlib.asynccontextmanager
     async def _admin(self) -> AsyncIterator[Address]:
-        app = admin.application(
-            self._readiness,
-            registry(self._plane, self._receiver, self._options.name, self._version),
-            time.monotonic,
-        )
+        app = admin.application(self._readiness, self._samples, time.monotonic, self._serving.stuck)
         runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await runner.setup()
         try:
@@ -140,26 +139,22 @@ class Process:
     @contextlib.asynccontextmanager
     async def _data(self) -> AsyncIterator[str]:
         """Where clients connect, for people."""
-        listeners = {"http": self._options.http, "https": self._options.https}
-        at: list[str] = []
-        async with contextlib.AsyncExitStack() as stack:
-            for what, address in listeners.items():
-                if address is None:
-                    continue
-                try:
-                    server = await self._plane.listen(address.host, address.port, tls=what == "https")
-                except OSError as error:
-                    raise busy(what, address, error) from None
-                stack.callback(server.close)
-                at.append(str(bound(server.sockets[0])))
-            yield " and by TLS at ".join(at)
+        try:
+            if isinstance(self._serving, Supervisor):
+                sockets = await self._serving.start()
+            else:
+                sockets = self._ports.open()
+                await self._serving.listen(sockets)
+            yield " and by TLS at ".join(str(bound(listener)) for listener in sockets.values())
+        finally:
+            await self._serving.close()
 
     @contextlib.asynccontextmanager
     async def _control(self) -> AsyncIterator[tuple[Address, asyncio.Task[None]]]:
         """Where the control port is, and the task that serves it: that ends only with an error."""
         listener = listen(self._options.control, "control")
         control = Control(
-            self._receiver, self._options.name, self._version, self._report, self._encoder.encode
+            self._receiver, self._options.name, self._version, self._serving.report, self._encoder.encode
         )
         runner = web.AppRunner(
             control.application(), access_log=None, handle_signals=False, shutdown_timeout=1

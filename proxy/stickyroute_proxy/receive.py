@@ -3,9 +3,10 @@
 Knows nothing of HTTP: `control` carries bodies in and refusals out.
 """
 
+import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pydantic import ValidationError
@@ -35,6 +36,10 @@ class InvalidError(RefusedError):
     """The body is no snapshot of this fleet and format, or cannot be served (422)."""
 
 
+class UnavailableError(RefusedError):
+    """Nobody is there to serve it now; a later attempt may find someone (503)."""
+
+
 class Keeper(Protocol):
     """Where good snapshots go so that a restart finds them."""
 
@@ -45,43 +50,46 @@ class Keeper(Protocol):
 class Receiver:
     """Holds the last good snapshot and brings each new one into use, or leaves everything as it is.
 
-    `use` compiles a snapshot and swaps it in; it raises ValueError when the snapshot cannot be served.
+    `use` compiles a snapshot and swaps it in; it is told the delta on the one in use, if there is one. It
+    raises ValueError when the snapshot cannot be served.
     """
 
     fleet: str
-    use: Callable[[Snapshot], None]
+    use: Callable[[Snapshot, Delta | None], Awaitable[None]]
     keeper: Keeper
     snapshot: Snapshot | None = None
     pushes: int = 0
     """Snapshots taken from the operator since start, re-pushes included."""
     refusals: int = 0
+    _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def version(self) -> Version | None:
         return self.snapshot.version if self.snapshot else None
 
-    def put(self, body: bytes) -> Version:
+    async def put(self, body: bytes) -> Version:
         """Take a whole snapshot. Raises `RefusedError`."""
-        try:
-            return self._put(body)
-        except RefusedError as refused:
-            self._count(refused)
-            raise
+        return await self._take(self._put, body)
 
-    def patch(self, body: bytes) -> Version:
+    async def patch(self, body: bytes) -> Version:
         """Take a delta. Raises `RefusedError`."""
-        try:
-            return self._patch(body)
-        except RefusedError as refused:
-            self._count(refused)
-            raise
+        return await self._take(self._patch, body)
 
-    def restore(self, snapshot: Snapshot) -> None:
+    async def restore(self, snapshot: Snapshot) -> None:
         """Start from a kept snapshot. Raises ValueError when it cannot be served."""
-        self.use(snapshot)
-        self.snapshot = snapshot
+        async with self._one_at_a_time:
+            await self.use(snapshot, None)
+            self.snapshot = snapshot
 
-    def _put(self, body: bytes) -> Version:
+    async def _take(self, take: Callable[[bytes], Awaitable[Version]], body: bytes) -> Version:
+        async with self._one_at_a_time:
+            try:
+                return await take(body)
+            except RefusedError as refused:
+                self._count(refused)
+                raise
+
+    async def _put(self, body: bytes) -> Version:
         try:
             new = Snapshot.model_validate_json(body)
         except ValidationError as error:
@@ -91,9 +99,12 @@ class Receiver:
         if held and not self._is_newer(new.version, same=lambda: new == held):
             return self._taken(held.version)
         # what is equal stays the same object, so that what was made of it stays in use
-        return self._bring(Delta.between(held, new).apply(held) if held else new)
+        if held is None:
+            return await self._bring(new, None)
+        delta = Delta.between(held, new)
+        return await self._bring(delta.apply(held), delta)
 
-    def _patch(self, body: bytes) -> Version:
+    async def _patch(self, body: bytes) -> Version:
         try:
             delta = Delta.model_validate_json(body)
         except ValidationError as error:
@@ -110,7 +121,7 @@ class Receiver:
             raise WrongBaseError(
                 f"this proxy holds {held.version}, not {delta.base}: send the whole snapshot"
             )
-        return self._bring(delta.apply(held))
+        return await self._bring(delta.apply(held), delta)
 
     def _check_fleet(self, fleet: str) -> None:
         if fleet != self.fleet:
@@ -129,9 +140,9 @@ class Receiver:
             raise StaleError(f"this proxy holds other content under the same number {held}: raise the epoch")
         return False
 
-    def _bring(self, new: Snapshot) -> Version:
+    async def _bring(self, new: Snapshot, delta: Delta | None) -> Version:
         try:
-            self.use(new)
+            await self.use(new, delta)
         except ValueError as error:
             raise InvalidError(str(error)) from error
         self.snapshot = new

@@ -1,7 +1,8 @@
 """What a proxy routes by: the snapshot compiled into dictionaries, and the state that outlives snapshots."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from math import inf
 from random import Random
 from typing import Final
@@ -17,7 +18,7 @@ from stickyroute_proxy.changes import Changes, compiled
 from stickyroute_proxy.match import Entry, Headers, Index, Match
 from stickyroute_proxy.trust import Trust
 
-__all__ = ["Endpoint", "Rule", "Scope", "Table", "build"]
+__all__ = ["Endpoint", "Rule", "Scope", "Table", "build", "prepare"]
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ATTRIBUTE: Final = re.compile(r"[ -:<-~]*")
@@ -145,6 +146,16 @@ def build(snapshot: Snapshot, previous: Table | None, now: float, random: Random
     then on the previous one must not be used. Raises ValueError naming the object and the field, before
     anything is touched.
     """
+    return prepare(snapshot, previous, now, random, proxy)()
+
+
+def prepare(
+    snapshot: Snapshot, previous: Table | None, now: float, random: Random, proxy: str
+) -> Callable[[], Table]:
+    """All of `build` that can fail; what is returned does the rest, and leaves no way back.
+
+    Raises ValueError naming the object and the field.
+    """
     old_routes = {} if previous is None else previous.routes
     routes = {key: _route(given, old_routes.get(key)) for key, given in snapshot.routes.items()}
     fresh = [key for key, route in routes.items() if old_routes.get(key) is not route]
@@ -152,13 +163,17 @@ def build(snapshot: Snapshot, previous: Table | None, now: float, random: Random
         keyring = Keyring(snapshot.keys)
     else:
         keyring = previous.keyring
-    trust = _trust(snapshot, previous)
-    certificates = _certificates(snapshot, previous, fresh)
-
-    # From here nothing fails.
     table = Table(snapshot, keyring, routes, previous, now)
-    table.trust, table.certificates = trust, certificates
+    table.trust = _trust(snapshot, previous)
+    table.certificates = _certificates(snapshot, previous, fresh)
     table.zone = snapshot.settings.zones.get(proxy, "")
+    return partial(_adopt, table, previous, now, random)
+
+
+def _adopt(table: Table, previous: Table | None, now: float, random: Random) -> Table:
+    """Take over and bring up to date what lives on. Nothing here fails."""
+    routes = table.routes
+    old_routes = {} if previous is None else previous.routes
     changed = table.take_sets({}, -inf) if previous is None else table.take_sets(previous.sets, now)
     fresh = [key for key, route in routes.items() if old_routes.get(key) is not route]
     if previous is None or fresh or len(routes) != len(old_routes):
@@ -172,9 +187,9 @@ def build(snapshot: Snapshot, previous: Table | None, now: float, random: Random
     if previous is not None:
         for scope_id in previous.scopes.keys() - table.scopes.keys():
             previous.scopes[scope_id].sessions.forget()
-        if previous.keyring is not keyring:
+        if previous.keyring is not table.keyring:
             for scope in table.scopes.values():
-                scope.take_keyring(keyring)
+                scope.take_keyring(table.keyring)
             table.known.reopen()
     touched: Iterable[str] = set(fresh).union(*(table.users.get(set_id, ()) for set_id in changed))
     if previous is not None and previous.zone != table.zone:

@@ -1,11 +1,13 @@
 """The affinity report: what this proxy knows of sessions and moves, for the operator."""
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from math import floor
 from typing import Final, NamedTuple
 
 from stickyroute_api.affinity import ID_BYTES, AffinityReport, Departure, EndpointSessions, ScopeReport
+from stickyroute_api.snapshot import Version
+from stickyroute_proxy.affinity.sessions import DEPARTURE_SECONDS
 from stickyroute_proxy.table import Scope, Table
 
 MAX_BYTES: Final = 256_000
@@ -17,20 +19,24 @@ _ROW_BYTES: Final = 200
 """What a row takes beside its texts, at most."""
 _MARGIN: Final = 0.9
 """The share of the room that ids are planned for: a sample is seldom exact."""
+_ALL: Final = 256
+"""The limit of an id's first byte that lets all ids pass."""
 
 
 class _Row(NamedTuple):
-    """An endpoint of a scope, or a departure from one; without either, the counts of the scope alone."""
+    """An endpoint of a scope, or a departure from one, or the counts of the scope alone."""
 
-    scope: Scope
+    scope: str
     weight: float
     """Rows of less weight are left out first."""
-    content: EndpointSessions | Departure | None
-    ids: Sequence[bytes]
+    content: EndpointSessions | Departure | ScopeReport
+    ids: Collection[bytes] = ()
 
     def size(self) -> int:
-        size = _ROW_BYTES + len(self.scope.id)
-        return size if self.content is None else size + len(self.content.endpoint) + len(self.content.pod)
+        size = _ROW_BYTES + len(self.scope)
+        if isinstance(self.content, ScopeReport):
+            return size
+        return size + len(self.content.endpoint) + len(self.content.pod)
 
 
 def report(table: Table, proxy: str, started: float, now: float) -> AffinityReport:
@@ -41,34 +47,73 @@ def report(table: Table, proxy: str, started: float, now: float) -> AffinityRepo
     which share of their ids is carried.
     """
     table.known.second = now
-    rows = sorted(
-        (row for scope in table.scopes.values() for row in _rows(scope, now)),
-        key=lambda row: row.weight,
-        reverse=True,
-    )
-    room = _ROWS_BYTES
-    taken: dict[str, list[_Row]] = {}
-    for row in rows:
-        room -= row.size()
-        if room < 0:
-            break
-        taken.setdefault(row.scope.id, []).append(row)
-    limit = _limit(sum(len(row.ids) for found in taken.values() for row in found))
-    return AffinityReport(
-        proxy=proxy,
-        started=started,
-        epoch=table.version.epoch,
-        revision=table.version.revision,
-        sample=limit / 256,
-        scopes={scope_id: _scope(found, limit) for scope_id, found in taken.items()},
-    )
+    rows = (row for scope in table.scopes.values() for row in _rows(scope, now))
+    return _fitted(rows, _ALL, proxy, started, table.version)
+
+
+def merge(
+    reports: Iterable[AffinityReport], proxy: str, started: float, version: Version, now: float
+) -> AffinityReport:
+    """The reports of several workers as that of one proxy.
+
+    A session that several of them know on one endpoint counts once there. One that they know on different
+    endpoints stays on each: the operator, which sees all proxies' departures, decides where it counts.
+    """
+    reports = tuple(reports)
+    limit = round(_ALL * min((told.sample for told in reports), default=1.0))
+    counts: dict[str, ScopeReport] = {}
+    departed: list[_Row] = []
+    endpoints: dict[tuple[str, str], _Merged] = {}
+    for told in reports:
+        for scope_id, scope in told.scopes.items():
+            counts[scope_id] = _added(counts.get(scope_id, ScopeReport()), scope)
+            departed += [
+                _departure(scope_id, departure, _ids(departure.ids, limit), now)
+                for departure in scope.departures
+                if departure.time + DEPARTURE_SECONDS > now
+            ]
+            for sessions in scope.endpoints:
+                key = scope_id, sessions.endpoint
+                endpoints.setdefault(key, _Merged(sessions)).add(sessions, _ids(sessions.ids, limit))
+    rows = [_counts(scope_id, scope) for scope_id, scope in counts.items()]
+    rows += departed
+    rows += [merged.row(scope_id) for (scope_id, _), merged in endpoints.items()]
+    return _fitted(rows, limit, proxy, started, version)
+
+
+def ended(told: AffinityReport) -> AffinityReport:
+    """What a worker's last report still says when it has ended: it holds no sessions."""
+    left = {key: scope.model_copy(update={"endpoints": ()}) for key, scope in told.scopes.items()}
+    return told.model_copy(update={"scopes": left})
+
+
+class _Merged:
+    """One endpoint of a scope as several workers know it."""
+
+    def __init__(self, first: EndpointSessions) -> None:
+        self._first = first
+        self._stated = self._in_flight = self._carried = 0
+        self._ids: set[bytes] = set()
+
+    def add(self, sessions: EndpointSessions, ids: Sequence[bytes]) -> None:
+        self._stated += sessions.active
+        self._in_flight += sessions.in_flight
+        self._carried += len(ids)
+        self._ids.update(ids)
+
+    def row(self, scope_id: str) -> _Row:
+        # without overlap the stated number stays exact, sampled or not
+        active = round(self._stated * len(self._ids) / self._carried) if self._carried else self._stated
+        content = self._first.model_copy(update={"active": active, "in_flight": self._in_flight})
+        return _endpoint(scope_id, content, self._ids)
 
 
 def _rows(scope: Scope, now: float) -> Iterator[_Row]:
     if scope.new or scope.moved or scope.expired or scope.rejected or scope.sessions.places:
-        yield _Row(scope, 3e12, None, ())
+        counts = ScopeReport(new=scope.new, moved=scope.moved, expired=scope.expired, rejected=scope.rejected)
+        yield _counts(scope.id, counts)
     for departed in scope.sessions.departures:
-        content = Departure(
+        departure = Departure(
             time=departed.time,
             endpoint=departed.endpoint,
             pod=departed.pod,
@@ -76,48 +121,93 @@ def _rows(scope: Scope, now: float) -> Iterator[_Row]:
             dropped=departed.dropped,
             moved=departed.moved,
         )
-        yield _Row(scope, 2e12 - (now - departed.time), content, departed.ids)
+        yield _departure(scope.id, departure, departed.ids, now)
     for endpoint in scope.members.values():
         place = scope.sessions.places.get(endpoint.key)
         ids = () if place is None else tuple(place.sessions)
         if ids or endpoint.in_flight:
-            row = EndpointSessions(
+            sessions = EndpointSessions(
                 endpoint=endpoint.id,
                 pod=endpoint.pod,
                 service=endpoint.service,
                 active=len(ids),
                 in_flight=endpoint.in_flight,
             )
-            yield _Row(scope, len(ids) + endpoint.in_flight, row, ids)
+            yield _endpoint(scope.id, sessions, ids)
 
 
-def _limit(count: int) -> int:
-    """Ids whose first byte is below it are carried: 256 for all."""
-    fitting = (MAX_BYTES - _ROWS_BYTES) * 3 // (4 * ID_BYTES)
-    if count <= fitting:
-        return 256
-    return max(1, floor(256 * _MARGIN * fitting / count))
+def _counts(scope_id: str, counts: ScopeReport) -> _Row:
+    return _Row(scope_id, 3e12, counts)
 
 
-def _scope(rows: list[_Row], limit: int) -> ScopeReport:
-    scope = rows[0].scope
-    endpoints = []
-    departures = []
-    for row in rows:
-        if isinstance(row.content, EndpointSessions):
-            endpoints.append(row.content.model_copy(update={"ids": _carried(row.ids, limit)}))
-        elif isinstance(row.content, Departure):
-            departures.append(row.content.model_copy(update={"ids": _carried(row.ids, limit)}))
+def _departure(scope_id: str, departure: Departure, ids: Collection[bytes], now: float) -> _Row:
+    return _Row(scope_id, 2e12 - (now - departure.time), departure, ids)
+
+
+def _endpoint(scope_id: str, sessions: EndpointSessions, ids: Collection[bytes]) -> _Row:
+    return _Row(scope_id, sessions.active + sessions.in_flight, sessions, ids)
+
+
+def _added(one: ScopeReport, other: ScopeReport) -> ScopeReport:
     return ScopeReport(
-        new=scope.new,
-        moved=scope.moved,
-        expired=scope.expired,
-        rejected=scope.rejected,
-        endpoints=tuple(endpoints),
-        departures=tuple(departures),
+        new=one.new + other.new,
+        moved=one.moved + other.moved,
+        expired=one.expired + other.expired,
+        rejected=one.rejected + other.rejected,
     )
 
 
-def _carried(ids: Sequence[bytes], limit: int) -> str:
-    chosen = ids if limit == 256 else [one for one in ids if one[0] < limit]
+def _fitted(rows: Iterable[_Row], limit: int, proxy: str, started: float, version: Version) -> AffinityReport:
+    """The report of the rows for which there is room; `limit` is what their ids were sampled by."""
+    room = _ROWS_BYTES
+    taken: dict[str, list[_Row]] = {}
+    for row in sorted(rows, key=lambda row: row.weight, reverse=True):
+        room -= row.size()
+        if room < 0:
+            break
+        taken.setdefault(row.scope, []).append(row)
+    limit = _limit(sum(len(row.ids) for found in taken.values() for row in found), limit)
+    return AffinityReport(
+        proxy=proxy,
+        started=started,
+        epoch=version.epoch,
+        revision=version.revision,
+        sample=limit / _ALL,
+        scopes={scope_id: _scope(found, limit) for scope_id, found in taken.items()},
+    )
+
+
+def _limit(count: int, limit: int) -> int:
+    """Ids whose first byte is below it are carried, of so many that were below `limit`."""
+    fitting = (MAX_BYTES - _ROWS_BYTES) * 3 // (4 * ID_BYTES)
+    if count <= fitting:
+        return limit
+    return max(1, floor(limit * _MARGIN * fitting / count))
+
+
+def _scope(rows: list[_Row], limit: int) -> ScopeReport:
+    counts = ScopeReport()
+    endpoints = []
+    departures = []
+    for row in rows:
+        if isinstance(row.content, ScopeReport):
+            counts = row.content
+        elif isinstance(row.content, EndpointSessions):
+            endpoints.append(row.content.model_copy(update={"ids": _carried(row.ids, limit)}))
+        else:
+            departures.append(row.content.model_copy(update={"ids": _carried(row.ids, limit)}))
+    return counts.model_copy(update={"endpoints": tuple(endpoints), "departures": tuple(departures)})
+
+
+def _carried(ids: Collection[bytes], limit: int) -> str:
+    chosen = ids if limit == _ALL else [one for one in ids if one[0] < limit]
     return base64.b64encode(b"".join(chosen)).decode()
+
+
+def _ids(text: str, limit: int) -> list[bytes]:
+    content = base64.b64decode(text)
+    return [
+        content[start : start + ID_BYTES]
+        for start in range(0, len(content), ID_BYTES)
+        if content[start] < limit
+    ]

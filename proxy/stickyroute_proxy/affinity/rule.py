@@ -1,7 +1,7 @@
 """Rules and scopes: what requests belong to, and what shares sessions."""
 
 from math import inf
-from typing import Final
+from typing import Any, Final
 
 from stickyroute_api import snapshot
 from stickyroute_api.reasons import BindingReason, EndpointState
@@ -170,6 +170,7 @@ class Rule:
     __slots__ = (
         "balancer",
         "changes",
+        "counter",
         "limits",
         "members",
         "name",
@@ -197,10 +198,13 @@ class Rule:
     """The endpoints of its backends by `Endpoint.key`."""
     members: dict[bytes, Endpoint]
     """Those and the other endpoints of its scope: where a binding may lead."""
+    counter: Any
+    """Where the data path counts its exchanges; None until there was one."""
 
     def __init__(self, name: str, route: str) -> None:
         self.name = name
         self.route = route
+        self.counter = None
         self.balancer = Balancer()
         self.changes = UNCHANGED
         self.own = self.members = {}

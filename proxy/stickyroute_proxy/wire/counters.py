@@ -3,6 +3,8 @@
 from bisect import bisect_left
 from typing import Final
 
+from stickyroute_proxy.affinity.rule import Rule
+
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds of the latency histogram, seconds; one more bucket counts what is beyond."""
 
@@ -25,7 +27,8 @@ class RuleCounters:
         self.seconds = 0.0
 
     def add(self, status: int, seconds: float) -> None:
-        self.classes[min(status // 100, 5)] += 1  # RFC 9110 has clients take 600 and beyond for 5xx
+        # RFC 9110 (section 15) has clients take 600 and beyond for 5xx
+        self.classes[status // 100 if status < 600 else 5] += 1
         self.buckets[bisect_left(BUCKETS, seconds)] += 1
         self.seconds += seconds
 
@@ -78,6 +81,11 @@ class Counters:
 
     def count_shed(self, cause: str) -> None:
         self.shed[cause] = self.shed.get(cause, 0) + 1
+
+    def begin(self, rule: Rule) -> RuleCounters:
+        """Those of the rule, which holds them from now on: requests need not look them up."""
+        found = rule.counter = self.of(rule.route, rule.name)
+        return found
 
     def of(self, route: str, rule: str) -> RuleCounters:
         key = (route, rule)

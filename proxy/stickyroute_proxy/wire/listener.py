@@ -1,6 +1,7 @@
 """The data plane of one process: its listeners, its connections, their deadlines, and its end."""
 
 import asyncio
+import socket
 from asyncio import AbstractEventLoop, Server, Task
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
@@ -9,7 +10,7 @@ from math import inf
 from random import Random, SystemRandom
 from resource import RLIMIT_NOFILE, getrlimit
 from time import monotonic, time
-from typing import Final
+from typing import Any, Final
 
 from stickyroute_api.settings import Settings
 from stickyroute_proxy.exchange import Exchange, admit_waiting
@@ -99,8 +100,15 @@ class DataPlane:
 
     async def listen(self, host: str, port: int, *, tls: bool = False) -> Server:
         """Serve HTTP or HTTPS there; may be called more than once. Raises OSError."""
+        return await self._serve(tls=tls, host=host, port=port)
+
+    async def accept(self, listener: socket.socket, *, tls: bool = False) -> Server:
+        """Serve HTTP or HTTPS on a listening socket."""
+        return await self._serve(tls=tls, sock=listener)
+
+    async def _serve(self, *, tls: bool, **where: Any) -> Server:
         self.loop = asyncio.get_running_loop()
-        server = await self.loop.create_server(lambda: self._accept(tls=tls), host, port, backlog=BACKLOG)
+        server = await self.loop.create_server(lambda: self._accept(tls=tls), backlog=BACKLOG, **where)
         self._servers.append(server)
         if self._sweeper is None:
             self._next_tick = monotonic() + TICK

@@ -154,8 +154,15 @@ async def serve(
 ) -> AsyncIterator[Served]:
     """A control port with the certificates of `directory`; `before` may hold a request up."""
     used: list[Snapshot] = []
-    receiver = Receiver(fleet=fleet, use=use or used.append, keeper=Remembered())
-    app = Control(receiver, name, "1.2.3", report, Encoder().encode).application()
+
+    async def take(new, _delta):
+        (use or used.append)(new)
+
+    async def told():
+        return report()
+
+    receiver = Receiver(fleet=fleet, use=take, keeper=Remembered())
+    app = Control(receiver, name, "1.2.3", told, Encoder().encode).application()
     if before is not None:
 
         @web.middleware

@@ -142,7 +142,7 @@ async def test_a_proxy_that_restarts_with_its_snapshot_gets_no_second_one(author
             methods.append(request.method)
 
         async with serve(files, port=port, before=note) as again:
-            again.receiver.restore(wanted)
+            await again.receiver.restore(wanted)
             push.publish(after := with_pods(wanted, 1))
             await until(lambda: again.receiver.snapshot == after)
             assert "PUT" not in methods
@@ -189,7 +189,7 @@ async def test_another_operators_snapshot_calls_for_a_higher_epoch(authority, fi
         serve(files) as served,
         publisher(authority, on_higher_epoch=met.append) as push,
     ):
-        served.receiver.restore(held)
+        await served.receiver.restore(held)
         push.target({"p": served.address})
         push.publish(snapshot())
         await until(lambda: met)

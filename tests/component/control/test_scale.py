@@ -21,12 +21,12 @@ async def test_a_pod_change_among_ten_thousand(tmp_path):
     plane, path = DataPlane(), tmp_path / "snapshot.json"
     kept = Keep(path, Encoder())
 
-    def use(new):
+    async def use(new, _delta):
         plane.apply(build(new, plane.table, time.time(), random.Random(1)))
 
     receiver = Receiver(fleet=FLEET, use=use, keeper=kept)
     held = snapshot(routes=1000, pods=10)
-    receiver.put(held.model_dump_json().encode())
+    await receiver.put(held.model_dump_json().encode())
     await kept.close()
 
     longest = 0.0
@@ -46,7 +46,7 @@ async def test_a_pod_change_among_ten_thousand(tmp_path):
         delta = Delta.between(held, wanted).model_dump_json().encode()
         await asyncio.sleep(0)
         longest = 0.0
-        receiver.patch(delta)
+        await receiver.patch(delta)
         await kept.close()
         await asyncio.sleep(0)
         holds.append(longest * 1000)

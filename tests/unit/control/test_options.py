@@ -1,12 +1,13 @@
 """The command line, the environment beneath it, and readiness."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
 
 from stickyroute_proxy.admin import PATIENCE, Readiness
 from stickyroute_proxy.listen import Address
-from stickyroute_proxy.options import parse
+from stickyroute_proxy.options import cores, parse
 
 
 def test_defaults():
@@ -56,6 +57,9 @@ def test_times(text, seconds):
         ("grace", "-1"),
         ("grace", "1 minute"),
         ("log-level", "chatty"),
+        ("workers", "many"),
+        ("workers", "-1"),
+        ("workers", "257"),
     ],
 )
 def test_bad_values_name_their_option(flag, text, capsys):
@@ -81,3 +85,22 @@ def test_readiness(snapshot, pushes, age, draining, why):
     found = Readiness(receiver, started=50.0, draining=draining).why_not(50.0 + age)
     assert found.startswith(why)
     assert bool(found) == bool(why)
+
+
+@pytest.mark.parametrize(("text", "workers"), [("1", 1), ("3", 3), ("0", 7), ("auto", 7)])
+def test_workers(monkeypatch, text, workers):
+    monkeypatch.setattr("stickyroute_proxy.options.cores", lambda: 7)
+    assert parse(["--workers", text], {}).workers == workers
+    assert parse([], {"STICKYROUTE_WORKERS": text}).workers == workers
+    assert parse([], {}).workers == 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "count"),
+    [("max 100000", 6), ("200000 100000", 2), ("150000 100000", 2), ("5000 100000", 1), ("900000 100000", 6)],
+)
+def test_auto_is_the_cpu_limit_rounded_up_within_the_cores_there_are(monkeypatch, tmp_path, limit, count):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(6)))
+    (tmp_path / "cpu.max").write_text(f"{limit}\n")
+    assert cores(tmp_path) == count
+    assert cores(tmp_path / "none") == 6

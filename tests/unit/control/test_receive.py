@@ -50,12 +50,16 @@ def encoded(model):
     return model.model_dump_json().encode()
 
 
-def receiver(use=lambda _new: None):
+async def anything(_new, _delta):
+    """Take every snapshot."""
+
+
+def receiver(use=anything):
     return Receiver(fleet="f", use=use, keeper=SimpleNamespace(save=lambda _new: None))
 
 
 @given(st.lists(contents, min_size=1, max_size=6), st.data())
-def test_deltas_and_wholes_end_in_the_same_state(found, data):
+async def test_deltas_and_wholes_end_in_the_same_state(found, data):
     """The operator skips what is outdated, and may send each step either way, or twice."""
     snapshots = series(found)
     proxy = receiver()
@@ -66,16 +70,16 @@ def test_deltas_and_wholes_end_in_the_same_state(found, data):
         whole = held is None or data.draw(st.booleans(), label="whole")
         for _ in range(data.draw(st.integers(1, 2), label="times")):
             if whole:
-                proxy.put(encoded(wanted))
+                await proxy.put(encoded(wanted))
             else:
-                proxy.patch(encoded(Delta.between(held, wanted)))
+                await proxy.patch(encoded(Delta.between(held, wanted)))
         held = wanted
         assert proxy.snapshot == wanted
     assert proxy.snapshot == snapshots[-1]
 
 
 @given(st.lists(contents, min_size=2, max_size=4), st.lists(st.integers(0, 11), max_size=12))
-def test_any_order_of_arrival_never_goes_back(found, order):
+async def test_any_order_of_arrival_never_goes_back(found, order):
     snapshots = series(found)
     proxy = receiver()
     newest = Version(0, 0)
@@ -84,9 +88,9 @@ def test_any_order_of_arrival_never_goes_back(found, order):
         before = proxy.snapshot
         try:
             if number < 6:
-                proxy.put(encoded(to))
+                await proxy.put(encoded(to))
             else:
-                proxy.patch(encoded(Delta.between(snapshots[0], to)))
+                await proxy.patch(encoded(Delta.between(snapshots[0], to)))
         except RefusedError:
             assert proxy.snapshot is before
         else:
@@ -97,34 +101,34 @@ def test_any_order_of_arrival_never_goes_back(found, order):
 
 
 @given(contents)
-def test_what_did_not_change_stays_the_same_object(content):
+async def test_what_did_not_change_stays_the_same_object(content):
     """A new operator sends the whole under a higher epoch: the proxy's table sees that nothing changed."""
     (first,) = series([content])
     proxy = receiver()
-    proxy.put(encoded(first))
+    await proxy.put(encoded(first))
     before = proxy.snapshot
-    proxy.put(encoded(first.model_copy(update={"epoch": 2})))
+    await proxy.put(encoded(first.model_copy(update={"epoch": 2})))
     assert proxy.version == Version(2, 1)
     assert proxy.snapshot.routes is before.routes
     assert proxy.snapshot.endpoints is before.endpoints
 
 
-def test_what_cannot_be_used_is_counted_and_not_kept():
+async def test_what_cannot_be_used_is_counted_and_not_kept():
     kept = []
 
-    def use(new):
+    async def use(new, _delta):
         raise ValueError(f"cannot serve {new.version}")
 
     proxy = Receiver(fleet="f", use=use, keeper=SimpleNamespace(save=kept.append))
     with pytest.raises(InvalidError, match=r"cannot serve 1\.1"):
-        proxy.put(encoded(series([EMPTY])[0]))
+        await proxy.put(encoded(series([EMPTY])[0]))
     assert (kept, proxy.snapshot, proxy.pushes, proxy.refusals) == ([], None, 0, 1)
 
 
-def test_a_refusal_tells_a_few_problems_only():
+async def test_a_refusal_tells_a_few_problems_only():
     body = series([EMPTY])[0].model_dump(mode="json")
     body["endpoints"] = {f"s{number}": [{"port": -1}] for number in range(20)}
     with pytest.raises(InvalidError) as refused:
-        receiver().put(json.dumps(body).encode())
+        await receiver().put(json.dumps(body).encode())
     assert str(refused.value).count(";") == MAX_PROBLEMS
     assert str(refused.value).endswith("more")

@@ -1,0 +1,144 @@
+"""What a supervisor decides, with workers that are told what to answer."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.component.control.support import snapshot, with_pods
+
+from stickyroute_api.snapshot import Delta
+from stickyroute_proxy import supervisor
+from stickyroute_proxy.channel import GoneError, Verb
+from stickyroute_proxy.encode import Encoder
+from stickyroute_proxy.receive import UnavailableError
+from stickyroute_proxy.supervisor import FIRST_PAUSE, LONGEST_PAUSE, SETTLED, Running, Supervisor, pause
+
+
+class Scripted:
+    """A channel whose worker answers as it is told: by verb an error, or None for silence."""
+
+    def __init__(self, **answers):
+        self.answers = answers
+        self.asked = []
+
+    async def ask(self, verb, content=b""):
+        self.asked.append(verb)
+        answer = self.answers.get(verb.name, b"")
+        if answer is None:
+            await asyncio.Event().wait()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Process:
+    pid = 7
+    killed = False
+
+    def kill(self):
+        self.killed = True
+
+
+def supervised(*channels):
+    """A supervisor whose workers have joined."""
+    options = SimpleNamespace(name="proxy-0", workers=len(channels))
+    found = Supervisor(options, None, Encoder(), 1.0)
+    for number, channel in enumerate(channels):
+        found._running[number] = Running(number, Process(), channel, joined=True)
+    return found
+
+
+@given(st.floats(0, 100), st.floats(0, LONGEST_PAUSE))
+def test_who_has_run_is_replaced_at_once_and_who_dies_young_ever_later(lived, last):
+    wait = pause(lived, last)
+    if lived >= SETTLED:
+        assert wait == 0
+    else:
+        assert FIRST_PAUSE <= wait <= LONGEST_PAUSE
+        assert wait >= min(2 * last, LONGEST_PAUSE)
+
+
+async def test_deltas_go_on_as_deltas():
+    channels = Scripted(), Scripted()
+    found = supervised(*channels)
+    first = snapshot()
+    await found.take(first, None)
+    second = with_pods(first, 1)
+    await found.take(second, Delta.between(first, second))
+    for channel in channels:
+        assert channel.asked == [Verb.WHOLE, Verb.COMMIT, Verb.DELTA, Verb.COMMIT]
+
+
+async def test_what_one_refuses_nobody_takes():
+    channels = Scripted(), Scripted(WHOLE=ValueError("route shop/a: no")), Scripted()
+    found = supervised(*channels)
+    with pytest.raises(ValueError, match="route shop/a: no"):
+        await found.take(snapshot(), None)
+    assert not any(Verb.COMMIT in channel.asked for channel in channels)
+    assert await found.report() is None
+
+
+@pytest.mark.parametrize("how", [{"WHOLE": GoneError()}, {"COMMIT": GoneError()}, {"WHOLE": None}])
+async def test_who_dies_or_hangs_over_a_snapshot_holds_nobody_up(monkeypatch, how):
+    monkeypatch.setattr(supervisor, "PATIENCE", 0.05)
+    lost, other = Scripted(**how), Scripted()
+    found = supervised(lost, other)
+    await found.take(snapshot(), None)
+    assert other.asked == [Verb.WHOLE, Verb.COMMIT]
+    assert found._running[0].process.killed == (None in how.values())
+
+
+async def test_a_snapshot_that_kills_every_worker_is_not_accepted():
+    found = supervised(Scripted(WHOLE=GoneError()), Scripted(WHOLE=GoneError()))
+    with pytest.raises(UnavailableError):
+        await found.take(snapshot(), None)
+    assert found._accepted is None
+
+
+async def test_a_refusal_waits_for_all_answers():
+    """Or the next push would come upon a worker that is still busy with this one."""
+
+    class Slow(Scripted):
+        answered = False
+
+        async def ask(self, verb, content=b""):
+            await asyncio.sleep(0.02)
+            self.answered = True
+            return await super().ask(verb, content)
+
+    slow = Slow()
+    found = supervised(Scripted(WHOLE=ValueError("no")), slow)
+    with pytest.raises(ValueError, match="no"):
+        await found.take(snapshot(), None)
+    assert slow.answered
+    assert all(running.asked is None for running in found._running.values())
+
+
+async def test_with_no_worker_a_push_is_for_later():
+    with pytest.raises(UnavailableError):
+        await supervised().take(snapshot(), None)
+
+
+async def test_half_of_the_workers_are_enough():
+    found = supervised(Scripted(), Scripted(), Scripted())
+    assert found.lacking() == ""
+    del found._running[0]
+    assert found.lacking() == ""
+    del found._running[1]
+    assert found.lacking().startswith("1 of 3 workers serve")
+
+
+async def test_who_hangs_is_told_and_remembered(monkeypatch):
+    monkeypatch.setattr(supervisor, "GLANCE", 0.01)
+    monkeypatch.setattr(supervisor, "PATIENCE", 0.04)
+    hanging = Scripted(SAMPLES=None)
+    found = supervised(hanging, Scripted(SAMPLES=b'{"stickyroute_retries": [[[], 2]]}'))
+    found._running[0].samples = {"stickyroute_retries": {(): 5}}
+    assert found.stuck() == ""
+    told = await found.samples()
+    assert told["stickyroute_retries"] == {(): 7}
+    assert told["stickyroute_workers"] == {(): 2}
+    await asyncio.sleep(0.03)
+    assert found.stuck() == "worker 0 does not answer"

@@ -1,0 +1,137 @@
+"""The workers' affinity reports as one proxy's."""
+
+import base64
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stickyroute_api.affinity import AffinityReport, Departure, EndpointSessions, ScopeReport
+from stickyroute_api.reasons import BindingReason
+from stickyroute_api.snapshot import Version
+from stickyroute_operator import ledger
+from stickyroute_proxy.affinity.report import MAX_BYTES, ended, merge
+
+NOW = 10_000.0
+SCOPE = "shop/shop/web"
+
+
+def session(number):
+    """The id of a session; the numbers below 256 spread over all first bytes."""
+    return bytes([number % 256]) + number.to_bytes(7, "big")
+
+
+def carried(numbers, sample=1.0):
+    ids = (session(number) for number in sorted(numbers))
+    return base64.b64encode(b"".join(one for one in ids if one[0] < sample * 256)).decode()
+
+
+def on(pod, numbers, in_flight=0, sample=1.0):
+    return EndpointSessions(
+        endpoint=f"uid-{pod}",
+        pod=pod,
+        service="web",
+        active=len(numbers),
+        in_flight=in_flight,
+        ids=carried(numbers, sample),
+    )
+
+
+def left(pod, numbers, time=NOW - 10, moved=0):
+    return Departure(
+        time=time,
+        endpoint=f"uid-{pod}",
+        pod=pod,
+        reason=BindingReason.POD_TERMINATED,
+        dropped=len(numbers),
+        moved=moved,
+        ids=carried(numbers),
+    )
+
+
+def told(*endpoints, departures=(), sample=1.0, scope=SCOPE, **counts):
+    report = ScopeReport(endpoints=endpoints, departures=departures, **counts)
+    return AffinityReport(
+        proxy="proxy-0", started=1.0, epoch=1, revision=1, sample=sample, scopes={scope: report}
+    )
+
+
+def merged(*reports):
+    return merge(reports, "proxy-0", 1.0, Version(3, 4), NOW)
+
+
+def ids(text):
+    content = base64.b64decode(text)
+    return {content[start : start + 8] for start in range(0, len(content), 8)}
+
+
+def test_counts_add_up():
+    one = told(on("a", {1}, 2), new=3, moved=1, expired=4, rejected=5)
+    other = told(on("a", {2}, 1), on("b", {3}), new=10)
+    found = merged(one, other)
+    assert (found.proxy, found.started, found.epoch, found.revision) == ("proxy-0", 1.0, 3, 4)
+    scope = found.scopes[SCOPE]
+    assert (scope.new, scope.moved, scope.expired, scope.rejected) == (13, 1, 4, 5)
+    assert {(one.pod, one.active, one.in_flight) for one in scope.endpoints} == {("a", 2, 3), ("b", 1, 0)}
+
+
+def test_a_session_of_two_workers_counts_once_on_its_endpoint():
+    (endpoint,) = merged(told(on("a", {1, 2, 3})), told(on("a", {3, 4}))).scopes[SCOPE].endpoints
+    assert endpoint.active == 4
+    assert ids(endpoint.ids) == {session(number) for number in (1, 2, 3, 4)}
+
+
+def test_a_worker_that_ended_leaves_counts_and_departures_but_no_sessions():
+    last = told(on("a", {1, 2}, 7), departures=(left("b", {3}, moved=1),), new=2, moved=1)
+    scope = merged(ended(last), told(on("a", {2}))).scopes[SCOPE]
+    assert (scope.new, scope.moved) == (2, 1)
+    assert [(one.pod, one.active, one.in_flight) for one in scope.endpoints] == [("a", 1, 0)]
+    assert [(one.pod, one.dropped, one.moved) for one in scope.departures] == [("b", 1, 1)]
+
+
+def test_departures_come_newest_first_until_they_are_old():
+    found = merged(
+        told(departures=(left("a", {1}, NOW - 5), left("a", {2}, NOW - 500))),
+        told(departures=(left("b", {3}, NOW - 50), left("b", {4}, NOW - 5000))),
+    )
+    assert [departure.time for departure in found.scopes[SCOPE].departures] == [NOW - 5, NOW - 50, NOW - 500]
+
+
+def test_the_smallest_sample_holds_for_all():
+    many = set(range(256))
+    found = merged(told(on("a", many)), told(on("a", many, sample=0.25), sample=0.25))
+    (endpoint,) = found.scopes[SCOPE].endpoints
+    assert found.sample == 0.25
+    assert endpoint.active == 256, "stated numbers are scaled by what the sample shows to be doubly counted"
+    assert ids(endpoint.ids) == {session(number) for number in range(64)}
+
+
+def test_it_does_not_outgrow_a_report():
+    reports = [told(on("a", range(start, start + 9000))) for start in (0, 9000)]
+    found = merged(*reports)
+    assert len(found.model_dump_json()) <= MAX_BYTES
+    assert found.sample < 1
+    assert found.scopes[SCOPE].endpoints[0].active == 18000
+
+
+def test_nothing_merges_to_nothing():
+    assert merged().scopes == {}
+
+
+workers = st.lists(
+    st.dictionaries(st.sampled_from("abc"), st.sets(st.integers(0, 30), max_size=6), max_size=3),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(workers, st.lists(st.tuples(st.sampled_from("abc"), st.sets(st.integers(0, 30))), max_size=3))
+def test_the_operator_counts_one_merged_report_as_it_would_count_the_workers(places, departures):
+    """Merging at the proxy hides nothing from the operator's own rules."""
+    gone = tuple(left(pod, numbers, NOW - 10 * at) for at, (pod, numbers) in enumerate(departures))
+    reports = [told(*(on(pod, numbers) for pod, numbers in one.items())) for one in places]
+    reports[0] = told(*reports[0].scopes[SCOPE].endpoints, departures=gone)
+    apart = ledger.Ledger()
+    for number, report in enumerate(reports):
+        apart = apart.add(report.model_copy(update={"proxy": f"worker-{number}"}))
+    together = ledger.Ledger().add(merged(*reports))
+    assert ledger.merge(together) == ledger.merge(apart)
