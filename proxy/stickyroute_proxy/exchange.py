@@ -187,7 +187,7 @@ class Exchange:
         )
         if head.body:
             upstream.cork()
-            upstream.begin(self, written, to_head=False)
+            upstream.begin(self, written, to_head=head.method == b"HEAD")
             client.proceed()
             upstream.uncork()
         else:

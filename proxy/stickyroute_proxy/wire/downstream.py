@@ -320,7 +320,8 @@ class Downstream(Protocol):
         self._phase = _BODY
         self._keep = False
         self.head.request_id = b""
-        self._write_refusal(error.status, str(error), accept=b"", body=True)
+        to_head = self._reader.line.startswith(b"HEAD ")
+        self._write_refusal(error.status, str(error), accept=b"", body=not to_head)
         self._close()
 
     def _write_refusal(self, status: int, message: str, *, accept: bytes, body: bool) -> None:

@@ -160,7 +160,7 @@ class Reader:
         if self._stale:
             self._renew()
         self.same = False
-        self._fields = b""
+        self.line = self._fields = b""
         head = self._partial + data[pos:]
         fed = len(self._partial)
         if self._partial in (b"", b"\r"):
