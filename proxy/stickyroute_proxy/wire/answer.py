@@ -13,11 +13,11 @@ _ANSWER_KINDS: Final = {
     b"content-length": LENGTH,
     b"transfer-encoding": CODING,
     b"connection": CONNECTION,
+    b"proxy-connection": CONNECTION,  # llhttp reads it so, and both have to agree on the connection's end
     b"upgrade": UPGRADE,
     b"cache-control": _CACHE_CONTROL,
     b"content-type": _CONTENT_TYPE,
     b"keep-alive": DROP,
-    b"proxy-connection": DROP,
     b"trailer": DROP,
 }
 _ANSWERS: Final = Kinds(known=_ANSWER_KINDS)

@@ -19,6 +19,7 @@ _REQUEST_KINDS: Final = {
     b"content-length": LENGTH,
     b"transfer-encoding": CODING,
     b"connection": CONNECTION,
+    b"proxy-connection": CONNECTION,  # llhttp reads it so, and both have to agree on the connection's end
     b"upgrade": UPGRADE,
     b"cookie": _COOKIE,
     b"expect": _EXPECT,
@@ -26,7 +27,6 @@ _REQUEST_KINDS: Final = {
     b"forwarded": _FORWARDED,
     b"x-real-ip": _FORWARDED,
     b"keep-alive": DROP,
-    b"proxy-connection": DROP,
     b"proxy-authorization": DROP,
     b"te": DROP,
     b"trailer": DROP,

@@ -295,3 +295,9 @@ async def test_an_answer_to_head_has_no_body():
         assert first.startswith(b"HTTP/1.1 200 ")
         assert second.startswith(b"HTTP/1.1 400 ")
         assert not rest
+
+
+async def test_a_trailer_ends_no_connection():
+    message = get("/", "Transfer-Encoding: chunked", method="POST") + b"0\r\nConnection: close\r\n\r\n"
+    async with serving(echo()) as (proxy, _):
+        assert (await proxy.ask(message + get())).count(b"HTTP/1.1 200 ") == 2
