@@ -213,10 +213,9 @@ ODD_CHUNKS = [
 
 # fmt: off
 TRAILERS: dict[bytes, str] = {
-    b"Connection: close": "close out of place",
     **dict.fromkeys((b"Content-Length: 5", b"Transfer-Encoding: chunked"), "framing trailer"),
     **dict.fromkeys((
-        b"X-Sum: 1", b"X-Sum: 1\r\nX-More: 2", b"x-sum:",
+        b"X-Sum: 1", b"Connection: close", b"X-Sum: 1\r\nX-More: 2", b"x-sum:",
         b"Host: evil.example.com", b"Authorization: Basic x",
         b"Content-Type: text/html", b"Cookie: sr=1", b"X-Forwarded-For: 192.0.2.66",
         b"X-Session-Lost: x", b"Content-Encoding: gzip", b"Trailer: X", b"Upgrade: h2c",
