@@ -1,6 +1,7 @@
 """Sends messages through a proxy to a backend that records, and judges what became of each."""
 
 import asyncio
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
@@ -15,6 +16,8 @@ AT_ONCE = 48
 """Connections at a time."""
 PATIENCE = 10.0
 """Seconds until a message that is neither answered nor refused has failed."""
+
+_NUMBER = re.compile(rb"(?i)X-Case: ([0-9]{5})")
 
 UNCOMPARED = frozenset(
     b"host content-length transfer-encoding connection upgrade expect keep-alive te trailer via x-request-id"
@@ -40,6 +43,8 @@ class Record:
     """What a backend has received."""
 
     messages: dict[int, list[strict.Message]] = field(default_factory=lambda: defaultdict(list))
+    malformed: dict[int, str] = field(default_factory=dict)
+    """What is no request, by the number in it."""
     tails: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     faults: list[str] = field(default_factory=list)
     """What nobody can have sent."""
@@ -68,7 +73,13 @@ class Recorder(asyncio.Protocol):
                     self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 return
             except strict.MalformedError as error:
-                self._record.faults.append(f"a backend got what is no request: {error}: {self._data[:400]!r}")
+                number = _NUMBER.search(self._data)
+                if number:
+                    self._record.malformed[int(number[1])] = f"{error}: {self._data[:400]!r}"
+                else:
+                    self._record.faults.append(
+                        f"a backend got what is no request: {error}: {self._data[:400]!r}"
+                    )
                 self._transport.close()
                 return
             self._data = self._data[end:]
@@ -82,7 +93,7 @@ class Recorder(asyncio.Protocol):
         elif tails:
             self._record.tails[int(tails[0])] += 1
         elif cases:
-            self._record.messages[int(cases[0])].append(message)
+            self._record.messages[int(cases[0][:5])].append(message)
         else:
             self._record.faults.append(f"a backend got a request that nobody sent: {message.raw!r}")
         name = (b"tail " + tails[0]) if tails else b"".join(cases)
@@ -175,6 +186,8 @@ def judge(message: Message, result: Result, record: Record) -> str | None:
     served, refused = message.outcome
     got = record.messages.get(message.number, [])
     tails = record.tails.get(message.number, 0)
+    if message.number in record.malformed:
+        return f"reached the backend malformed: {record.malformed[message.number]}"
     if result.fault:
         return result.fault
     if not result.closed:
