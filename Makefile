@@ -8,10 +8,10 @@ IMAGE  ?= stickyroute:dev
 BASE_IMAGE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check e2e image crds chart bench lock format clean
+.PHONY: help run test check e2e image crds chart bench differential lock format clean
 
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -54,6 +54,9 @@ chart: $(VENV)/.ready crds  ## write the chart's README, check the chart and ren
 
 bench: $(VENV)/.ready  ## measure against the peers that are installed
 	$(BIN)/python -m bench
+
+differential: $(VENV)/.ready  ## the corpus of odd messages beside HAProxy and nginx; writes docs/differential.md
+	$(BIN)/python -m tests.differential
 
 lock:  ## pin the dependencies anew (needs uv)
 	uv pip compile -q --upgrade --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header \

@@ -197,7 +197,7 @@ class Exchange:
         if head.body:
             self._await(wait.BODY)
             upstream.cork()
-            upstream.begin(self, written, to_head=False)
+            upstream.begin(self, written, to_head=head.method == b"HEAD")
             client.proceed()
             upstream.uncork()
         else:

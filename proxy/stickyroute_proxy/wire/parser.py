@@ -359,6 +359,8 @@ class Reader:
         if trailing:
             self._trailing += len(line)
             self.done = line == b"\r\n"
+            if not self.done:
+                self._stale = True  # llhttp heeds what trailers say of the connection
             return
         found = _CHUNK_SIZE.match(line)
         if found is None:

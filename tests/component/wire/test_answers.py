@@ -464,3 +464,11 @@ async def test_nothing_crosses_between_clients():
             await raw.close()
 
         await asyncio.gather(*(client(number) for number in range(20)))
+
+
+async def test_a_backend_that_closes_by_proxy_connection_is_not_asked_again():
+    answer = OK.replace(b"\r\n\r\n", b"\r\nProxy-Connection: close\r\n\r\n")
+    async with serving(echo(lambda *_: answer)) as (proxy, backend):
+        for _ in range(2):
+            assert (await proxy.ask(get())).endswith(b"\r\n\r\nok")
+        assert backend.connections == 2

@@ -315,3 +315,20 @@ async def test_no_table_no_route_no_endpoint():
         assert (await raw.head()).startswith(b"HTTP/1.1 404 ")
         await raw.close()
         assert not backend.connections
+
+
+async def test_an_answer_to_head_has_no_body():
+    """Not even when the request had one, nor when it is refused."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+    async with serving(echo(lambda *_: answer)) as (proxy, _):
+        sent = get("/", "Content-Length: 2", method="HEAD") + b"ok" + get("/#", method="HEAD")
+        first, second, rest = (await proxy.ask(sent)).split(b"\r\n\r\n")
+        assert first.startswith(b"HTTP/1.1 200 ")
+        assert second.startswith(b"HTTP/1.1 400 ")
+        assert not rest
+
+
+async def test_a_trailer_ends_no_connection():
+    message = get("/", "Transfer-Encoding: chunked", method="POST") + b"0\r\nConnection: close\r\n\r\n"
+    async with serving(echo()) as (proxy, _):
+        assert (await proxy.ask(message + get())).count(b"HTTP/1.1 200 ") == 2
