@@ -1,7 +1,7 @@
 """A head whose fields came before is understood as if it were the first."""
 
 from httptools import HttpRequestParser, HttpResponseParser
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stickyroute_proxy.wire.answer import AnswerHead
@@ -87,6 +87,8 @@ def understood(reader, head, line, fields):
 
 @settings(max_examples=500)
 @given(requests)
+@example([(b"GET / HTTP/1.1", b"Host: a"), (b"B@D / HTTP/1.1", b"Host: a")])
+@example([(b"GET / HTTP/1.1", b"Host: a"), (b"%b / HTTP/1.1" % (b"A" * 33), b"Host: a")])
 def test_requests(sent):
     reader, head = Reader(HttpRequestParser), RequestHead()
     for line, fields in sent:
