@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stickyroute_api.settings import Limits
+from stickyroute_proxy.wire.answer import AnswerHead
 from stickyroute_proxy.wire.fields import Kinds
 from stickyroute_proxy.wire.head import RequestHead
 from stickyroute_proxy.wire.parser import CHUNKED, UNTIL_CLOSE, MalformedError, Reader
@@ -196,6 +197,47 @@ def test_limits_hold_for_fields_that_repeat():
     with pytest.raises(MalformedError) as caught:
         reader.head(sized(target=257), 0)
     assert caught.value.status == 414
+
+
+ANSWERS = {
+    "length": b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n",
+    "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "interim": b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
+    "none": b"HTTP/1.1 204 No Content\r\n\r\n",
+    "not modified": b"HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n",
+}
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(sorted(ANSWERS)), bodies), min_size=1, max_size=5),
+    st.lists(st.integers(0), max_size=8),
+)
+def test_answers_are_parted_where_they_end(sent, cuts):
+    data, expected = b"", []
+    for kind, parts in sent:
+        body = b"".join(parts) if kind in ("length", "chunks") else b""
+        head = ANSWERS[kind] % len(body) if kind == "length" else ANSWERS[kind]
+        data += head + (chunks(parts) if kind == "chunks" else body)
+        expected.append((head.partition(b"\r\n")[0], body))
+    reader, answer = Reader(HttpResponseParser), AnswerHead()
+    found, body = [], None
+    for packet in pieces(data, cuts):
+        pos = 0
+        while pos < len(packet):
+            if body is None:
+                pos = reader.head(packet, pos)
+                if pos < 0:
+                    break
+                answer.read(reader.line, reader.headers, to_head=False, same=reader.same)
+                reader.expect(answer.body, announced=True)
+                body = b""
+            if not reader.done:
+                parts, pos = reader.body(packet, pos)
+                body += b"".join(parts)
+            if reader.done:
+                found.append((reader.line, body))
+                body = None
+    assert found == expected
 
 
 names = st.text(TOKEN, min_size=1, max_size=8).map(str.encode)
