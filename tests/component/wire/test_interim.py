@@ -14,7 +14,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 async def test_interim_answers_are_relayed_with_their_fields():
     async with serving(echo(lambda *_: PROCESSING + HINTS + PROCESSING + HINTS + OK)) as (proxy, backend):
         raw = await proxy.connect()
-        for _ in range(2):
+        for _ in range(10):
             await raw.send(get("/"))
             for expected in (PROCESSING, HINTS, PROCESSING, HINTS):
                 assert await raw.head() == expected
