@@ -103,6 +103,18 @@ def test_a_client_cannot_nominate_what_is_ours():
     assert (seen[b"cookie"], seen[b"content-length"]) == (b"a=b", b"3")
 
 
+def test_proxy_connection_is_read_as_llhttp_reads_it():
+    head = RequestHead()
+    head.read(
+        b"GET / HTTP/1.1", [(b"Host", b"a"), (b"Proxy-Connection", b"close, X-A"), (b"X-A", b"1")], Kinds()
+    )
+    assert not head.keep_alive
+    assert b"X-A" not in head.write(b"a", b"", NOTIFY, None, ADDED)
+    answer = AnswerHead()
+    answer.read(b"HTTP/1.1 200 OK", [(b"Proxy-Connection", b"close")], to_head=False)
+    assert not answer.keep_alive
+
+
 def test_another_rules_notice_can_be_nominated():
     head = RequestHead()
     kinds = Kinds(frozenset((NOTIFY, b"x-other")))

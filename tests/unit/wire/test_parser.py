@@ -268,6 +268,15 @@ def test_trailers_are_kept_apart_from_heads(messages, cuts):
     assert reader.trailers == []
 
 
+@pytest.mark.parametrize(
+    "trailer", [b"Connection: close", b"Proxy-Connection: close", b"Connection: upgrade\r\nUpgrade: x"]
+)
+def test_trailers_say_nothing_of_the_next_message(trailer):
+    data = CHUNKED_HEAD + chunks([b"a"], trailers=trailer + b"\r\n")
+    found, ended = read_all([data, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", data])
+    assert ([body for _, body in found], ended) == ([b"a", b"", b"a"], True)
+
+
 def test_chunks_behind_an_upgrade_leave_the_head_as_it_is():
     """llhttp takes the rest for a tunnel; a second parser reads the chunks."""
     reader = Reader(HttpRequestParser)

@@ -47,6 +47,7 @@ FIELDS = [
     b"Host: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 3",
     b"Host: a\r\nConnection: close, X-A, X-Request-Id\r\nX-A: 1\r\nX-Request-Id: me",
     b"Host: a\r\nX-Lost: 1\r\nCookie: sr=1; b=2\r\nX-Forwarded-For: 1",
+    b"Host: a\r\nProxy-Connection: close",
     b"X-A: 1",
 ]
 FRAMED = {-1: b"1\r\na\r\n0\r\n\r\n", 3: b"abc", 0: b""}
