@@ -21,24 +21,22 @@ _FRAMING: Final = frozenset(
         "upgrade",
     }
 )
-_REQUEST: Final = _FRAMING | {"cookie", "expect", "forwarded", "host", "x-real-ip", "x-request-id"}
+_REQUEST: Final = _FRAMING | {"cookie", "expect", "forwarded", "host", "x-request-id", "x-session-lost"}
 
 
-def may_change_request(name: str, notify_header: str) -> bool:
-    """Whether a rule may change this field of requests: not framing, sessions, or what the proxy itself says.
-
-    Applications take `_` for `-`, and so the aliases count as well.
-    """
-    plain = _plain(name)
-    return not (plain in _REQUEST or plain.startswith("x-forwarded-") or plain == _plain(notify_header))
+def may_change_request(name: str) -> bool:
+    """Whether a rule may change this field of requests: not framing, cookies, or what the proxy says."""
+    name = plain(name)
+    return name not in _REQUEST and not name.startswith("x-forwarded-")
 
 
 def may_change_response(name: str) -> bool:
     """Whether a rule may change this field of responses; `Set-Cookie` may only be added."""
-    return _plain(name) not in _FRAMING
+    return plain(name) not in _FRAMING
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A field's name as applications may read it: they take `_` for `-`."""
     return name.lower().replace("_", "-")
 
 

@@ -26,10 +26,13 @@ class Fields:
 
     __slots__ = ("_added", "_gone")
 
-    def __init__(self, given: changes.HeaderChanges) -> None:
+    def __init__(self, given: changes.HeaderChanges, ours: str = "") -> None:
+        """`ours`: the name of a field that is left alone."""
+        ours = changes.plain(ours)
         names = (*given.remove, *(name for name, _ in given.set))
-        self._gone = frozenset(name.lower().encode() for name in names)
-        self._added = [f"{name}: {value}".encode() for name, value in (*given.set, *given.add)]
+        fields = (*given.set, *given.add)
+        self._gone = frozenset(name.lower().encode() for name in names if changes.plain(name) != ours)
+        self._added = [f"{name}: {value}".encode() for name, value in fields if changes.plain(name) != ours]
 
     def apply(self, lines: Sequence[bytes]) -> list[bytes]:
         """The lines of a head's fields, changed."""
@@ -137,10 +140,11 @@ class Changes:
         cookie_name: str = "",
     ) -> None:
         """Raises ValueError naming the field."""
-        _check(given.request_headers, lambda name: changes.may_change_request(name, notify_header), "request")
+        _check(given.request_headers, changes.may_change_request, "request")
         _check(given.response_headers, changes.may_change_response, "response")
         _check_cookies(given.response_headers, cookie_name)
-        self.request = _fields(given.request_headers)
+        # Only the proxy tells of a lost session, under whatever name the route has chosen for it.
+        self.request = _fields(given.request_headers, notify_header)
         self.answer = _fields(given.response_headers)
         rewrite = given.rewrite or changes.Rewrite()
         self.host = _hostname(rewrite.hostname)
@@ -159,8 +163,8 @@ class Changes:
         return self._redirect
 
 
-def _fields(given: changes.HeaderChanges) -> Fields | None:
-    return Fields(given) if given.set or given.add or given.remove else None
+def _fields(given: changes.HeaderChanges, ours: str = "") -> Fields | None:
+    return Fields(given, ours) if given.set or given.add or given.remove else None
 
 
 def _hostname(given: str) -> bytes:

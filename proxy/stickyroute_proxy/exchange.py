@@ -452,22 +452,18 @@ class Exchange:
 
     def answer(self, answer: AnswerHead, parts: list[Slice], *, last: bool) -> None:
         """The answer's head has come, and what of its body came with it."""
+        rule = self._rule
+        assert rule is not None  # noqa: S101 - only a routed request has an answer
         self._answered = True
         self._status = answer.status
-        self._change(answer)
+        if answer.changes is not rule.changes.answer:
+            answer.change(rule.changes.answer)
         if self._wait is not None:
             self._await(None)
         if parts:
             self._plane.counters.sent_bytes += sum(map(len, parts))
         told = self._decision.set_token is not None or answer.long_lived
         self._client.answer(answer, self._set_cookie(answer) if told else b"", parts, last=last)
-
-    def _change(self, answer: AnswerHead) -> None:
-        """Apply what the rule changes in answers."""
-        rule = self._rule
-        assert rule is not None  # noqa: S101 - only a routed request has an answer
-        if answer.changes is not rule.changes.answer:
-            answer.change(rule.changes.answer)
 
     def _set_cookie(self, answer: AnswerHead) -> bytes:
         """The lines that give the client its token; empty where it has the right one."""
@@ -501,7 +497,7 @@ class Exchange:
         assert rule is not None  # noqa: S101 - only a routed request has an answer
         self._answered = True
         self._status = 101
-        self._change(answer)
+        answer.change(rule.changes.answer)
         self._upstream = None
         self.deadline = inf
         self._await(None)

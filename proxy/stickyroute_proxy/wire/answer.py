@@ -23,6 +23,8 @@ from stickyroute_proxy.wire.parser import CHUNKED, UNTIL_CLOSE, Headers, Malform
 
 _KINDS: Final = AnswerKinds()
 _NONE: Final[frozenset[bytes]] = frozenset()
+_NOT_NOMINATED: Final = (b"close", b"keep-alive", b"upgrade", b"cache-control", b"")
+"""What Connection may name and does not end here; Cache-Control is for all (RFC 9110, section 7.6.1)."""
 _STATUS: Final = regex(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _STATUS_LINES: Final = {
     b"HTTP/1.1 %d %b" % (status, status.phrase.encode()): status.value for status in HTTPStatus
@@ -152,7 +154,7 @@ class AnswerHead:
         if connection is not None:
             options = tokens(connection)
             self.keep_alive = b"close" not in options and (http11 or b"keep-alive" in options)
-            named = frozenset(options).difference((b"close", b"keep-alive", b"upgrade", b""))
+            named = frozenset(options).difference(_NOT_NOMINATED)
             if named:
                 self._nominated = named
                 kept = [entry for entry in kept if entry.partition(b":")[0].lower() not in named]

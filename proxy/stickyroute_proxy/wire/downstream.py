@@ -274,8 +274,7 @@ class Downstream(Protocol):
     # Writing answers
 
     def interim(self, answer: AnswerHead) -> None:
-        head = self.head
-        if head.http11 and (head.expect or answer.status != 100):
+        if self.head.http11:
             self._transport.write(answer.write(b"", chunked=False))
 
     def answer(self, answer: AnswerHead, extra: bytes, parts: list[Slice], *, last: bool) -> None:

@@ -13,6 +13,7 @@ _REQUESTS: Final = {
     b"content-length": LENGTH,
     b"transfer-encoding": CODING,
     b"connection": CONNECTION,
+    b"proxy-connection": CONNECTION,  # llhttp reads it so, and both have to agree on the connection's end
     b"upgrade": UPGRADE,
     b"cookie": COOKIE,
     b"expect": EXPECT,
@@ -23,7 +24,6 @@ _REQUESTS: Final = {
     # Trailers of requests are dropped: nothing tells whether the endpoint would take them (RFC 9110, 6.5.1).
     b"trailer": DROP,
     b"keep-alive": DROP,
-    b"proxy-connection": DROP,
     b"proxy-authorization": DROP,
     b"http2-settings": DROP,
 }
@@ -31,13 +31,13 @@ _ANSWERS: Final = {
     b"content-length": LENGTH,
     b"transfer-encoding": CODING,
     b"connection": CONNECTION,
+    b"proxy-connection": CONNECTION,  # llhttp reads it so, and both have to agree on the connection's end
     b"upgrade": UPGRADE,
     b"trailer": TRAILER,
     b"cache-control": CACHE_CONTROL,
     b"content-type": CONTENT_TYPE,
     b"date": DATE,
     b"keep-alive": DROP,
-    b"proxy-connection": DROP,
 }
 _NEVER_TRAILERS: Final = frozenset(
     b"age authorization cache-control connection content-encoding content-length content-range content-type"

@@ -257,6 +257,8 @@ class RequestHead:
         named = set(options).difference((b"close", b"keep-alive", b"upgrade", b""))
         if named:
             self._kept = [line for line in self._kept if line.partition(b":")[0].lower() not in named]
+            if self._notices is not None:
+                self._notices = [field for field in self._notices if field[0].lower() not in named]
             if b"x-request-id" in named:
                 self.request_id = self._given_id = b""
 

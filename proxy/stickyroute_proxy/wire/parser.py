@@ -344,6 +344,7 @@ class Reader:
         if self.done:
             self.trailers = self.headers[self._count :]
             del self.headers[self._count :]
+            self._stale = self._stale or bool(self.trailers)  # llhttp heeds what they say of the connection
         return parts, pos
 
     def _chunk_line(self, piece: bytes) -> None:

@@ -3,6 +3,8 @@
 import asyncio
 import re
 import socket
+import time
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import h11
@@ -103,6 +105,9 @@ BROKEN = {
     "garbage": b"SSH-2.0-OpenSSH\r\n\r\n",
     "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
     "length and chunked": b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\na",
+    "two lengths alike": b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na",
+    "two codings": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+    "folded line": b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 1\r\n\r\na",
     "unknown coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\na",
     "101 that nobody asked for": b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
     "bare LF": b"HTTP/1.1 200 OK\nContent-Length: 1\n\na",
@@ -259,6 +264,24 @@ async def test_head_has_no_body_and_the_connection_is_used_again():
             assert (await raw.answer())[1] == b"hello"
         await raw.close()
         assert backend.connections == 1
+
+
+async def test_an_answer_without_a_date_gets_one():
+    date = b""
+
+    async with serving(echo(lambda *_: b"HTTP/1.1 200 OK\r\n%bContent-Length: 0\r\n\r\n" % date)) as (
+        proxy,
+        _,
+    ):
+        raw = await proxy.connect()
+        await raw.send(get("/"))
+        given = re.findall(rb"\r\nDate: (.*)\r\n", await raw.head())
+        assert len(given) == 1
+        assert abs(parsedate_to_datetime(given[0].decode()).timestamp() - time.time()) < 5
+        date = b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+        await raw.send(get("/"))
+        assert re.findall(rb"(?i)\r\n(date: .*\r\n)", await raw.head()) == [date]
+        await raw.close()
 
 
 async def test_expect_is_the_backends_to_answer():

@@ -1,6 +1,7 @@
 """What clients send: what is served, what is refused, and what of it reaches a backend."""
 
 import asyncio
+import gzip
 
 import pytest
 from tests.component.wire.harness import echo, get, serving
@@ -203,6 +204,79 @@ async def test_the_cookie_is_secure_where_a_trusted_proxy_spoke_tls(proto, secur
         settings = Settings(trusted_proxies=("127.0.0.0/8",))
         proxy.apply(proxy.plane.table.snapshot.model_copy(update={"settings": settings, "revision": 2}))
         assert (b"; Secure" in await proxy.ask(asked)) is secure
+
+
+@pytest.mark.parametrize("upgrade", ["h2c", "websocket, h2c", "TLS/1.0", "connect-udp"])
+async def test_other_upgrades_go_on_as_plain_requests(upgrade):
+    lines = (
+        "Connection: Upgrade, HTTP2-Settings",
+        f"Upgrade: {upgrade}",
+        "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA",
+    )
+    async with serving(echo()) as (proxy, backend):
+        raw = await proxy.connect()
+        for _ in range(2):
+            await raw.send(get("/", *lines, "Content-Length: 5", method="POST") + b"hello")
+            assert (await raw.answer())[1] == b"hello"
+        await raw.close()
+        for _, _, fields, _ in backend.requests():
+            assert not {b"connection", b"upgrade", b"http2-settings"} & {name for name, _ in fields}
+
+
+@pytest.mark.parametrize("method", ["BREW", "get", "GETS", "PRI", "DESCRIBE", "M!#$%&'*+-.^_`|~0", "X" * 32])
+async def test_any_method_goes_on(method):
+    async with serving(echo()) as (proxy, backend):
+        raw = await proxy.connect()
+        for line in ("X: 1", "X: 1", "X: 2"):
+            await raw.send(get("/", line, "Content-Length: 5", method=method) + b"hello")
+            assert (await raw.answer())[1] == b"hello"
+        await raw.close()
+        assert [request[0] for request in backend.requests()] == [method.encode()] * 3
+
+
+async def test_what_is_refused_says_what_would_be_served():
+    async with serving(echo()) as (proxy, _):
+        answer = await proxy.ask(b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b"\r\nAllow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n" in answer
+        # An answer to HEAD has no body, even where the request cannot be served.
+        answer = await proxy.ask(b"HEAD / HTTP/1.1\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert answer.endswith(b"\r\n\r\n")
+
+
+async def test_limits_are_the_fleets_settings():
+    limits = Limits(head_bytes=1024, head_fields=8, target_bytes=256)
+    async with serving(echo()) as (proxy, _):
+        table = proxy.plane.table
+        update = {"settings": Settings(limits=limits), "revision": 2}
+        proxy.apply(table.snapshot.model_copy(update=update))
+        for sent, status in (
+            (get("/" + "a" * 255), 200),
+            (get("/" + "a" * 256), 414),
+            (get("/", *["X: y"] * 7), 200),
+            (get("/", *["X: y"] * 8), 431),
+            (get("/", "X: " + "y" * 1024), 431),
+        ):
+            assert (await proxy.ask(sent)).startswith(b"HTTP/1.1 %d " % status)
+
+
+async def test_compressed_bodies_pass_as_they_are():
+    packed = gzip.compress(b"hello" * 1000, mtime=0)
+
+    def reply(_, body):
+        return b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (
+            len(body),
+            body,
+        )
+
+    async with serving(echo(reply)) as (proxy, backend):
+        raw = await proxy.connect()
+        sent = get("/", "Content-Encoding: gzip", f"Content-Length: {len(packed)}", method="POST")
+        await raw.send(sent + packed)
+        head, body = await raw.answer()
+        await raw.close()
+        assert b"\r\nContent-Encoding: gzip\r\n" in head
+        assert body == backend.requests()[0][3] == packed
 
 
 async def test_pipelined_requests_are_answered_in_order_and_one_by_one():

@@ -103,6 +103,34 @@ def test_a_client_cannot_nominate_what_is_ours():
     assert (seen[b"cookie"], seen[b"content-length"]) == (b"a=b", b"3")
 
 
+def test_proxy_connection_is_read_as_llhttp_reads_it():
+    head = RequestHead()
+    head.read(
+        b"GET / HTTP/1.1", [(b"Host", b"a"), (b"Proxy-Connection", b"close, X-A"), (b"X-A", b"1")], Kinds()
+    )
+    assert not head.keep_alive
+    assert b"X-A" not in head.write(b"a", b"", NOTIFY, None, ADDED)
+    answer = AnswerHead()
+    answer.read(b"HTTP/1.1 200 OK", [(b"Proxy-Connection", b"close")], to_head=False)
+    assert not answer.keep_alive
+
+
+def test_another_rules_notice_can_be_nominated():
+    head = RequestHead()
+    kinds = Kinds(frozenset((NOTIFY, b"x-other")))
+    fields = [(b"Host", b"a"), (b"X-Other", b"2"), (b"Connection", b"X-Other, X-Session-Lost")]
+    head.read(b"GET / HTTP/1.1", fields, kinds)
+    assert b"X-Other" not in head.write(b"a", b"", NOTIFY, None, ADDED)
+
+
+def test_an_endpoint_cannot_nominate_cache_control():
+    answer = AnswerHead()
+    answer.read(
+        b"HTTP/1.1 200 OK", [(b"Cache-Control", b"private"), (b"Connection", b"cache-control")], to_head=False
+    )
+    assert b"\r\nCache-Control: private\r\n" in answer.write(b"", chunked=False)
+
+
 def test_the_notice_is_ours_alone_and_other_rules_notices_pass():
     head = RequestHead()
     kinds = Kinds(frozenset((NOTIFY, b"x-other")))

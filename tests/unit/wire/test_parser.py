@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stickyroute_api.settings import Limits
+from stickyroute_proxy.wire.answer import AnswerHead
 from stickyroute_proxy.wire.fields import Kinds
 from stickyroute_proxy.wire.head import RequestHead
 from stickyroute_proxy.wire.parser import CHUNKED, UNTIL_CLOSE, MalformedError, Reader
@@ -198,6 +199,47 @@ def test_limits_hold_for_fields_that_repeat():
     assert caught.value.status == 414
 
 
+ANSWERS = {
+    "length": b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n",
+    "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "interim": b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
+    "none": b"HTTP/1.1 204 No Content\r\n\r\n",
+    "not modified": b"HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n",
+}
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(sorted(ANSWERS)), bodies), min_size=1, max_size=5),
+    st.lists(st.integers(0), max_size=8),
+)
+def test_answers_are_parted_where_they_end(sent, cuts):
+    data, expected = b"", []
+    for kind, parts in sent:
+        body = b"".join(parts) if kind in ("length", "chunks") else b""
+        head = ANSWERS[kind] % len(body) if kind == "length" else ANSWERS[kind]
+        data += head + (chunks(parts) if kind == "chunks" else body)
+        expected.append((head.partition(b"\r\n")[0], body))
+    reader, answer = Reader(HttpResponseParser), AnswerHead()
+    found, body = [], None
+    for packet in pieces(data, cuts):
+        pos = 0
+        while pos < len(packet):
+            if body is None:
+                pos = reader.head(packet, pos)
+                if pos < 0:
+                    break
+                answer.read(reader.line, reader.headers, to_head=False, same=reader.same)
+                reader.expect(answer.body, announced=True)
+                body = b""
+            if not reader.done:
+                parts, pos = reader.body(packet, pos)
+                body += b"".join(parts)
+            if reader.done:
+                found.append((reader.line, body))
+                body = None
+    assert found == expected
+
+
 names = st.text(TOKEN, min_size=1, max_size=8).map(str.encode)
 fields = st.lists(st.tuples(names, st.sampled_from([b"", b"a", b"b c"])), max_size=4)
 
@@ -224,6 +266,15 @@ def test_trailers_are_kept_apart_from_heads(messages, cuts):
         assert reader.trailers == trailers
     assert reader.head(b"HTTP/1.1 204 No\r\n\r\n", 0) > 0
     assert reader.trailers == []
+
+
+@pytest.mark.parametrize(
+    "trailer", [b"Connection: close", b"Proxy-Connection: close", b"Connection: upgrade\r\nUpgrade: x"]
+)
+def test_trailers_say_nothing_of_the_next_message(trailer):
+    data = CHUNKED_HEAD + chunks([b"a"], trailers=trailer + b"\r\n")
+    found, ended = read_all([data, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", data])
+    assert ([body for _, body in found], ended) == ([b"a", b"", b"a"], True)
 
 
 def test_chunks_behind_an_upgrade_leave_the_head_as_it_is():

@@ -1,7 +1,7 @@
 """A head whose fields came before is understood as if it were the first."""
 
 from httptools import HttpRequestParser, HttpResponseParser
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stickyroute_proxy.wire.answer import AnswerHead
@@ -47,6 +47,7 @@ FIELDS = [
     b"Host: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 3",
     b"Host: a\r\nConnection: close, X-A, X-Request-Id\r\nX-A: 1\r\nX-Request-Id: me",
     b"Host: a\r\nX-Lost: 1\r\nCookie: sr=1; b=2\r\nX-Forwarded-For: 1",
+    b"Host: a\r\nProxy-Connection: close",
     b"X-A: 1",
 ]
 FRAMED = {-1: b"1\r\na\r\n0\r\n\r\n", 3: b"abc", 0: b""}
@@ -87,6 +88,8 @@ def understood(reader, head, line, fields):
 
 @settings(max_examples=500)
 @given(requests)
+@example([(b"GET / HTTP/1.1", b"Host: a"), (b"B@D / HTTP/1.1", b"Host: a")])
+@example([(b"GET / HTTP/1.1", b"Host: a"), (b"%b / HTTP/1.1" % (b"A" * 33), b"Host: a")])
 def test_requests(sent):
     reader, head = Reader(HttpRequestParser), RequestHead()
     for line, fields in sent:
