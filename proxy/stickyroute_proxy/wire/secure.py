@@ -78,7 +78,8 @@ class Secure(Transport, Protocol):
             return
         if parts:
             self._protocol.data_received(parts[0] if len(parts) == 1 else b"".join(parts))
-        self._flush()  # an alert, or what post-handshake messages ask for
+        if not self._closed:
+            self._flush()  # an alert, or what post-handshake messages ask for
         if not more:
             self._end()
 
