@@ -141,8 +141,9 @@ class Secure(Transport, Protocol):
             self._failed(error)
             return False
         self._flush()
-        self._protocol = self._ready()
-        self._protocol.connection_made(self)
+        protocol = self._protocol = self._ready()
+        del self._ready, self._failed  # what they hold need not live as long as the connection
+        protocol.connection_made(self)
         return True
 
     def _end(self) -> None:
