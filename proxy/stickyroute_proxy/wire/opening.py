@@ -34,7 +34,7 @@ class Failure(StrEnum):
     """OpenSSL refused it, such as for an old version of TLS."""
     TIMEOUT = "Timeout"
     CLOSED = "Closed"
-    """By the client, midway."""
+    """Midway: by the client, or because the proxy stops."""
 
 
 class Opening(Protocol):
