@@ -31,6 +31,9 @@ MAX_TRIED: Final = 3
 """How many endpoints may fail to take a connection before the client is told."""
 
 
+NO_HANDSHAKE: Final = "TLS handshake with the endpoint failed"
+
+
 class Exchange:
     """Exactly one answer for one request, whatever happens."""
 
@@ -53,6 +56,7 @@ class Exchange:
         "_tried",
         "_unread",
         "_until",
+        "_untrusted",
         "_upstream",
         "_wait",
         "deadline",
@@ -79,6 +83,7 @@ class Exchange:
         self._attempts = 0
         self._status = 0
         self._answered = self._ended = self._repeated = False
+        self._untrusted = False  # the last attempt failed in the TLS handshake
         self.request_sent = False
         client.due = inf
         counters = plane.counters
@@ -151,7 +156,11 @@ class Exchange:
         self._attempts = 0
         endpoint = decision.endpoint
         if endpoint is None:
-            self._refuse(503, "no endpoint can serve this request now")
+            if self._untrusted:
+                # Endpoints are there, but have to be mended: to ask again soon will not help.
+                self._refuse(502, NO_HANDSHAKE)
+            else:
+                self._refuse(503, "no endpoint can serve this request now")
             return
         room = rule.limits.requests_per_endpoint
         if room and (endpoint.in_flight >= room or endpoint.queue):
@@ -359,13 +368,14 @@ class Exchange:
 
     def connect_failed(self, ours: bool = False) -> None:
         """No connection could be opened; `ours`: because this process can open no more files."""
-        self._connecting = None
+        connecting, self._connecting = self._connecting, None
         if self._ended:
             return
         if ours:
             self._shed(Cause.OPEN_FILES, "this proxy can open no more connections")
-        else:
-            self._unreached(502, "the endpoint took no connection")
+            return
+        self._untrusted = connecting is not None and connecting.handshake
+        self._unreached(502, NO_HANDSHAKE if self._untrusted else "the endpoint took no connection")
 
     def _unreached(self, status: int, message: str) -> None:
         """No connection came to be: once more there for a bound session, then elsewhere."""

@@ -106,6 +106,12 @@ FAMILIES: Final[Mapping[str, Family]] = {
         ("cause",),
         of="openings_failed",
     ),
+    "stickyroute_pod_handshakes_failed": Family(
+        "counter",
+        "Connections to pods that failed in the TLS handshake, by cause.",
+        ("cause",),
+        of="endpoint_handshakes_failed",
+    ),
     "stickyroute_exchanges": Family("gauge", "Exchanges under way now.", of="exchanges"),
     "stickyroute_tunnels": Family("gauge", "WebSocket tunnels open now.", of="tunnels"),
     "stickyroute_upstream_connections": Family("gauge", "Connections to pods now.", of="upstreams"),

@@ -13,7 +13,7 @@ from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.rule import Rule, Scope
 from stickyroute_proxy.affinity.sessions import KnownSessions
 from stickyroute_proxy.affinity.token import Keyring
-from stickyroute_proxy.certificates import Certificates
+from stickyroute_proxy.certificates import Certificates, EndpointTls, endpoint_tls
 from stickyroute_proxy.changes import Changes, compiled
 from stickyroute_proxy.match import Entry, Headers, Index, Match
 from stickyroute_proxy.trust import Trust
@@ -29,6 +29,7 @@ class Table:
 
     __slots__ = (
         "certificates",
+        "endpoint_tls",
         "index",
         "keyring",
         "known",
@@ -53,6 +54,8 @@ class Table:
     keyring: Keyring
     trust: Trust
     certificates: Certificates
+    endpoint_tls: dict[str, EndpointTls]
+    """By set; the others are spoken to in the clear."""
     known: KnownSessions
     zone: str
     """The proxy's own; empty when it is not known."""
@@ -110,24 +113,27 @@ class Table:
         removed: list[Endpoint] = []
         self.sets = {}
         for set_id, given in self.snapshot.endpoints.items():
-            before = old.get(set_id)
-            if before is not None and _same(before.given, given):
+            before, tls = old.get(set_id), self.endpoint_tls.get(set_id)
+            if before is not None and _same(before.given, given) and _same(before.tls, tls):
                 self.sets[set_id] = before
                 continue
             changed.append(set_id)
             left = {} if before is None else {_identity(endpoint): endpoint for endpoint in before.endpoints}
+            if before is not None and not _same(before.tls, tls):
+                removed.extend(left.values())  # idle connections were made by other terms
+                left = {}
             service = set_id.partition("/")[2].rpartition(":")[0]
             endpoints = []
             for one in given:
                 endpoint = left.pop((one.id, one.address, one.port), None)
                 if endpoint is None:
-                    endpoint = Endpoint(one, service, now)
+                    endpoint = Endpoint(one, service, tls, now)
                     self.pods[endpoint.key] = self.pods.get(endpoint.key, 0) + 1
                 else:
                     endpoint.update(one, now)
                 endpoints.append(endpoint)
             removed.extend(left.values())
-            self.sets[set_id] = _Set(given, tuple(endpoints))
+            self.sets[set_id] = _Set(given, tls, tuple(endpoints))
         for set_id in old.keys() - self.sets.keys():
             changed.append(set_id)
             removed.extend(old[set_id].endpoints)
@@ -166,6 +172,9 @@ def prepare(
     table = Table(snapshot, keyring, routes, previous, now)
     table.trust = _trust(snapshot, previous)
     table.certificates = _certificates(snapshot, previous, fresh)
+    table.endpoint_tls = endpoint_tls(
+        snapshot.backend_tls, None if previous is None else previous.endpoint_tls
+    )
     table.zone = snapshot.settings.zones.get(proxy, "")
     return partial(_adopt, table, previous, now, random)
 
@@ -221,10 +230,16 @@ def _certificates(snapshot: Snapshot, previous: Table | None, fresh: list[str]) 
 class _Set:
     """The endpoints of one `namespace/service:port`."""
 
-    __slots__ = ("endpoints", "given")
+    __slots__ = ("endpoints", "given", "tls")
 
-    def __init__(self, given: tuple[snapshot.Endpoint, ...], endpoints: tuple[Endpoint, ...]) -> None:
+    def __init__(
+        self,
+        given: tuple[snapshot.Endpoint, ...],
+        tls: EndpointTls | None,
+        endpoints: tuple[Endpoint, ...],
+    ) -> None:
         self.given = given
+        self.tls = tls
         self.endpoints = endpoints
 
 

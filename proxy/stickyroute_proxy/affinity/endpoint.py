@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from stickyroute_api import snapshot
 from stickyroute_api.reasons import BindingReason, EndpointState
+from stickyroute_proxy.certificates import EndpointTls
 
 KEY_BYTES: Final = 12
 """The length of an endpoint's key, by which tokens name it."""
@@ -36,6 +37,7 @@ class Endpoint:
         "serving",
         "since",
         "state",
+        "tls",
         "zone",
     )
 
@@ -65,8 +67,12 @@ class Endpoint:
     """The data path's idle connections to it."""
     queue: Any
     """The data path's exchanges that wait for room on it; None: none ever did."""
+    tls: EndpointTls | None
+    """How it is spoken to; None: in the clear."""
 
-    def __init__(self, given: snapshot.Endpoint, service: str, now: float = -inf) -> None:
+    def __init__(
+        self, given: snapshot.Endpoint, service: str, tls: EndpointTls | None = None, now: float = -inf
+    ) -> None:
         """`now`: -inf in a proxy's first snapshot."""
         self.id = given.id
         self.key = endpoint_key(given.id)
@@ -76,6 +82,7 @@ class Endpoint:
         self.port = given.port
         self.in_flight = 0
         self.pool = self.queue = None
+        self.tls = tls
         self.state = EndpointState.NOT_READY
         self.since = -inf
         self.update(given, now)

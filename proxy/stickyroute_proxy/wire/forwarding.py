@@ -102,7 +102,8 @@ def peer_address(peername: object) -> str:
     """The address in a socket's peer name: IPv4 also where the socket is IPv6, without a zone."""
     if not isinstance(peername, tuple):
         return UNKNOWN
-    return _address(peername[0]) or UNKNOWN
+    address: str = peername[0]
+    return (_address(address) or UNKNOWN) if ":" in address else address
 
 
 def _joined(given: Headers) -> dict[bytes, bytes]:

@@ -4,6 +4,8 @@ Read before OpenSSL sees it, so that the handshake begins with the certificate o
 other protocols only is refused, as RFC 7301 asks. All else in it is OpenSSL's to judge.
 """
 
+from struct import Struct
+from struct import error as StructError  # noqa: N812 - as exceptions are named
 from typing import Final, NamedTuple
 
 MAX_HELLO: Final = 16 * 1024
@@ -12,7 +14,9 @@ MAX_RECORDS: Final = 16
 _HANDSHAKE: Final = b"\x16\x03"
 """What a record begins with: its type, and a version that is none."""
 _CLIENT_HELLO: Final = b"\x01"
-_SERVER_NAME, _PROTOCOLS = b"\x00\x00", b"\x00\x10"
+_EXTENSION: Final = Struct(">HH")
+"""Its type, and the length of its content."""
+_SERVER_NAME, _PROTOCOLS = 0, 16
 _HOST_NAME: Final = b"\x00"
 
 
@@ -68,13 +72,19 @@ def _understand(message: bytes) -> Hello:
     protocols: tuple[bytes, ...] = ()
     extensions = _vector(message, pos, 2)[0] if pos < len(message) else b""
     pos = 0
-    while pos < len(extensions):
-        kind = extensions[pos : pos + 2]
-        content, pos = _vector(extensions, pos + 2, 2)
-        if kind == _SERVER_NAME:
-            name = _host_name(_vector(content, 0, 2)[0])
-        elif kind == _PROTOCOLS:
-            protocols = _names(_vector(content, 0, 2)[0])
+    try:
+        while pos < len(extensions):
+            kind, length = _EXTENSION.unpack_from(extensions, pos)
+            start = pos + 4
+            pos = start + length
+            if kind == _SERVER_NAME:
+                name = _host_name(_vector(extensions[start:pos], 0, 2)[0])
+            elif kind == _PROTOCOLS:
+                protocols = _names(_vector(extensions[start:pos], 0, 2)[0])
+    except StructError:
+        raise NoHelloError from None
+    if pos > len(extensions):
+        raise NoHelloError
     return Hello(name, protocols)
 
 

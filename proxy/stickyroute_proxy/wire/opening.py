@@ -34,7 +34,7 @@ class Failure(StrEnum):
     """OpenSSL refused it, such as for an old version of TLS."""
     TIMEOUT = "Timeout"
     CLOSED = "Closed"
-    """By the client, midway."""
+    """Midway: by the client, or because the proxy stops."""
 
 
 class Opening(Protocol):
@@ -71,8 +71,11 @@ class Opening(Protocol):
         self._proxied = self._proxied and plane.trust.holds(peer)
         limit = plane.settings.timeouts.handshake
         self._due = monotonic() + limit if limit else inf
-        plane.begin_opening(self)
-        self._go_on()
+        if plane.begin_opening(self):
+            self._go_on()
+        else:
+            self._over = True
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self._started = True

@@ -78,7 +78,8 @@ class Secure(Transport, Protocol):
             return
         if parts:
             self._protocol.data_received(parts[0] if len(parts) == 1 else b"".join(parts))
-        self._flush()  # an alert, or what post-handshake messages ask for
+        if not self._closed:
+            self._flush()  # an alert, or what post-handshake messages ask for
         if not more:
             self._end()
 
@@ -140,8 +141,9 @@ class Secure(Transport, Protocol):
             self._failed(error)
             return False
         self._flush()
-        self._protocol = self._ready()
-        self._protocol.connection_made(self)
+        protocol = self._protocol = self._ready()
+        del self._ready, self._failed  # what they hold need not live as long as the connection
+        protocol.connection_made(self)
         return True
 
     def _end(self) -> None:

@@ -1,6 +1,7 @@
 """TLS with clients: who is shown which certificate, who is refused, and that HTTP over it loses nothing."""
 
 import asyncio
+import gc
 import os
 import ssl
 from contextlib import suppress
@@ -10,6 +11,10 @@ from tests.component.wire.harness import OK, Raw, echo, eventually, get
 from tests.component.wire.securely import certificate, connect, half_closing, secured, serving_tls, trusting
 
 from stickyroute_api.settings import Settings, Timeouts
+from stickyroute_proxy.exchange import Exchange
+from stickyroute_proxy.wire.downstream import Downstream
+from stickyroute_proxy.wire.opening import Opening
+from stickyroute_proxy.wire.secure import Secure
 
 UPGRADE = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: x", "Sec-WebSocket-Version: 13")
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
@@ -454,3 +459,34 @@ async def test_draining_lets_requests_end_and_drops_what_has_not_begun():
         await draining
         for raw in (waiting, idle, busy):
             await raw.close()
+
+
+async def test_connections_leave_nothing_to_the_collector():
+    """Collections are rare: what only they could free would pile up in between."""
+    async with serving_tls(echo()) as (proxy, _):
+
+        async def pass_through():
+            client = await half_closing(proxy.https)
+            client.write(get("/", "Connection: close"))
+            await client.read()
+            await client.close()
+            raw = Raw(*await asyncio.open_connection("127.0.0.1", proxy.https))
+            await raw.send(b"nonsense")
+            with suppress(ConnectionError):
+                await raw.rest()
+            await raw.close()
+            await eventually(lambda: not proxy.plane.counters.open_connections)
+
+        def left():
+            return sum(isinstance(one, Secure | Opening | Downstream | Exchange) for one in gc.get_objects())
+
+        await pass_through()
+        gc.collect()
+        gc.disable()
+        try:
+            before = left()
+            for _ in range(5):
+                await pass_through()
+            assert left() == before
+        finally:
+            gc.enable()
