@@ -23,7 +23,7 @@ AUTHORITY = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Authority")
 def authority():
     key = ec.generate_private_key(ec.SECP256R1())
     return key, _signed(
-        AUTHORITY, key.public_key(), key, (), NOW - timedelta(days=1), NOW + timedelta(days=900)
+        AUTHORITY, key.public_key(), key, (), (NOW - timedelta(days=1), NOW + timedelta(days=900))
     )
 
 
@@ -32,7 +32,7 @@ def issue(*hosts, key=None, begins=NOW - timedelta(days=1), days=90):
     key = key or ec.generate_private_key(ec.SECP256R1())
     signer, top = authority()
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "server")])
-    leaf = _signed(name, key.public_key(), signer, hosts, begins, NOW + timedelta(days=days))
+    leaf = _signed(name, key.public_key(), signer, hosts, (begins, NOW + timedelta(days=days)))
     return key, _pem(leaf) + _pem(top)
 
 
@@ -58,8 +58,8 @@ def _pem(certificate):
     return certificate.public_bytes(Encoding.PEM).decode()
 
 
-def _signed(name, public, signer, hosts, begins, ends):
-    made = x509.CertificateBuilder(AUTHORITY, name, public, x509.random_serial_number(), begins, ends)
+def _signed(name, public, signer, hosts, times):
+    made = x509.CertificateBuilder(AUTHORITY, name, public, x509.random_serial_number(), *times)
     if hosts:
         names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
         made = made.add_extension(names, critical=False)
