@@ -28,7 +28,7 @@ class Secrets(dict):
 
     async def write(self, name, data):
         self.written.append(name)
-        self[name] = dict(data)
+        self[name] = {**self[name], **data}
 
 
 @pytest.fixture
