@@ -1,13 +1,14 @@
 """What Secrets and ConfigMaps hold: certificates and authorities, checked as TLS libraries check them."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from ssl import PROTOCOL_TLS_SERVER, SSLContext, SSLError
 from typing import Any, Self, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import (
@@ -26,8 +27,6 @@ from stickyroute_operator.translate.verdicts import Trouble
 
 SOON = timedelta(days=14)
 """How long before its end a certificate is warned of: who renews by machine has done so by then."""
-RSA_BITS = 2048
-"""The shortest RSA key that TLS libraries take."""
 
 T = TypeVar("T")
 _Kept = dict[tuple[Reference, Callable[[Referent], Any]], tuple[Referent, Any]]
@@ -117,10 +116,12 @@ def _server_certificate(found: Referent) -> ServerCertificate:
             "has a tls.key that is not of the first certificate in tls.crt; put the server's certificate"
             " first, or store the pair that belongs together"
         )
-    _hold_strength(chain)
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    part = Certificate(
+        chain=_pem(chain), key=key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    )
+    _load(part.chain + part.key)
     return ServerCertificate(
-        part=Certificate(chain=_pem(chain), key=pem),
+        part=part,
         names=frozenset(_names(leaf)),
         begins=leaf.not_valid_before_utc,
         expires=leaf.not_valid_after_utc,
@@ -168,20 +169,20 @@ def _key(text: str) -> _Key:
     return key
 
 
-def _hold_strength(chain: list[x509.Certificate]) -> None:
-    for certificate in chain:
-        public = certificate.public_key()
-        if isinstance(public, rsa.RSAPublicKey) and public.key_size < RSA_BITS:
+def _load(pem: str) -> None:
+    """Raises Unusable for what OpenSSL refuses, short keys and weak digests among it: proxies would too."""
+    context = SSLContext(PROTOCOL_TLS_SERVER)
+    # It takes a chain from a file only: one in memory, gone with its descriptor.
+    with os.fdopen(os.memfd_create("certificate"), "wb") as file:
+        file.write(pem.encode())
+        file.flush()
+        try:
+            context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
+        except SSLError as error:
+            reason = (error.reason or "unknown").replace("_", " ").lower()
             raise Unusable(
-                f"has a certificate with an RSA key of {public.key_size} bits, which TLS libraries refuse;"
-                f" make one of {RSA_BITS} bits or more"
-            )
-        digest = certificate.signature_hash_algorithm
-        if isinstance(digest, hashes.MD5 | hashes.SHA1) and certificate.issuer != certificate.subject:
-            raise Unusable(
-                f"has a certificate signed with {digest.name}, which TLS libraries refuse;"
-                " have it signed anew"
-            )
+                f"holds what TLS libraries refuse ({reason}); have a certificate issued that browsers take"
+            ) from None
 
 
 def _public(key: PublicKeyTypes) -> bytes:

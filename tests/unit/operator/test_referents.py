@@ -58,7 +58,7 @@ UNUSABLE = {
     "tls.key that is no PEM": Secret("kubernetes.io/tls", CHAIN, "hello"),
     "with a passphrase": Secret("kubernetes.io/tls", CHAIN, private(KEY, b"secret")),
     "not of the first certificate": Secret("kubernetes.io/tls", CHAIN, private(issue()[0])),
-    "RSA key of 1024 bits": Secret(
+    "refuse (ee key too small)": Secret(
         "kubernetes.io/tls", issue("shop.example.com", key=WEAK)[1], private(WEAK)
     ),
 }
