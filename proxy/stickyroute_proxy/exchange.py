@@ -31,8 +31,18 @@ class Client(Protocol):
     """The client's side of an exchange."""
 
     head: RequestHead
-    secure: bool
-    """It came by TLS."""
+
+    @property
+    def address(self) -> str:
+        """The client's, in its canonical form; what a trusted proxy says counts."""
+
+    @property
+    def scheme(self) -> bytes:
+        """What the client speaks, `http` or `https`; what a trusted proxy says counts."""
+
+    @property
+    def secure(self) -> bool:
+        """Whether the scheme is `https`."""
 
     def forwarding(self, authority: bytes) -> bytes:
         """The forwarding fields as complete lines."""

@@ -27,6 +27,7 @@ class Options:
     class_name: str
     name: str
     http: Address
+    https: Address | None
     control: Address
     admin: Address
     tls_dir: Path
@@ -64,6 +65,13 @@ def parse(arguments: Sequence[str] | None, environment: Mapping[str, str]) -> Op
     )
     option("http", "0.0.0.0:8080", "where clients connect", _address, metavar="HOST:PORT")
     option(
+        "https",
+        "0.0.0.0:8443",
+        "where clients connect by TLS, empty: nowhere",
+        lambda text: _address(text) if text else None,
+        metavar="HOST:PORT",
+    )
+    option(
         "control", "0.0.0.0:9443", "where the operator connects (mutual TLS)", _address, metavar="HOST:PORT"
     )
     option("admin", "0.0.0.0:9090", "metrics, /healthz and /readyz", _address, metavar="HOST:PORT")
@@ -79,6 +87,7 @@ def parse(arguments: Sequence[str] | None, environment: Mapping[str, str]) -> Op
         class_name=found.class_name,
         name=found.name,
         http=found.http,
+        https=found.https,
         control=found.control,
         admin=found.admin,
         tls_dir=found.tls_dir,

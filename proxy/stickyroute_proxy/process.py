@@ -52,7 +52,7 @@ class Process:
 
     async def run(self) -> int:
         """Serve until `stop`. Returns the exit status; raises StartError."""
-        async with self._admin() as at_admin, self._data() as at_http:
+        async with self._admin() as at_admin, self._data() as at_data:
             self._restore()
             async with self._control() as (at_control, serving):
                 logger.info(
@@ -60,7 +60,7 @@ class Process:
                     self._options.name,
                     self._options.class_name,
                     self._version,
-                    at_http,
+                    at_data,
                     at_control,
                     at_admin,
                 )
@@ -138,16 +138,21 @@ class Process:
             await runner.cleanup()
 
     @contextlib.asynccontextmanager
-    async def _data(self) -> AsyncIterator[Address]:
-        address = self._options.http
-        try:
-            server = await self._plane.listen(address.host, address.port)
-        except OSError as error:
-            raise busy("http", address, error) from None
-        try:
-            yield bound(server.sockets[0])
-        finally:
-            server.close()
+    async def _data(self) -> AsyncIterator[str]:
+        """Where clients connect, for people."""
+        listeners = {"http": self._options.http, "https": self._options.https}
+        at: list[str] = []
+        async with contextlib.AsyncExitStack() as stack:
+            for what, address in listeners.items():
+                if address is None:
+                    continue
+                try:
+                    server = await self._plane.listen(address.host, address.port, tls=what == "https")
+                except OSError as error:
+                    raise busy(what, address, error) from None
+                stack.callback(server.close)
+                at.append(str(bound(server.sockets[0])))
+            yield " and by TLS at ".join(at)
 
     @contextlib.asynccontextmanager
     async def _control(self) -> AsyncIterator[tuple[Address, asyncio.Task[None]]]:

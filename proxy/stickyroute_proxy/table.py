@@ -11,7 +11,9 @@ from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.rule import Rule, Scope
 from stickyroute_proxy.affinity.sessions import KnownSessions
 from stickyroute_proxy.affinity.token import Keyring
+from stickyroute_proxy.certificates import Certificates
 from stickyroute_proxy.match import Entry, Headers, Index, Match
+from stickyroute_proxy.trust import Trust
 
 __all__ = ["Endpoint", "Rule", "Scope", "Table", "build"]
 
@@ -23,6 +25,7 @@ class Table:
     """A snapshot in the form in which requests are decided."""
 
     __slots__ = (
+        "certificates",
         "index",
         "keyring",
         "known",
@@ -32,6 +35,7 @@ class Table:
         "scopes",
         "sets",
         "snapshot",
+        "trust",
         "users",
         "version",
     )
@@ -43,6 +47,8 @@ class Table:
     scopes: dict[str, Scope]
     """By id."""
     keyring: Keyring
+    trust: Trust
+    certificates: Certificates
     known: KnownSessions
 
     index: Index
@@ -128,20 +134,23 @@ def build(snapshot: Snapshot, previous: Table | None, now: float, random: Random
     """The table of a snapshot, made from its predecessor by what has changed.
 
     Endpoints, rules, scopes and what is known of sessions live on in the new table, updated in place: from
-    then on the previous one must not be used. Raises ValueError naming the route and the field, before
+    then on the previous one must not be used. Raises ValueError naming the object and the field, before
     anything is touched.
     """
     old_routes = {} if previous is None else previous.routes
     routes = {key: _route(given, old_routes.get(key)) for key, given in snapshot.routes.items()}
+    fresh = [key for key, route in routes.items() if old_routes.get(key) is not route]
     if previous is None or previous.snapshot.keys != snapshot.keys:
         keyring = Keyring(snapshot.keys)
     else:
         keyring = previous.keyring
+    trust = _trust(snapshot, previous)
+    certificates = _certificates(snapshot, previous, fresh)
 
     # From here nothing fails.
     table = Table(snapshot, keyring, routes, previous, now)
+    table.trust, table.certificates = trust, certificates
     changed = table.take_sets({} if previous is None else previous.sets)
-    fresh = [key for key, route in routes.items() if old_routes.get(key) is not route]
     if previous is None or fresh or len(routes) != len(old_routes):
         for key in fresh:
             routes[key].adopt(old_routes.get(key), table, random)
@@ -160,6 +169,25 @@ def build(snapshot: Snapshot, previous: Table | None, now: float, random: Random
     for key in set(fresh).union(*(table.users.get(set_id, ()) for set_id in changed)):
         routes[key].refresh(table.sets, now)
     return table
+
+
+def _trust(snapshot: Snapshot, previous: Table | None) -> Trust:
+    trusted = snapshot.settings.trusted_proxies
+    return previous.trust if previous is not None and previous.trust.cidrs == trusted else Trust(trusted)
+
+
+def _certificates(snapshot: Snapshot, previous: Table | None, fresh: list[str]) -> Certificates:
+    """`fresh`: the keys of routes that are new or have changed."""
+    if previous is None:
+        return Certificates(snapshot.routes.values(), snapshot.certificates)
+    before = previous.snapshot
+    if (
+        fresh
+        or len(snapshot.routes) != len(before.routes)
+        or not _same(before.certificates, snapshot.certificates)
+    ):
+        return Certificates(snapshot.routes.values(), snapshot.certificates, previous.certificates)
+    return previous.certificates
 
 
 class _Set:

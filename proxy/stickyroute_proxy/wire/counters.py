@@ -54,6 +54,11 @@ class Counters:
         self.connections = 0
         """Client connections ever accepted."""
         self.open_connections = 0
+        """Client connections now, those that have not come to a request included."""
+        self.handshakes = 0
+        """TLS handshakes with clients that came to their end."""
+        self.openings_failed: dict[str, int] = {}
+        """Client connections that ended in PROXY header or handshake, by Failure."""
         self.exchanges = 0
         """Exchanges under way."""
         self.tunnels = 0

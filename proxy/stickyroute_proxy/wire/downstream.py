@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Final, cast
 
 from httptools import HttpRequestParser
 
+from stickyroute_proxy.certificates import Identity
 from stickyroute_proxy.exchange import Exchange
 from stickyroute_proxy.wire import errors
 from stickyroute_proxy.wire.answer import AnswerHead, chunk
+from stickyroute_proxy.wire.forwarding import UNKNOWN, Forwarding, peer_address
 from stickyroute_proxy.wire.head import RequestHead
 from stickyroute_proxy.wire.parser import MalformedError, Reader, Slice
 from stickyroute_proxy.wire.tunnel import Tunnel
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 
 LINGER: Final = 2.0
 """Seconds in which what a client still sends behind its last answer is read and dropped."""
-
-
+_NOBODY: Final = Forwarding(UNKNOWN, secure=False)
+"""Of a connection that has not been made."""
 _RESET: Final = pack("ii", 1, 0)
 """SO_LINGER on, for no time: closing sends a reset."""
 
@@ -57,12 +59,11 @@ class Downstream(Protocol):
         "_eof",
         "_exchange",
         "_forwarding",
-        "_forwarding_of",
         "_full",
         "_held",
+        "_identity",
         "_keep",
         "_paused",
-        "_peer",
         "_pending",
         "_phase",
         "_plane",
@@ -71,15 +72,24 @@ class Downstream(Protocol):
         "_until_close",
         "head",
         "idle_since",
-        "secure",
     )
 
-    secure: bool
     idle_since: float
     """When its last exchange ended, or it connected; on the monotonic clock."""
 
-    def __init__(self, plane: "DataPlane") -> None:
+    def __init__(
+        self,
+        plane: "DataPlane",
+        forwarding: Forwarding | None = None,
+        identity: Identity | None = None,
+    ) -> None:
+        """`forwarding`: who the client is, where more is known than the transport tells.
+
+        `identity`: as whom it reached us over TLS; None: it came by plain TCP.
+        """
         self._plane = plane
+        self._identity = identity
+        self._forwarding = forwarding or _NOBODY
         self._reader = Reader(HttpRequestParser)
         self.head = RequestHead()
         self._exchange: Exchange | None = None
@@ -90,16 +100,16 @@ class Downstream(Protocol):
         self._chunked = self._until_close = False
         self._full = self._held = self._paused = self._eof = False
         self._keep = True
-        self._forwarding = self._forwarding_of = b""
-        self.secure = False
         self.idle_since = 0.0
 
     # What the transport tells
 
     def connection_made(self, transport: object) -> None:
         self._transport = cast("Transport", transport)
-        peer = self._transport.get_extra_info("peername")
-        self._peer = str(peer[0]).removeprefix("::ffff:").partition("%")[0] if peer else "0.0.0.0"
+        if self._forwarding is _NOBODY:
+            self._forwarding = Forwarding(
+                peer_address(self._transport.get_extra_info("peername")), secure=False
+            )
         self.idle_since = monotonic()
         self._plane.opened(self)
 
@@ -152,11 +162,16 @@ class Downstream(Protocol):
                 return
             self._deadline = inf
             head.read(reader.line, reader.headers, plane.kinds, same=reader.same)
+            identity = self._identity
+            if identity is not None and head.host != identity.host:
+                self._check_host(identity)
             reader.expect(head.body)
         except MalformedError as error:
             self._refuse_malformed(error)
             return
-        if not head.request_id:
+        forwarding = self._forwarding
+        forwarding.read(head.forwarded, plane.trust)
+        if not (head.request_id and forwarding.trusted):
             head.request_id = plane.next_id()
         self._keep = head.keep_alive
         if head.body:
@@ -170,6 +185,12 @@ class Downstream(Protocol):
         plane.active.add(self)
         exchange = self._exchange = Exchange(plane, self)
         exchange.start()
+
+    def _check_host(self, identity: Identity) -> None:
+        """A host that the certificate shown is not used for is not ours to speak for (RFC 9110, 15.5.20)."""
+        table = self._plane.table
+        if table is None or not table.certificates.cover(identity, self.head.host):
+            raise MalformedError(421, "this connection's certificate is not that of the host: use another")
 
     def _read_body(self, data: bytes) -> None:
         reader, exchange = self._reader, self._exchange
@@ -335,22 +356,22 @@ class Downstream(Protocol):
             )
         )
 
-    # Forwarding fields
-
-    def forwarding(self, authority: bytes) -> bytes:
-        head = self.head
-        if head.forwards and self._plane.trusts(self._peer):
-            return head.forwarding(self._peer, scheme=self._scheme, trusted=True, authority=authority)
-        if self._forwarding_of != authority:
-            self._forwarding_of = authority
-            self._forwarding = head.forwarding(
-                self._peer, scheme=self._scheme, trusted=False, authority=authority
-            )
-        return self._forwarding
+    # Who the client is
 
     @property
-    def _scheme(self) -> bytes:
-        return b"https" if self.secure else b"http"
+    def address(self) -> str:
+        return self._forwarding.address
+
+    @property
+    def scheme(self) -> bytes:
+        return self._forwarding.scheme
+
+    @property
+    def secure(self) -> bool:
+        return self._forwarding.scheme == b"https"
+
+    def forwarding(self, authority: bytes) -> bytes:
+        return self._forwarding.lines(authority)
 
     # Deadlines and closing
 

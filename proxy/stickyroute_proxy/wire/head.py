@@ -87,7 +87,6 @@ class RequestHead:
     """A client's request as it was understood; `read` fills it, `write` puts it on the way upstream."""
 
     __slots__ = (
-        "_forwarded",
         "_given_id",
         "_in_origin_form",
         "_kept",
@@ -100,6 +99,7 @@ class RequestHead:
         "body",
         "cookies",
         "expect",
+        "forwarded",
         "headers",
         "host",
         "http11",
@@ -133,6 +133,8 @@ class RequestHead:
     """The client awaits 100 before it sends the body."""
     websocket: bool
     """A well-formed request for a WebSocket."""
+    forwarded: Headers | None
+    """The client's own forwarding fields: the same list while the fields are the same."""
     request_id: bytes
     """The client's own; empty when it sent none that can be used, until it is given one."""
 
@@ -187,7 +189,7 @@ class RequestHead:
         kept: list[bytes] = []
         self._kept = kept
         self._notices: Headers | None = None
-        self._forwarded: Headers | None = None
+        self.forwarded = None
         authority = connection = length = coding = upgrade = None
         for field in headers:
             kind = kinds[field[0]]
@@ -219,7 +221,7 @@ class RequestHead:
                 if _REQUEST_ID.fullmatch(field[1]):
                     self.request_id = self._given_id = field[1]
             elif kind == _FORWARDED:
-                self._forwarded = [*(self._forwarded or ()), field]
+                self.forwarded = [*(self.forwarded or ()), field]
             elif kind == _NOTICE:
                 self._notices = [*(self._notices or ()), field]
         if target[:1] != b"/":
@@ -326,28 +328,6 @@ class RequestHead:
             lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")
         lines.append(forwarding)
         return b"\r\n".join(lines)
-
-    def forwarding(self, peer: str, *, scheme: bytes, trusted: bool, authority: bytes) -> bytes:
-        """The forwarding fields, complete lines, for a client at `peer`; a trusted one's own go on."""
-        given = dict[bytes, bytes]()
-        if trusted:
-            for name, value in self._forwarded or ():
-                key = name.lower()
-                given[key] = given[key] + b", " + value if key in given else value
-        address = peer.encode()
-        node = b'"[%b]"' % address if b":" in address else address
-        element = b'for=%b;host="%b";proto=%b' % (node, authority, scheme)
-        ours = {b"x-forwarded-for": address, b"forwarded": element}
-        for name, value in ours.items():
-            given[name] = given[name] + b", " + value if name in given else value
-        given.setdefault(b"x-forwarded-proto", scheme)
-        given.setdefault(b"x-forwarded-host", authority)
-        return b"".join([b"%b: %b\r\n" % item for item in given.items()])
-
-    @property
-    def forwards(self) -> bool:
-        """Whether the client sent forwarding fields of its own."""
-        return self._forwarded is not None
 
 
 @lru_cache(maxsize=1024)

@@ -3,7 +3,6 @@
 import asyncio
 from asyncio import AbstractEventLoop, Server, Task
 from collections.abc import Callable
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from itertools import count
 from random import Random, SystemRandom
 from time import monotonic, time
@@ -12,10 +11,12 @@ from typing import Final
 from stickyroute_api.settings import Settings
 from stickyroute_proxy.exchange import Exchange
 from stickyroute_proxy.table import Endpoint, Table
+from stickyroute_proxy.trust import Trust
 from stickyroute_proxy.wire.connect import Connect
 from stickyroute_proxy.wire.counters import Counters
 from stickyroute_proxy.wire.downstream import Downstream
 from stickyroute_proxy.wire.head import Kinds
+from stickyroute_proxy.wire.opening import Failure, Opening
 from stickyroute_proxy.wire.pool import Pool
 from stickyroute_proxy.wire.tunnel import Tunnel
 from stickyroute_proxy.wire.upstream import Upstream
@@ -37,6 +38,10 @@ class DataPlane:
 
     table: Table | None
     """What is served; None: nothing yet, 503."""
+    settings: Settings
+    """The fleet's."""
+    trust: Trust
+    """The proxies before this one whose forwarding fields are believed."""
     draining: bool
     """Every answer is its connection's last."""
     stopped: bool
@@ -53,6 +58,8 @@ class DataPlane:
         idle_timeout: float = IDLE_TIMEOUT,
     ) -> None:
         self.table = None
+        self.settings = Settings()
+        self.trust = Trust()
         self.clock = clock
         self.random = random if random is not None else Random(SystemRandom().getrandbits(128))  # noqa: S311
         self.head_timeout = head_timeout
@@ -61,10 +68,9 @@ class DataPlane:
         self.kinds = Kinds()
         self.active = set()
         self.tunnels: set[Tunnel] = set()
+        self.openings: set[Opening] = set()
         self.draining = self.stopped = False
         self.loop: AbstractEventLoop
-        self._settings = Settings()
-        self._trusted: tuple[IPv4Network | IPv6Network, ...] = ()
         self._connections: list[set[Downstream]] = [set() for _ in range(_ROUNDS)]
         self._idle_pools: set[Pool] = set()
         self._connecting: set[Task[None]] = set()
@@ -75,25 +81,27 @@ class DataPlane:
         self._ids = count()
         self._id_prefix = SystemRandom().randbytes(8).hex().encode()
 
-    async def listen(self, host: str, port: int) -> Server:
-        """Serve HTTP there; may be called more than once. Raises OSError."""
+    async def listen(self, host: str, port: int, *, tls: bool = False) -> Server:
+        """Serve HTTP or HTTPS there; may be called more than once. Raises OSError."""
         self.loop = asyncio.get_running_loop()
-        server = await self.loop.create_server(lambda: Downstream(self), host, port, backlog=BACKLOG)
+        server = await self.loop.create_server(lambda: self._accept(tls=tls), host, port, backlog=BACKLOG)
         self._servers.append(server)
         if self._sweeper is None:
             self._sweeper = self.loop.call_later(TICK, self._sweep)
         return server
 
+    def _accept(self, *, tls: bool) -> Opening | Downstream:
+        proxied = self.settings.proxy_protocol
+        return Opening(self, proxied=proxied, tls=tls) if tls or proxied else Downstream(self)
+
     def apply(self, table: Table) -> None:
         """Serve by this table from the next request on; nothing new goes to the endpoints that left."""
         self.table = table
+        self.settings = table.snapshot.settings
+        self.trust = table.trust
         for endpoint in table.removed:
             if endpoint.pool is not None:
                 endpoint.pool.close()
-        settings = table.snapshot.settings
-        if settings != self._settings:
-            self._settings = settings
-            self._trusted = tuple(ip_network(cidr, strict=False) for cidr in settings.trusted_proxies)
         notices = frozenset(
             rule.persistence.notify_header.lower().replace("_", "-").encode()
             for route in table.snapshot.routes.values()
@@ -115,15 +123,20 @@ class DataPlane:
         self._empty = asyncio.Event()
         for connection in self._all_connections():
             connection.close_if_idle()
+        for opening in tuple(self.openings):
+            opening.close_if_idle()
         if self.counters.open_connections:
             try:
                 async with asyncio.timeout(grace):
                     await self._empty.wait()
             except TimeoutError:
-                for connection in self._all_connections():
-                    connection.abort()
-                for tunnel in tuple(self.tunnels):
-                    tunnel.abort()
+                late: list[Downstream | Opening | Tunnel] = [
+                    *self._all_connections(),
+                    *self.openings,
+                    *self.tunnels,
+                ]
+                for one in late:
+                    one.abort()
                 await self._empty.wait()
         for pool in tuple(self._idle_pools):
             pool.close()
@@ -137,6 +150,20 @@ class DataPlane:
 
     # For the connections
 
+    def begin_opening(self, opening: Opening) -> None:
+        self.openings.add(opening)
+        self.counters.open_connections += 1
+
+    def end_opening(self, opening: Opening, failure: Failure | None) -> None:
+        """`failure`: why it carried no request; None: a `Downstream` takes it over."""
+        counters = self.counters
+        self.openings.discard(opening)
+        counters.open_connections -= 1
+        if failure is not None:
+            counters.connections += 1
+            counters.openings_failed[failure] = counters.openings_failed.get(failure, 0) + 1
+            self._note_empty()
+
     def opened(self, connection: Downstream) -> None:
         counters = self.counters
         counters.connections += 1
@@ -147,12 +174,11 @@ class DataPlane:
         self.counters.open_connections -= 1
         self._connections[hash(connection) % _ROUNDS].discard(connection)
         self.active.discard(connection)
+        self._note_empty()
+
+    def _note_empty(self) -> None:
         if self._empty is not None and not self.counters.open_connections:
             self._empty.set()
-
-    def trusts(self, peer: str) -> bool:
-        """Whether the forwarding fields of a client at this address are believed."""
-        return bool(self._trusted) and any(ip_address(peer) in network for network in self._trusted)
 
     def next_id(self) -> bytes:
         """An id for a request that has none: unique in the fleet, and cheap."""
@@ -180,11 +206,10 @@ class DataPlane:
         now = monotonic()
         for connection in tuple(self.active):
             connection.expire(now)
-        oldest = now - self.idle_timeout
+        for opening in tuple(self.openings):
+            opening.expire(now)
         self._ticks += 1
-        for connection in tuple(self._connections[self._ticks % _ROUNDS]):
-            if connection.idle_since < oldest and connection not in self.active:
-                connection.close_if_idle()
+        self._close_idle(now)
         for pool in tuple(self._idle_pools):
             pool.sweep(now)
             if not pool:
@@ -194,3 +219,9 @@ class DataPlane:
                 tunnel.expire(now)
             if self.table is not None:
                 self.table.sweep(self.clock())
+
+    def _close_idle(self, now: float) -> None:
+        oldest = now - self.idle_timeout
+        for connection in tuple(self._connections[self._ticks % _ROUNDS]):
+            if connection.idle_since < oldest and connection not in self.active:
+                connection.close_if_idle()

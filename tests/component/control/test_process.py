@@ -19,7 +19,9 @@ from stickyroute_api.snapshot import Snapshot
 from stickyroute_operator.publish import ProxyAddress, Publisher
 from stickyroute_operator.report import Collector
 
-READY = re.compile(r"clients at (\S+):(\d+), control at (\S+):(\d+), admin at (\S+):(\d+)")
+READY = re.compile(
+    r"clients at (\S+):(\d+)(?: and by TLS at \S+:\d+)?, control at (\S+):(\d+), admin at (\S+):(\d+)"
+)
 
 
 @dataclass
@@ -46,7 +48,8 @@ async def start(*arguments, ready=True, **environment):
         sys.executable,
         "-m",
         "stickyroute_proxy",
-        *("--http=127.0.0.1:0", "--control=127.0.0.1:0", "--admin=127.0.0.1:0", "--name=proxy-0"),
+        *("--http=127.0.0.1:0", "--https=127.0.0.1:0", "--control=127.0.0.1:0", "--admin=127.0.0.1:0"),
+        "--name=proxy-0",
         *arguments,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
         stderr=asyncio.subprocess.PIPE,

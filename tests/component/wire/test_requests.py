@@ -155,6 +155,7 @@ async def test_fields_that_are_ours_cannot_be_sent():
             b"x-forwarded-for": b"127.0.0.1",
             b"x-forwarded-proto": b"http",
             b"x-forwarded-host": b"shop.example.com",
+            b"x-real-ip": b"127.0.0.1",
             b"forwarded": b'for=127.0.0.1;host="shop.example.com";proto=http',
         }
 
@@ -172,6 +173,31 @@ async def test_a_trusted_peers_forwarding_fields_are_continued():
         assert second[b"x-forwarded-for"] == b"1.1.1.1, 127.0.0.1"
         assert second[b"x-forwarded-proto"] == b"https"
         assert second[b"forwarded"].startswith(b"for=1.1.1.1, for=127.0.0.1;")
+
+
+async def test_a_request_id_is_a_trusted_peers_or_ours_and_a_trace_goes_on():
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    lines = ("X-Request-Id: theirs", f"traceparent: {trace}", "tracestate: a=1,b=2")
+    async with serving(echo()) as (proxy, backend):
+        await proxy.ask(get("/", *lines))
+        settings = Settings(trusted_proxies=("127.0.0.1",))
+        proxy.apply(proxy.plane.table.snapshot.model_copy(update={"settings": settings, "revision": 2}))
+        await proxy.ask(get("/", *lines) + get("/", *lines))
+        ours, *theirs = (dict(request[2]) for request in backend.requests())
+        assert len(ours[b"x-request-id"]) == 24
+        assert [request[b"x-request-id"] for request in theirs] == [b"theirs", b"theirs"]
+        for request in (ours, *theirs):
+            assert (request[b"traceparent"], request[b"tracestate"]) == (trace.encode(), b"a=1,b=2")
+
+
+@pytest.mark.parametrize(("proto", "secure"), [("https", True), ("http", False), ("https, http", False)])
+async def test_the_cookie_is_secure_where_a_trusted_proxy_spoke_tls(proto, secure):
+    async with serving(echo()) as (proxy, _):
+        asked = get("/", f"X-Forwarded-Proto: {proto}")
+        assert b"; Secure" not in await proxy.ask(asked)
+        settings = Settings(trusted_proxies=("127.0.0.0/8",))
+        proxy.apply(proxy.plane.table.snapshot.model_copy(update={"settings": settings, "revision": 2}))
+        assert (b"; Secure" in await proxy.ask(asked)) is secure
 
 
 async def test_pipelined_requests_are_answered_in_order_and_one_by_one():

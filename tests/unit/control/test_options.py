@@ -12,8 +12,9 @@ from stickyroute_proxy.options import parse
 def test_defaults():
     options = parse([], {"POD_NAME": "proxy-7"})
     assert (options.class_name, options.name) == ("stickyroute", "proxy-7")
-    assert (options.http, options.control, options.admin) == (
+    assert (options.http, options.https, options.control, options.admin) == (
         Address("0.0.0.0", 8080),
+        Address("0.0.0.0", 8443),
         Address("0.0.0.0", 9443),
         Address("0.0.0.0", 9090),
     )
@@ -29,6 +30,12 @@ def test_the_command_line_goes_before_the_environment():
     options = parse(["--grace", "90"], environment)
     assert (options.class_name, options.grace, options.http) == ("edge", 90, Address("::1", 80))
     assert str(options.http) == "[::1]:80"
+
+
+@pytest.mark.parametrize("text", ["", "[::]:443"])
+def test_https_can_be_elsewhere_or_nowhere(text):
+    expected = Address("::", 443) if text else None
+    assert parse(["--https", text], {}).https == parse([], {"STICKYROUTE_HTTPS": text}).https == expected
 
 
 @pytest.mark.parametrize(

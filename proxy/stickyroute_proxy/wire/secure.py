@@ -1,0 +1,226 @@
+"""TLS on a connection: the protocol of the transport below it, and the transport of the protocol above.
+
+The event loop's own TLS has no half-closed connections, does not tell a peer that was done from one that was
+cut off, and keeps 256 KiB for each connection. This one costs no more for a request or a handshake.
+"""
+
+from asyncio import BaseProtocol, Protocol, Transport
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from ssl import MemoryBIO, SSLContext, SSLError, SSLWantReadError, SSLZeroReturnError
+from typing import Any, Final, cast
+
+from stickyroute_proxy.wire.parser import Slice
+
+RECORD: Final = 16 * 1024
+"""The most that a record carries (RFC 8446, section 5.1). OpenSSL gets no more at once: its buffers grow, and
+never shrink."""
+
+
+class Secure(Transport, Protocol):
+    """One connection's TLS, as server or as client."""
+
+    __slots__ = (
+        "_closed",
+        "_ended",
+        "_failed",
+        "_incoming",
+        "_object",
+        "_outgoing",
+        "_protocol",
+        "_ready",
+        "_transport",
+    )
+
+    def __init__(
+        self,
+        context: SSLContext,
+        ready: Callable[[], Protocol],
+        failed: Callable[[SSLError | None], None],
+        *,
+        server_name: str | None = None,
+    ) -> None:
+        """`server_name`: whom we want to speak to, as a client; None: we are the server.
+
+        One of the two is called: `ready` at the end of the handshake, for the protocol above; `failed` when
+        it does not come to that, None: the connection was closed.
+        """
+        self._incoming = MemoryBIO()
+        self._outgoing = MemoryBIO()
+        self._object = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=server_name is None, server_hostname=server_name
+        )
+        self._ready = ready
+        self._failed = failed
+        self._protocol: Protocol | None = None
+        self._ended = False  # the peer has said that it sends no more
+        self._closed = False  # we have
+
+    # What the transport below tells
+
+    def connection_made(self, transport: object) -> None:
+        self._transport = cast("Transport", transport)
+        if not self._object.server_side:
+            self._shake_hands()
+
+    def data_received(self, data: bytes) -> None:
+        if self._ended:
+            return
+        parts: list[bytes] = []
+        if len(data) <= RECORD:
+            more = self._take(data, parts)
+        else:
+            view, pos, more = memoryview(data), 0, True
+            while more and pos < len(data):
+                more = self._take(view[pos : pos + RECORD], parts)
+                pos += RECORD
+        if self._protocol is None:
+            return
+        if parts:
+            self._protocol.data_received(parts[0] if len(parts) == 1 else b"".join(parts))
+        self._flush()  # an alert, or what post-handshake messages ask for
+        if not more:
+            self._end()
+
+    def eof_received(self) -> bool:
+        """Unless the peer has said that it is done, something is missing (RFC 8446, section 6.1)."""
+        if not self._ended:
+            self._transport.abort()
+        return self._ended
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        protocol, self._protocol = self._protocol, None
+        closed, self._closed = self._closed, True
+        if protocol is not None:
+            protocol.connection_lost(exc)
+        elif not closed:
+            self._failed(None)
+
+    def pause_writing(self) -> None:
+        if self._protocol is not None:
+            self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._protocol is not None:
+            self._protocol.resume_writing()
+
+    # Handshake and records
+
+    def _take(self, data: Slice, parts: list[bytes]) -> bool:
+        """Add what can be decrypted now; False: nothing more can come."""
+        read, incoming = self._object.read, self._incoming
+        incoming.write(data)
+        if self._protocol is None and not self._shake_hands():
+            return not self._closed
+        try:
+            while incoming.pending:
+                part = read(RECORD)
+                if not part:
+                    self._ended = True
+                    return False
+                parts.append(part)
+        except SSLWantReadError:
+            pass  # half a record
+        except SSLError as error:
+            self._ended = isinstance(error, SSLZeroReturnError)
+            return False
+        return True
+
+    def _shake_hands(self) -> bool:
+        """One step on; whether the handshake is over, and the protocol above there."""
+        try:
+            self._object.do_handshake()
+        except SSLWantReadError:
+            self._flush()
+            return False
+        except SSLError as error:
+            self._closed = True
+            self._flush()
+            self._transport.close()
+            self._failed(error)
+            return False
+        self._flush()
+        self._protocol = self._ready()
+        self._protocol.connection_made(self)
+        return True
+
+    def _end(self) -> None:
+        protocol = self._protocol
+        if protocol is None:
+            return
+        if not self._ended:
+            self._closed = True
+            self._transport.close()
+        elif not protocol.eof_received():
+            self.close()
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            self._transport.write(self._outgoing.read())
+
+    # What the protocol above asks for
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._closed or not data:
+            return
+        write, outgoing = self._object.write, self._outgoing
+        size = len(data)
+        records: list[bytes] = []
+        pos = 0
+        if size <= RECORD:
+            pos = write(data)
+            if pos == size:
+                self._transport.write(outgoing.read())
+                return
+            records.append(outgoing.read())
+        view = memoryview(data)
+        while pos < size:
+            pos += write(view[pos : pos + RECORD])  # less, when the client has asked for small records
+            records.append(outgoing.read())
+        self._transport.writelines(records)
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.write(b"".join(list_of_data))
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        """Say that nothing more comes; what the peer still sends is read."""
+        if not self._closed:
+            self._say_goodbye()
+            self._transport.write_eof()
+
+    def close(self) -> None:
+        if not self._closed:
+            self._say_goodbye()
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._closed = True
+        self._transport.abort()
+
+    def _say_goodbye(self) -> None:
+        """Send close_notify; nobody waits for the peer's."""
+        self._closed = True
+        with suppress(SSLError):
+            self._object.unwrap()
+        self._flush()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def pause_reading(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._transport.resume_reading()
+
+    def set_protocol(self, protocol: BaseProtocol) -> None:
+        self._protocol = cast("Protocol", protocol)
+
+    def get_write_buffer_size(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._transport.get_extra_info(name, default)
