@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 import yaml
 from aiohttp import web
-from tests.unit.operator.certificates import secret
+from tests.certificates import secret
 
 SERVICE = """
 apiVersion: v1

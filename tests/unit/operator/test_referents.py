@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.certificates import NOW, authorities, issue, private, secret, weak
 from tests.unit.operator.builders import endpoint, pieces, route, rule, service, state
-from tests.unit.operator.certificates import NOW, authorities, issue, private, secret, weak
 
 from stickyroute_api.reasons import ConditionReason
 from stickyroute_operator.objects import ConfigMap, Missing, Reference, Secret, referent

@@ -16,24 +16,24 @@ from cryptography.hazmat.primitives.serialization import (
 from stickyroute_operator.objects import Secret
 
 NOW = datetime(2030, 1, 31, 12, tzinfo=UTC)
+"""When the tests of pure parts happen."""
+EVER = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 AUTHORITY = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Authority")])
 
 
 @cache
 def authority():
     key = ec.generate_private_key(ec.SECP256R1())
-    return key, _signed(
-        AUTHORITY, key.public_key(), key, (), (NOW - timedelta(days=1), NOW + timedelta(days=900))
-    )
+    return key, _signed(AUTHORITY, key.public_key(), key, (), EVER)
 
 
-def issue(*hosts, key=None, begins=NOW - timedelta(days=1), days=90):
+def issue(*hosts, key=None, now=NOW, begins=None, days=90):
     """The key and the PEM chain of a server's certificate."""
     key = key or ec.generate_private_key(ec.SECP256R1())
     signer, top = authority()
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "server")])
-    leaf = _signed(name, key.public_key(), signer, hosts, (begins, NOW + timedelta(days=days)))
-    return key, _pem(leaf) + _pem(top)
+    times = begins or now - timedelta(days=1), now + timedelta(days=days)
+    return key, _pem(_signed(name, key.public_key(), signer, hosts, times)) + _pem(top)
 
 
 def secret(*hosts, **options):
@@ -60,6 +60,25 @@ def _pem(certificate):
 
 def _signed(name, public, signer, hosts, times):
     made = x509.CertificateBuilder(AUTHORITY, name, public, x509.random_serial_number(), *times)
+    # What strict verifiers (Python 3.13's default) ask of an authority and of a server.
+    made = made.add_extension(x509.BasicConstraints(ca=name == AUTHORITY, path_length=None), critical=True)
+    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+    made = made.add_extension(identifier, critical=False)
+    if name == AUTHORITY:
+        made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        usage = dict.fromkeys(
+            (
+                "digital_signature",
+                "content_commitment",
+                "key_encipherment",
+                "data_encipherment",
+                "key_agreement",
+                "encipher_only",
+                "decipher_only",
+            ),
+            False,
+        )
+        made = made.add_extension(x509.KeyUsage(key_cert_sign=True, crl_sign=True, **usage), critical=True)
     if hosts:
         names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
         made = made.add_extension(names, critical=False)
