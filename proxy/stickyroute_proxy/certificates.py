@@ -1,18 +1,21 @@
-"""Certificates in use: which one each host is served with, ready for handshakes."""
+"""Certificates in use: which one each host is served with, and which of endpoints are believed."""
 
 import os
 from collections.abc import Iterable
 from ssl import (
     OP_CIPHER_SERVER_PREFERENCE,
     OP_NO_RENEGOTIATION,
+    PROTOCOL_TLS_CLIENT,
     PROTOCOL_TLS_SERVER,
+    MemoryBIO,
     SSLContext,
     SSLError,
     TLSVersion,
+    VerifyFlags,
 )
 from typing import Final, NamedTuple
 
-from stickyroute_api.snapshot import Certificate, Route
+from stickyroute_api.snapshot import BackendTls, Certificate, Route
 
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """TLS 1.2's: forward secrecy and authenticated encryption. Those of 1.3 are OpenSSL's."""
@@ -60,7 +63,7 @@ class Certificates:
             name: old
             if (old := before.get(name)) is not None and old.given == certificate
             # One that has been renewed gets a context of its own: live connections keep the former.
-            else Served(name, certificate, _context(name, certificate))
+            else Served(name, certificate, _server(name, certificate))
             for name, certificate in (given or {}).items()
         }
         hosts: dict[bytes, Served] = {}
@@ -101,11 +104,56 @@ class Certificates:
         return found is not None and found.name == identity.certificate
 
 
-def _context(name: str, given: Certificate) -> SSLContext:
-    context = SSLContext(PROTOCOL_TLS_SERVER)
-    context.minimum_version = TLSVersion.TLSv1_2
-    context.set_ciphers(CIPHERS)
-    context.set_alpn_protocols([ALPN])
+class EndpointTls(NamedTuple):
+    """How an endpoint is spoken to by TLS."""
+
+    given: BackendTls
+    context: SSLContext
+    """Of its authority; sets with the same one share it."""
+
+
+def endpoint_tls(
+    given: dict[str, BackendTls], previous: dict[str, EndpointTls] | None = None
+) -> dict[str, EndpointTls]:
+    """By the key of the set of endpoints; contexts are taken from `previous` where there are.
+
+    Raises ValueError naming the set and the field.
+    """
+    previous = previous or {}
+    if given.keys() == previous.keys() and all(previous[key].given == one for key, one in given.items()):
+        return previous
+    contexts = {one.given.ca: one.context for one in previous.values()}
+    found = {}
+    for key, one in given.items():
+        context = contexts.get(one.ca)
+        if context is None:
+            context = contexts[one.ca] = _authority(key, one.ca)
+        try:
+            context.wrap_bio(MemoryBIO(), MemoryBIO(), server_hostname=one.server_name)
+        except ValueError as error:
+            raise ValueError(f"endpoints {key}: server_name: {error}") from None
+        found[key] = EndpointTls(one, context)
+    return found
+
+
+def _authority(key: str, ca: str) -> SSLContext:
+    """What believes this authority, empty: the system's."""
+    context = _context(PROTOCOL_TLS_CLIENT)
+    context.hostname_checks_common_name = False
+    if not ca:
+        context.load_default_certs()
+        return context
+    # What is given is trusted, be it an intermediate authority or the endpoint's own certificate.
+    context.verify_flags |= VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(cadata=ca)
+    except (SSLError, ValueError):
+        raise ValueError(f"endpoints {key}: ca: there is no certificate in PEM") from None
+    return context
+
+
+def _server(name: str, given: Certificate) -> SSLContext:
+    context = _context(PROTOCOL_TLS_SERVER)
     # All ciphers are good: the client knows best which is fast on its machine.
     context.options = (context.options & ~OP_CIPHER_SERVER_PREFERENCE) | OP_NO_RENEGOTIATION
     # OpenSSL takes a chain from a file only: one in memory, gone with its descriptor.
@@ -120,6 +168,14 @@ def _context(name: str, given: Certificate) -> SSLContext:
                 f"certificate {name} cannot be served ({reason}): tls.crt must hold a chain in PEM, the "
                 "server's certificate first, and tls.key its key without a password"
             ) from None
+    return context
+
+
+def _context(protocol: int) -> SSLContext:
+    context = SSLContext(protocol)
+    context.minimum_version = TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
+    context.set_alpn_protocols([ALPN])
     return context
 
 

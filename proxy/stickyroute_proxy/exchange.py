@@ -27,6 +27,9 @@ MAX_TRIED: Final = 3
 """How many endpoints may fail to take a connection before the client is told."""
 
 
+NO_HANDSHAKE: Final = "TLS handshake with the endpoint failed"
+
+
 class Client(Protocol):
     """The client's side of an exchange."""
 
@@ -112,6 +115,7 @@ class Exchange:
         "_started",
         "_status",
         "_tried",
+        "_untrusted",
         "_upstream",
         "deadline",
         "request_sent",
@@ -135,6 +139,7 @@ class Exchange:
         self._attempts = 0
         self._status = 0
         self._answered = self._ended = self._repeated = False
+        self._untrusted = False  # the last attempt failed in the TLS handshake
         self.request_sent = False
         plane.counters.exchanges += 1
 
@@ -163,7 +168,11 @@ class Exchange:
         self._attempts = 0
         endpoint = decision.endpoint
         if endpoint is None:
-            self._refuse(503, "no endpoint can serve this request now")
+            if self._untrusted:
+                # Endpoints are there, but have to be mended: to ask again soon will not help.
+                self._refuse(502, NO_HANDSHAKE)
+            else:
+                self._refuse(503, "no endpoint can serve this request now")
             return
         self._endpoint = endpoint
         endpoint.in_flight += 1
@@ -282,7 +291,8 @@ class Exchange:
         """No connection could be opened: once more there for a bound session, then elsewhere."""
         plane, rule, endpoint = self._plane, self._rule, self._endpoint
         plane.counters.connect_failures += 1
-        self._connecting = None
+        connecting, self._connecting = self._connecting, None
+        self._untrusted = connecting is not None and connecting.handshake
         self._connect_deadline = inf
         if self._ended or rule is None or endpoint is None:
             return
@@ -290,7 +300,7 @@ class Exchange:
             self._begin_anew()
             return
         if not rule.retries.attempts:
-            self._refuse(502, "the endpoint took no connection")
+            self._refuse(502, NO_HANDSHAKE if self._untrusted else "the endpoint took no connection")
             return
         if self._decision.reason is BindingReason.BOUND and self._attempts < rule.retries.attempts:
             self._attempts += 1
@@ -299,7 +309,7 @@ class Exchange:
             return
         tried = self._tried = [*(self._tried or ()), endpoint]
         if len(tried) >= MAX_TRIED:
-            self._refuse(502, "no endpoint took a connection")
+            self._refuse(502, NO_HANDSHAKE if self._untrusted else "no endpoint took a connection")
             return
         self._release()
         plane.counters.retries += 1

@@ -139,6 +139,22 @@ def traffic(counters: Counters) -> Iterator[Metric]:
     for status, number in counters.refused.items():
         refused.add_metric((str(status),), number)
     yield refused
+    for name, text, causes in (
+        (
+            "connections_unopened",
+            "Connections of clients that ended in the PROXY header or the TLS handshake.",
+            counters.openings_failed,
+        ),
+        (
+            "pod_handshakes_failed",
+            "Connections to pods that failed in the TLS handshake.",
+            counters.endpoint_handshakes_failed,
+        ),
+    ):
+        failed = CounterMetricFamily(f"stickyroute_{name}", text, labels=("cause",))
+        for cause, number in causes.items():
+            failed.add_metric((cause,), number)
+        yield failed
     for name, text, number in (
         ("connects", "Connections opened to pods.", counters.connects),
         ("connect_failures", "Connections to pods that failed.", counters.connect_failures),
@@ -146,6 +162,7 @@ def traffic(counters: Counters) -> Iterator[Metric]:
         ("received_bytes", "Bytes of request bodies.", counters.received_bytes),
         ("sent_bytes", "Bytes of answer bodies.", counters.sent_bytes),
         ("connections", "Connections that clients opened.", counters.connections),
+        ("handshakes", "TLS handshakes with clients that were completed.", counters.handshakes),
     ):
         yield CounterMetricFamily(f"stickyroute_{name}", text, number)
     for name, text, number in (

@@ -11,7 +11,7 @@ from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.rule import Rule, Scope
 from stickyroute_proxy.affinity.sessions import KnownSessions
 from stickyroute_proxy.affinity.token import Keyring
-from stickyroute_proxy.certificates import Certificates
+from stickyroute_proxy.certificates import Certificates, EndpointTls, endpoint_tls
 from stickyroute_proxy.match import Entry, Headers, Index, Match
 from stickyroute_proxy.trust import Trust
 
@@ -26,6 +26,7 @@ class Table:
 
     __slots__ = (
         "certificates",
+        "endpoint_tls",
         "index",
         "keyring",
         "known",
@@ -49,6 +50,8 @@ class Table:
     keyring: Keyring
     trust: Trust
     certificates: Certificates
+    endpoint_tls: dict[str, EndpointTls]
+    """By set; the others are spoken to in the clear."""
     known: KnownSessions
 
     index: Index
@@ -101,24 +104,27 @@ class Table:
         removed: list[Endpoint] = []
         self.sets = {}
         for set_id, given in self.snapshot.endpoints.items():
-            before = old.get(set_id)
-            if before is not None and _same(before.given, given):
+            before, tls = old.get(set_id), self.endpoint_tls.get(set_id)
+            if before is not None and _same(before.given, given) and _same(before.tls, tls):
                 self.sets[set_id] = before
                 continue
             changed.append(set_id)
             left = {} if before is None else {_identity(endpoint): endpoint for endpoint in before.endpoints}
+            if before is not None and not _same(before.tls, tls):
+                removed.extend(left.values())  # idle connections were made by other terms
+                left = {}
             service = set_id.partition("/")[2].rpartition(":")[0]
             endpoints = []
             for one in given:
                 endpoint = left.pop((one.id, one.address, one.port), None)
                 if endpoint is None:
-                    endpoint = Endpoint(one, service)
+                    endpoint = Endpoint(one, service, tls)
                     self.pods[endpoint.key] = self.pods.get(endpoint.key, 0) + 1
                 else:
                     endpoint.update(one)
                 endpoints.append(endpoint)
             removed.extend(left.values())
-            self.sets[set_id] = _Set(given, tuple(endpoints))
+            self.sets[set_id] = _Set(given, tls, tuple(endpoints))
         for set_id in old.keys() - self.sets.keys():
             changed.append(set_id)
             removed.extend(old[set_id].endpoints)
@@ -146,10 +152,11 @@ def build(snapshot: Snapshot, previous: Table | None, now: float, random: Random
         keyring = previous.keyring
     trust = _trust(snapshot, previous)
     certificates = _certificates(snapshot, previous, fresh)
+    tls = endpoint_tls(snapshot.backend_tls, None if previous is None else previous.endpoint_tls)
 
     # From here nothing fails.
     table = Table(snapshot, keyring, routes, previous, now)
-    table.trust, table.certificates = trust, certificates
+    table.trust, table.certificates, table.endpoint_tls = trust, certificates, tls
     changed = table.take_sets({} if previous is None else previous.sets)
     if previous is None or fresh or len(routes) != len(old_routes):
         for key in fresh:
@@ -193,10 +200,16 @@ def _certificates(snapshot: Snapshot, previous: Table | None, fresh: list[str]) 
 class _Set:
     """The endpoints of one `namespace/service:port`."""
 
-    __slots__ = ("endpoints", "given")
+    __slots__ = ("endpoints", "given", "tls")
 
-    def __init__(self, given: tuple[snapshot.Endpoint, ...], endpoints: tuple[Endpoint, ...]) -> None:
+    def __init__(
+        self,
+        given: tuple[snapshot.Endpoint, ...],
+        tls: EndpointTls | None,
+        endpoints: tuple[Endpoint, ...],
+    ) -> None:
         self.given = given
+        self.tls = tls
         self.endpoints = endpoints
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from stickyroute_api import snapshot
 from stickyroute_api.reasons import BindingReason, EndpointState
+from stickyroute_proxy.certificates import EndpointTls
 
 KEY_BYTES: Final = 12
 """The length of an endpoint's key, by which tokens name it."""
@@ -33,6 +34,7 @@ class Endpoint:
         "service",
         "serving",
         "state",
+        "tls",
     )
 
     id: str
@@ -54,8 +56,10 @@ class Endpoint:
     """Exchanges under way; the data path adds and subtracts."""
     pool: Any
     """The data path's idle connections to it."""
+    tls: EndpointTls | None
+    """How it is spoken to; None: in the clear."""
 
-    def __init__(self, given: snapshot.Endpoint, service: str) -> None:
+    def __init__(self, given: snapshot.Endpoint, service: str, tls: EndpointTls | None = None) -> None:
         self.id = given.id
         self.key = endpoint_key(given.id)
         self.service = service
@@ -63,6 +67,7 @@ class Endpoint:
         self.port = given.port
         self.in_flight = 0
         self.pool = None
+        self.tls = tls
         self.update(given)
 
     def update(self, given: snapshot.Endpoint) -> None:

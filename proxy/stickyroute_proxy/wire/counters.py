@@ -45,6 +45,8 @@ class Counters:
         self.connects = 0
         """Upstream connections that were opened."""
         self.connect_failures = 0
+        self.endpoint_handshakes_failed: dict[str, int] = {}
+        """Those of them that failed in the TLS handshake, by Cause."""
         self.retries = 0
         """Further attempts, after a failed connect or on a connection that was closed before an answer."""
         self.received_bytes = 0

@@ -1,6 +1,7 @@
 """The data plane of one process: its listeners, its connections, their deadlines, and its end."""
 
 import asyncio
+import logging
 from asyncio import AbstractEventLoop, Server, Task
 from collections.abc import Callable
 from itertools import count
@@ -15,11 +16,15 @@ from stickyroute_proxy.trust import Trust
 from stickyroute_proxy.wire.connect import Connect
 from stickyroute_proxy.wire.counters import Counters
 from stickyroute_proxy.wire.downstream import Downstream
+from stickyroute_proxy.wire.handshake import Failure as HandshakeFailure
 from stickyroute_proxy.wire.head import Kinds
 from stickyroute_proxy.wire.opening import Failure, Opening
 from stickyroute_proxy.wire.pool import Pool
+from stickyroute_proxy.wire.sparing import Sparing
 from stickyroute_proxy.wire.tunnel import Tunnel
 from stickyroute_proxy.wire.upstream import Upstream
+
+logger = logging.getLogger(__name__)
 
 TICK: Final = 0.25
 """Seconds between two looks at the deadlines."""
@@ -78,6 +83,7 @@ class DataPlane:
         self._sweeper: asyncio.TimerHandle | None = None
         self._ticks = 0
         self._empty: asyncio.Event | None = None
+        self._complaints = Sparing()
         self._ids = count()
         self._id_prefix = SystemRandom().randbytes(8).hex().encode()
 
@@ -194,10 +200,30 @@ class DataPlane:
         """Open a connection for an exchange; it is told by `connected` or `connect_failed`."""
         # The pool exists from here on: `apply` closes it when the endpoint leaves in the meantime.
         upstream = Upstream(self.pool(endpoint), self.counters)
-        connect = Connect(self.loop, endpoint, upstream, exchange.connected, exchange.connect_failed)
+        connect = Connect(
+            self.loop,
+            endpoint,
+            upstream,
+            exchange.connected,
+            exchange.connect_failed,
+            refused=self._handshake_failed,
+        )
         self._connecting.add(connect.task)
         connect.task.add_done_callback(self._connecting.discard)
         return connect
+
+    def _handshake_failed(self, endpoint: Endpoint, failure: HandshakeFailure) -> None:
+        failed = self.counters.endpoint_handshakes_failed
+        failed[failure.cause] = failed.get(failure.cause, 0) + 1
+        if self._complaints.due(f"{endpoint.service} {failure}", monotonic()):
+            logger.warning(
+                "TLS with endpoint %s (%s port %d) of service %s failed: %s",
+                endpoint.pod,
+                endpoint.address,
+                endpoint.port,
+                endpoint.service,
+                failure.text,
+            )
 
     # Deadlines
 

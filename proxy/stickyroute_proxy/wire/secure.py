@@ -210,6 +210,9 @@ class Secure(Transport, Protocol):
     def is_closing(self) -> bool:
         return self._transport.is_closing()
 
+    def is_reading(self) -> bool:
+        return self._transport.is_reading()
+
     def pause_reading(self) -> None:
         self._transport.pause_reading()
 

@@ -21,8 +21,9 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 class Backend:
     """A server that does with each connection what its script says, and keeps what it received."""
 
-    def __init__(self, script):
+    def __init__(self, script, tls=None):
         self.script = script
+        self.tls = tls
         self.received: list[bytearray] = []
         self.connections = 0
         self.errors: list[BaseException] = []
@@ -30,7 +31,7 @@ class Backend:
         self._tasks = set()
 
     async def start(self):
-        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.tls)
         self.port = self.server.sockets[0].getsockname()[1]
         return self
 
