@@ -2,7 +2,8 @@
 
 watches ─┐                       ┌▶ publisher ──▶ proxies
 ├▶ store ─▶ reconciler ─┤       │ acknowledgements
-resync ──┘                       └▶ reporter ◀── collector (sessions)
+resync ──┘       ▲               └▶ reporter ◀── collector (sessions)
+references ──────┘
 """
 
 import asyncio
