@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection
+from math import inf
 from random import Random
 from typing import Any, Protocol
 
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 INTERVAL = 20.0
 """Seconds between two reads of one object; a renewed certificate is served that soon."""
 RETRY = 1.0
-"""Seconds after a read that failed."""
+"""Seconds after a failed read of one that was never read."""
 PATIENCE = 30.0
 """Seconds in which an object that was never read is tried, before its routes are told that it is missing."""
 PATIENCE_IF_REFUSED = 3.0
@@ -60,7 +61,7 @@ class References:
         self._clock = clock
         self._random = random
         self._due: dict[Reference, float] = {}
-        """When each wanted object is to be read next."""
+        """When each wanted object is to be read next; infinite while it is being read."""
         self._since: dict[Reference, float] = {}
         """When each that was never read was first wanted."""
         self._versions: dict[Reference, str] = {}
@@ -89,7 +90,7 @@ class References:
                     if reference not in self._due:
                         readers.release()
                         continue
-                    self._due[reference] = now + INTERVAL * (1 - SPREAD * self._random())
+                    self._due[reference] = inf
                     task = tasks.create_task(self._read(reference))
                     task.add_done_callback(lambda _: readers.release())
                 await self._until_due()
@@ -99,11 +100,15 @@ class References:
             manifest = await self._reads.read(_RESOURCES[reference.kind], reference.namespace, reference.name)
         except ApiError as error:
             self._failed(reference, error)
-            return
-        version = str((manifest.get("metadata") or {}).get("resourceVersion") or "")
-        self._told.pop(reference, None)
-        if not version or self._versions.get(reference) != version:
-            self._take(reference, referent(reference.kind, manifest), version)
+        else:
+            self._told.pop(reference, None)
+            version = str((manifest.get("metadata") or {}).get("resourceVersion") or "")
+            if not version or self._versions.get(reference) != version:
+                self._take(reference, referent(reference.kind, manifest), version)
+        if reference in self._due:
+            pause = INTERVAL * (1 - SPREAD * self._random()) if reference in self.referents else RETRY
+            self._due[reference] = self._clock() + pause
+            self._poked.set()
 
     def _failed(self, reference: Reference, error: ApiError) -> None:
         if error.status == NOT_FOUND:
@@ -111,11 +116,9 @@ class References:
             return
         if reference not in self._due:
             return
-        now = self._clock()
-        self._due[reference] = now + RETRY
         refused = error.status == FORBIDDEN
-        patience = PATIENCE_IF_REFUSED if refused else PATIENCE
-        if reference not in self.referents and now >= self._since[reference] + patience:
+        until = self._since[reference] + (PATIENCE_IF_REFUSED if refused else PATIENCE)
+        if reference not in self.referents and self._clock() >= until:
             why = "may not be read: give the operator the right to get it" if refused else "cannot be read"
             self._take(reference, Missing(f"{why} ({error})"))
         if self._told.get(reference) != str(error):
@@ -136,9 +139,9 @@ class References:
     async def _until_due(self) -> None:
         """Until the next read is due, or something new is wanted."""
         self._poked.clear()
-        first = min(self._due.values(), default=None)
+        first = min(self._due.values(), default=inf)
         try:
-            async with asyncio.timeout(None if first is None else max(0.0, first - self._clock())):
+            async with asyncio.timeout(None if first == inf else max(0.0, first - self._clock())):
                 await self._poked.wait()
         except TimeoutError:
             return

@@ -131,7 +131,7 @@ async def test_one_that_cannot_be_read_keeps_what_was_read_last(status, caplog):
             assert await reader.at(second) == ConfigMap("a")
         assert caplog.text.count("ConfigMap shop/ca") == 1
         api.content["shop"], api.version = "b", 2
-        assert await reader.at(301) == ConfigMap("b")
+        assert await reader.at(320) == ConfigMap("b")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,21 @@ async def test_one_that_was_never_read_is_tried_for_a_while_before_it_is_told(st
         found = await reader.at(patience + 1)
         assert says in found.why
         api.content["shop"] = "a"
-        assert await reader.at(patience + 2.5) == ConfigMap("a")
+        assert await reader.at(patience + 2 + references.INTERVAL) == ConfigMap("a")
+
+
+async def test_one_that_is_being_read_is_not_read_again():
+    class Slow(Api):
+        async def read(self, resource, namespace, name):
+            self.reads.append(name)
+            await asyncio.Event().wait()
+
+    api = Slow()
+    async with reading(api) as reader:
+        reader.it.want({CA})
+        await reader.at(0)
+        await reader.at(1000)
+        assert api.reads == ["ca"]
 
 
 async def test_few_are_read_at_one_time():
