@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from ssl import PROTOCOL_TLS_SERVER, SSLContext, SSLError
+from ssl import PROTOCOL_TLS_CLIENT, PROTOCOL_TLS_SERVER, SSLContext, SSLError
 from typing import Any, Self, TypeVar
 
 from cryptography import x509
@@ -27,6 +27,9 @@ from stickyroute_operator.translate.verdicts import Trouble
 
 SOON = timedelta(days=14)
 """How long before its end a certificate is warned of: who renews by machine has done so by then."""
+
+MAX_PEM = 256 * 1024
+"""Characters of certificates in one object: as many as a system's whole bundle has. All proxies hold them."""
 
 T = TypeVar("T")
 _Kept = dict[tuple[Reference, Callable[[Referent], Any]], tuple[Referent, Any]]
@@ -94,6 +97,9 @@ class Referents:
                 entry = referent, read(referent)
             except Unusable as error:
                 entry = referent, error
+            except Exception as error:  # noqa: BLE001 - what a stranger's certificate breaks is its own route
+                broken = f"holds what cannot be read ({type(error).__name__}); store a valid certificate"
+                entry = referent, Unusable(broken)
         self._read[reference, read] = entry
         result = entry[1]
         if isinstance(result, Unusable):
@@ -130,7 +136,12 @@ def _server_certificate(found: Referent) -> ServerCertificate:
 
 def _authorities(found: Referent) -> str:
     ca = found.ca if isinstance(found, ConfigMap) else _tls_secret(found).ca
-    return _pem(_certificates(ca, "ca.crt"))
+    pem = _pem(_certificates(ca, "ca.crt"))
+    try:
+        SSLContext(PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem)
+    except SSLError as error:
+        raise Unusable(f"has a ca.crt that {_refused(error)}; store it anew") from None
+    return pem
 
 
 def _tls_secret(found: Referent) -> Secret:
@@ -144,6 +155,8 @@ def _tls_secret(found: Referent) -> Secret:
 
 
 def _certificates(text: str, where: str) -> list[x509.Certificate]:
+    if len(text) > MAX_PEM:
+        raise Unusable(f"has a {where} of more than {MAX_PEM // 1024} KiB; leave out what is not needed")
     if not text.strip():
         raise Unusable(f"has no {where}; store certificates there, PEM")
     try:
@@ -179,10 +192,14 @@ def _load(pem: str) -> None:
         try:
             context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
         except SSLError as error:
-            reason = (error.reason or "unknown").replace("_", " ").lower()
             raise Unusable(
-                f"holds what TLS libraries refuse ({reason}); have a certificate issued that browsers take"
+                f"holds what {_refused(error)}; have a certificate issued that browsers take"
             ) from None
+
+
+def _refused(error: SSLError) -> str:
+    reason = (error.reason or "no reason told").replace("_", " ").lower()
+    return f"TLS libraries refuse ({reason})"
 
 
 def _public(key: PublicKeyTypes) -> bytes:

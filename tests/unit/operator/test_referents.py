@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.certificates import NOW, authorities, issue, private, secret, weak
 from tests.unit.operator.builders import endpoint, pieces, route, rule, service, state
@@ -46,6 +46,7 @@ def test_a_good_certificate_is_served_with_its_chain(tmp_path):
     assert part.key not in repr(snapshot)
 
 
+END = "-----END CERTIFICATE-----\n"
 KEY, CHAIN = issue("shop.example.com")
 WEAK = weak()
 UNUSABLE = {
@@ -184,6 +185,7 @@ def test_authorities_come_with_the_set_and_their_renewal_is_another_set():
         (None, "ConfigMap default/web-ca does not exist"),
         (ConfigMap(), "has no ca.crt"),
         (ConfigMap("hello"), "ca.crt that holds no PEM"),
+        (ConfigMap(authorities() * 1000), "more than 256 KiB"),
     ],
 )
 def test_unusable_authorities_take_the_backend_away(found, says):
@@ -206,3 +208,25 @@ def test_a_secret_of_another_type_keeps_nothing_but_its_type():
 def test_malformed_data_is_no_data(data):
     assert referent("Secret", {"data": data, "type": "kubernetes.io/tls"}).chain == ""
     assert referent("ConfigMap", {"data": data}) == ConfigMap()
+
+
+def damaged(flips):
+    der = bytearray(ssl.PEM_cert_to_DER_cert(CHAIN.partition(END)[0] + END))
+    for place, mask in flips:
+        der[place % len(der)] ^= mask
+    return ssl.DER_cert_to_PEM_cert(bytes(der))
+
+
+FLIPS = st.lists(st.tuples(st.integers(0, 2000), st.integers(1, 255)), min_size=1, max_size=3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(FLIPS)
+def test_no_damaged_certificate_stops_the_translation(flips):
+    """And what is taken in spite of it is what OpenSSL takes, as the proxies will ask it to."""
+    translation = served(Secret("kubernetes.io/tls", damaged(flips), private(KEY)))
+    verdict = translation.verdicts[SHOP]
+    assert verdict.accepted.status
+    assert "PRIVATE" not in verdict.resolved.message
+    for tls in backend(ConfigMap(damaged(flips))).backend_tls.values():
+        ssl.create_default_context(cadata=tls.ca)
