@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 INTERVAL = 20.0
 """Seconds between two reads of one object; a renewed certificate is served that soon."""
 RETRY = 1.0
-"""Seconds after a failed read of one that was never read."""
+"""Seconds after a failed read of one that was never read, and at first after one that found nothing."""
 PATIENCE = 30.0
 """Seconds in which an object that was never read is tried, before its routes are told that it is missing."""
 PATIENCE_IF_REFUSED = 3.0
@@ -63,7 +63,7 @@ class References:
         self._due: dict[Reference, float] = {}
         """When each wanted object is to be read next; infinite while it is being read."""
         self._since: dict[Reference, float] = {}
-        """When each that was never read was first wanted."""
+        """When each was first wanted."""
         self._versions: dict[Reference, str] = {}
         self._told: dict[Reference, str] = {}
         """The last failure of each, so that it is logged once."""
@@ -106,9 +106,17 @@ class References:
             if not version or self._versions.get(reference) != version:
                 self._take(reference, referent(reference.kind, manifest), version)
         if reference in self._due:
-            pause = INTERVAL * (1 - SPREAD * self._random()) if reference in self.referents else RETRY
-            self._due[reference] = self._clock() + pause
+            self._due[reference] = self._clock() + self._pause(reference)
             self._poked.set()
+
+    def _pause(self, reference: Reference) -> float:
+        """Seconds until the next read. What does not exist yet is often about to: applied with the route."""
+        if reference not in self.referents:
+            return RETRY
+        usual = INTERVAL * (1 - SPREAD * self._random())
+        if self.referents[reference] is not ABSENT:
+            return usual
+        return min(usual, max(RETRY, (self._clock() - self._since[reference]) / 4))
 
     def _failed(self, reference: Reference, error: ApiError) -> None:
         if error.status == NOT_FOUND:

@@ -120,6 +120,20 @@ async def test_it_is_gone_when_the_api_says_so():
         assert await reader.at(60) == ConfigMap("a")
 
 
+async def test_what_is_absent_at_first_is_looked_for_soon_and_ever_more_seldom():
+    api = Api()
+    async with reading(api) as reader:
+        reader.it.want({CA})
+        assert await reader.at(0) == ABSENT
+        assert await reader.at(1.1) == ABSENT
+        assert len(api.reads) == 2
+        for second in range(2, 1000):
+            await reader.at(second)
+        assert len(api.reads) < 75
+        api.content["shop"] = "a"
+        assert await reader.at(1000 + references.INTERVAL) == ConfigMap("a")
+
+
 @pytest.mark.parametrize("status", [0, 401, 403, 500])
 async def test_one_that_cannot_be_read_keeps_what_was_read_last(status, caplog):
     api = Api(shop="a")
