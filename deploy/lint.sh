@@ -26,13 +26,22 @@ refused proxi --set proxi.replicas=2
 refused /proxy/service/type --set proxy.service.type=Nodeport
 refused /proxy/drainDelay --set proxy.drainDelay=5s
 refused /image/pullPolicy --set image.pullPolicy=never
+refused /proxy/settings/limits/headBytes --set proxy.settings.limits.headBytes=32KB
+refused /proxy/settings/timeouts/head --set proxy.settings.timeouts.head=15
+refused /proxy/settings/accessLog/mode --set proxy.settings.accessLog.mode=On
+refused headbytes --set proxy.settings.limits.headbytes=32Ki
+refused /proxy/workers --set proxy.workers=0
 refused proxy.terminationGracePeriodSeconds --set proxy.terminationGracePeriodSeconds=20
 refused proxy.serviceAccount.name --set proxy.serviceAccount.create=false
 
-# No right beyond what is used: no wildcard, and Secrets only by name.
+# No right beyond what is used: no wildcard, and Secrets are neither listed nor watched.
 everything=$(helm template probe . --namespace probe)
 if grep -nE '(resources|verbs|apiGroups): *\[ *"?\*' <<<"$everything"; then
   echo "chart: a role has a wildcard" >&2
+  exit 1
+fi
+if grep -A4 'resources: *\[.*secrets' <<<"$everything" | grep -E 'verbs:.*(list|watch|create|update|delete)'; then
+  echo "chart: a role may do more with Secrets than get and patch them by name" >&2
   exit 1
 fi
 echo "chart: ok"

@@ -57,6 +57,17 @@ class LoadBalancing(Model):
             field="hashOn",
             reason="FieldValueForbidden",
         ),
+        Check(
+            name="choices-unused",
+            cel="self.choices == 2 || self.algorithm in ['LeastRequests', 'LeastSessions']",
+            holds=lambda balancing: (
+                balancing.choices == 2 or balancing.algorithm in {"LeastRequests", "LeastSessions"}
+            ),
+            message="choices is for algorithm LeastRequests and LeastSessions only:"
+            " set such an algorithm or remove choices",
+            field="choices",
+            reason="FieldValueForbidden",
+        ),
     )
 
     algorithm: Literal["RoundRobin", "LeastRequests", "LeastSessions", "Random", "Hash"] = "RoundRobin"
@@ -64,8 +75,12 @@ class LoadBalancing(Model):
     Hash: by hashOn."""
     hash_on: HashOn | None = None
     """What algorithm Hash hashes."""
+    choices: Annotated[int, Field(ge=0, le=16)] = 2
+    """LeastRequests, LeastSessions: the best of so many pods taken at random. 0: the best of all."""
     slow_start: Duration = "0s"
     """How long a new pod takes fewer new sessions. 0s: not at all."""
+    zone: Literal["Any", "Prefer"] = "Any"
+    """Prefer: pods of the proxy's own zone first, while it has any that take new sessions."""
 
 
 class ActiveCheck(Model):

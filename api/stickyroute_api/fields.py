@@ -23,6 +23,9 @@ VISIBLE: Final = r"^[!-~]+$"
 PRINTABLE: Final = r"^[^\x00-\x1f\x7f]+$"
 COOKIE_PATH: Final = r"^/[!-:<-~]*$"
 CHECK_PATH: Final = r"^/[!-~]*$"
+FULL_PATH: Final = r"^/[!$->@-~]*$"
+PREFIX_PATH: Final = r"^(/[!$->@-~]*)?$"
+HEADER_VALUE: Final = r"^[!-~]([ \t!-~]*[!-~])?$"
 REDIRECT: Final = r"^(https?://[!-~]+|/[!-~]*)?$"
 
 FORMS: Final = {
@@ -38,13 +41,15 @@ FORMS: Final = {
     PRINTABLE: "must not hold control characters",
     COOKIE_PATH: "must start with / and be visible ASCII without spaces and ;",
     CHECK_PATH: "must start with / and be visible ASCII without spaces",
+    FULL_PATH: "must start with / and be visible ASCII without spaces, quotes, ? and #",
+    PREFIX_PATH: "must be empty, or start with / and be visible ASCII without spaces, quotes, ? and #",
+    HEADER_VALUE: "must be visible ASCII with spaces inside at most",
     REDIRECT: "must be an http:// or https:// URL, or a path that starts with /",
 }
 """What a pattern asks for, in words."""
 
 MAX_REGEX: Final = 256
 """The longest regular expression, in characters."""
-
 
 _PORT_NAME = re.compile(PORT_NAME)
 _PORT_FORM: Final = "must be a port's number, 1 to 65535 without quotes, or its name in the Service"
@@ -61,6 +66,31 @@ def _port(value: Any) -> int | str:
     if isinstance(value, str) and 1 <= len(value) <= 63 and _PORT_NAME.fullmatch(value):
         return value
     raise PydanticCustomError("port", _PORT_FORM)
+
+
+_SIZE: Final = r"^(0|[1-9][0-9]{0,11})(k|M|G|Ki|Mi|Gi)?$"
+_SIZE_FORM: Final = "must be a size such as 10Mi, 512Ki or 1000000 (bytes)"
+_UNITS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+_MAX_SIZE: Final = 999_999_999_999
+_size = re.compile(_SIZE)
+
+
+def parse_size(size: int | str) -> int:
+    """Bytes of a size as `Size` takes it."""
+    if isinstance(size, int):
+        return size
+    found = _size.fullmatch(size)
+    if found is None:
+        raise ValueError(f"{size!r} {_SIZE_FORM}")
+    return int(found[1]) * _UNITS[found[2] or ""]
+
+
+def _as_size(value: Any) -> int | str:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_SIZE:
+        return value
+    if isinstance(value, str) and _size.fullmatch(value):
+        return value
+    raise PydanticCustomError("size", _SIZE_FORM)
 
 
 POSITIVE = Check(
@@ -94,3 +124,21 @@ Port = Annotated[
     ),
 ]
 """A port's number, or its name in the Service: a quoted number is neither."""
+Size = Annotated[
+    int | str,
+    PlainValidator(_as_size),
+    WithJsonSchema(
+        {
+            "x-kubernetes-int-or-string": True,
+            "minimum": 0,
+            "maximum": _MAX_SIZE,
+            "maxLength": 16,
+            "pattern": _SIZE,
+            "x-kubernetes-validations": [
+                {"rule": f"type(self) == int || {matches('self', _SIZE)}", "message": _SIZE_FORM}
+            ],
+        }
+    ),
+]
+"""A number of bytes, or a text with a unit."""
+HeaderValue = Annotated[str, StringConstraints(pattern=HEADER_VALUE, min_length=1, max_length=4096)]

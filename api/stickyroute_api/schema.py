@@ -38,6 +38,8 @@ _KEPT: Final = frozenset(
     }
 )
 _DROPPED: Final = frozenset({"title", "additionalProperties", "readOnly", "$defs"})
+_WORDED: Final = 1024
+"""The longest text whose form is also told in words: the API server reckons CEL by length."""
 _OPEN_WORD: Final = {"type": "string", "maxLength": 64}
 """What stands for a StrEnum: later versions add words, and an older CRD must not refuse them."""
 
@@ -66,7 +68,8 @@ def _converted(schema: Schema, definitions: dict[str, Schema], place: str) -> Sc
             result[keyword] = value
         elif keyword not in _KEPT | _DROPPED or (keyword == "additionalProperties" and value):
             raise ValueError(f"{place}: a structural schema does not allow {keyword!r}: model it otherwise")
-    if (words := FORMS.get(result.get("pattern", ""))) is not None:
+    words = FORMS.get(result.get("pattern", ""))
+    if words is not None and result.get("maxLength", 0) <= _WORDED:
         form = {"rule": matches("self", result["pattern"]), "message": words}
         result["x-kubernetes-validations"] = [form, *result.get("x-kubernetes-validations", ())]
     _require_bounds(result, place)

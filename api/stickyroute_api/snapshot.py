@@ -159,7 +159,7 @@ class RouteTls(Part):
     """How a route's hosts are served over TLS."""
 
     certificate: str
-    """The key into `Snapshot.certificates`: `namespace/name`."""
+    """The key into `Snapshot.certificates`: `namespace/name`. There is none of it: HTTPS is refused."""
     redirect: bool = True
     """Plain HTTP is redirected to HTTPS, but for `/.well-known/acme-challenge/`."""
 

@@ -18,15 +18,22 @@ from stickyroute_api.fields import (
     METHOD,
     PRINTABLE,
     VISIBLE,
-    Duration,
     Host,
     HttpToken,
     Label,
     ObjectName,
-    Port,
-    PositiveDuration,
+)
+from stickyroute_api.filters import (
+    Filter,
+    Filters,
+    HeaderField,
+    HeaderModifier,
+    PathModifier,
+    RequestRedirect,
+    UrlRewrite,
 )
 from stickyroute_api.persistence import CookieOptions, Failover, Learn, Limits, Persistence
+from stickyroute_api.traffic import BackendRef, Backends, BackendTls, CaRef, Retries, RuleLimits, Timeouts
 
 __all__ = [
     "API_VERSION",
@@ -36,9 +43,14 @@ __all__ = [
     "VERSION",
     "ActiveCheck",
     "BackendRef",
+    "BackendTls",
+    "CaRef",
     "CookieOptions",
     "Failover",
+    "Filter",
     "HashOn",
+    "HeaderField",
+    "HeaderModifier",
     "HealthCheck",
     "Learn",
     "Limits",
@@ -47,14 +59,18 @@ __all__ = [
     "Override",
     "PassiveCheck",
     "PathMatch",
+    "PathModifier",
     "Persistence",
+    "RequestRedirect",
     "Retries",
     "RouteMatch",
     "Rule",
+    "RuleLimits",
     "StickyRoute",
     "StickyRouteSpec",
     "Timeouts",
     "Tls",
+    "UrlRewrite",
     "ValueMatch",
 ]
 
@@ -121,39 +137,6 @@ class RouteMatch(Model):
     """Query parameters that must be there."""
 
 
-class BackendRef(Model):
-    """A weighted Service of the route's own namespace."""
-
-    service: Label
-    """The Service's name."""
-    port: Port
-    """The number or the name of one of the Service's ports."""
-    weight: Annotated[int, Field(ge=0, le=1_000_000)] = 1
-    """The share of new sessions, relative to the other backends. 0: none; bound sessions stay."""
-
-
-class Timeouts(Model):
-    """How long one exchange may take."""
-
-    request: Duration = "60s"
-    """From the request's head to the answer's end. 0s: no limit. Tunnels are not bound by it."""
-    connect: PositiveDuration = "2s"
-    """Until a pod has accepted a connection."""
-    idle: PositiveDuration = "300s"
-    """How long a tunnel (WebSocket) may stay without a byte either way."""
-
-
-class Retries(Model):
-    """What is tried again, on another pod where the session allows it."""
-
-    attempts: Annotated[int, Field(ge=0, le=5)] = 1
-    """How often. 0: never."""
-    on: Annotated[tuple[Literal["connect-failure"], ...], Field(max_length=1, alias="retryOn")] = (
-        "connect-failure",
-    )
-    """After what. connect-failure: the pod did not accept the connection, so the request was not sent."""
-
-
 class Override(Model):
     """What an operator orders for one pod."""
 
@@ -188,27 +171,69 @@ class Tls(Model):
     """How the hosts are served over TLS."""
 
     secret_name: ObjectName
-    """A Secret of type kubernetes.io/tls in the route's own namespace."""
+    """A Secret of type kubernetes.io/tls in the route's own namespace, with the hosts' certificate."""
     redirect: bool = True
-    """Whether plain HTTP is redirected to HTTPS."""
+    """Whether plain HTTP is redirected to HTTPS, but for /.well-known/acme-challenge/."""
 
 
-_BACKENDS_DIFFER = Check(
-    name="backend-listed-once",
-    cel="self.all(b, self.exists_one(o, o.service == b.service && o.port == b.port))",
-    holds=lambda backends: len({(b.service, b.port) for b in backends}) == len(backends),
-    message="backends must not list the same service and port twice: keep one, with the sum of the weights",
-)
+_REDIRECTS = "self.filters.exists(f, f.type == 'RequestRedirect')"
 
 
 class Rule(Model):
     """Which requests go to which backends; the most specific match of all rules wins."""
 
+    checks: ClassVar = (
+        Check(
+            name="backends-missing",
+            cel=f"has(self.backends) || (has(self.filters) && {_REDIRECTS})",
+            holds=lambda rule: bool(rule.backends) or rule.redirects,
+            message="backends is required: name a Service and its port, or give a filter RequestRedirect",
+            field="backends",
+            reason="FieldValueRequired",
+        ),
+        Check(
+            name="redirect-needs-no-backends",
+            cel=f"!has(self.filters) || !{_REDIRECTS} || !(has(self.backends) || has(self.persistence))",
+            holds=lambda rule: not rule.redirects or not (rule.backends or rule.persistence),
+            message="a rule with a filter RequestRedirect must not have backends or persistence:"
+            " nothing reaches a pod; remove them",
+            field="filters",
+            reason="FieldValueForbidden",
+        ),
+        Check(
+            name="redirect-excludes-rewrite",
+            cel=f"!has(self.filters) || !{_REDIRECTS} || !self.filters.exists(f, f.type == 'URLRewrite')",
+            holds=lambda rule: not rule.redirects or all(one.type != "URLRewrite" for one in rule.filters),
+            message="filters must not have both RequestRedirect and URLRewrite: nothing reaches a pod;"
+            " remove one",
+            field="filters",
+        ),
+        Check(
+            name="prefix-replaced-needs-prefix",
+            cel="!has(self.filters) || !self.filters.exists(f,"
+            " (has(f.urlRewrite) && has(f.urlRewrite.path)"
+            " && f.urlRewrite.path.type == 'ReplacePrefixMatch')"
+            " || (has(f.requestRedirect) && has(f.requestRedirect.path)"
+            " && f.requestRedirect.path.type == 'ReplacePrefixMatch'))"
+            " || !has(self.matches)"
+            " || self.matches.all(m, !has(m.path) || m.path.type == 'PathPrefix')",
+            holds=lambda rule: (
+                not any(_replaces_prefix(one) for one in rule.filters)
+                or all(match.path.type == "PathPrefix" for match in rule.matches)
+            ),
+            message="filters must not replace a prefix unless every match is by PathPrefix:"
+            " use such matches, or ReplaceFullPath",
+            field="filters",
+        ),
+    )
+
     name: Label
     """Unique in the route. Sessions are counted and kept by it where the rule has its own persistence."""
     matches: Annotated[tuple[RouteMatch, ...], Field(min_length=1, max_length=16)] = (RouteMatch(),)
     """The requests: one match suffices. None given: every request."""
-    backends: Annotated[tuple[BackendRef, ...], Field(min_length=1, max_length=16), _BACKENDS_DIFFER]
+    filters: Filters = ()
+    """What is changed in requests and answers."""
+    backends: Backends = ()
     """Where they go. Rules whose first backend is the same Service share their sessions."""
     persistence: Persistence | None = None
     """Replaces the route's persistence as a whole, with sessions of the rule's own."""
@@ -216,6 +241,21 @@ class Rule(Model):
     """How long one exchange may take."""
     retries: Retries = Retries()
     """What is tried again."""
+    limits: RuleLimits = RuleLimits()
+    """How much one request may bring, and how many there may be at once."""
+
+    @property
+    def redirects(self) -> bool:
+        """Whether every request is answered with a redirect."""
+        return any(one.type == "RequestRedirect" for one in self.filters)
+
+
+def _replaces_prefix(one: Filter) -> bool:
+    changes = (one.url_rewrite, one.request_redirect)
+    return any(
+        change is not None and change.path is not None and change.path.type == "ReplacePrefixMatch"
+        for change in changes
+    )
 
 
 class StickyRouteSpec(Model):
@@ -224,8 +264,8 @@ class StickyRouteSpec(Model):
     checks: ClassVar = (
         Check(
             name="scope-names-differ",
-            cel="self.rules.all(r, !has(r.persistence)"
-            " || self.rules.all(o, has(o.persistence) || o.backends[0].service != r.name))",
+            cel="self.rules.all(r, !has(r.persistence) || self.rules.all(o,"
+            " has(o.persistence) || !has(o.backends) || o.backends[0].service != r.name))",
             holds=lambda spec: {rule.name for rule in spec.rules if rule.persistence}.isdisjoint(
                 _shared_services(spec)
             ),
@@ -237,7 +277,8 @@ class StickyRouteSpec(Model):
             name="one-cookie-per-scope",
             cel="!has(self.persistence) || !has(self.persistence.sessionName)"
             " || self.persistence.type != 'Cookie' || self.rules.all(r, has(r.persistence)"
-            " || self.rules.all(o, has(o.persistence) || o.backends[0].service == r.backends[0].service))",
+            " || !has(r.backends) || self.rules.all(o, has(o.persistence) || !has(o.backends)"
+            " || o.backends[0].service == r.backends[0].service))",
             holds=lambda spec: (
                 spec.persistence.session_name is None
                 or spec.persistence.type != "Cookie"
@@ -293,7 +334,7 @@ class StickyRouteSpec(Model):
 
 def _shared_services(spec: StickyRouteSpec) -> set[str]:
     """The Services that name the scopes of rules without persistence of their own."""
-    return {rule.backends[0].service for rule in spec.rules if rule.persistence is None}
+    return {rule.backends[0].service for rule in spec.rules if rule.backends and rule.persistence is None}
 
 
 def _covers(domain: str, hosts: tuple[str, ...]) -> bool:

@@ -14,18 +14,6 @@ def unsupported(spec: StickyRouteSpec) -> list[Problem]:
 
 
 def _unsupported(spec: StickyRouteSpec) -> Iterator[Problem]:
-    if spec.tls is not None:
-        yield Problem("spec.tls", "TLS is not served by this version: end TLS in front of it and remove tls")
-    balancing = spec.load_balancing
-    if balancing.algorithm not in {"RoundRobin", "LeastRequests"}:
-        yield Problem(
-            "spec.loadBalancing.algorithm",
-            f"{balancing.algorithm} is not served by this version: use RoundRobin or LeastRequests",
-        )
-    if parse_duration(balancing.slow_start) > 0:
-        yield Problem(
-            "spec.loadBalancing.slowStart", "slow start is not served by this version: remove slowStart"
-        )
     if spec.health_check is not None:
         yield Problem(
             "spec.healthCheck",

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from stickyroute_api import wording
@@ -37,8 +37,7 @@ def parse_route(manifest: Mapping[Any, Any]) -> StickyRoute:
         try:
             return StickyRoute.model_validate_json(text, strict=True, by_alias=True, by_name=False)
         except ValidationError as error:
-            for details in error.errors(include_url=False):
-                problems.extend(_problems(details))
+            problems.extend(found_in(error, StickyRoute, StickyRouteSpec, "spec"))
     raise InvalidObject([replace(problem, object=name) for problem in problems])
 
 
@@ -52,7 +51,17 @@ def _top_problems(data: dict[str, Any]) -> Iterator[Problem]:
             yield Problem(key, wording.unknown(key, _TOP, wording.homes(StickyRouteSpec, "spec", key)))
 
 
-def _problems(error: ErrorDetails) -> Iterator[Problem]:
+def found_in(
+    error: ValidationError, root: type[BaseModel], part: type[BaseModel], path: str
+) -> Iterator[Problem]:
+    """What a failed validation says to people; a misplaced field's home is sought in `part`, at `path`."""
+    for details in error.errors(include_url=False):
+        yield from _problems(details, root, part, path)
+
+
+def _problems(
+    error: ErrorDetails, root: type[BaseModel], part: type[BaseModel], below_part: str
+) -> Iterator[Problem]:
     location = error["loc"]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
     if error["type"] == ERROR_TYPE:
@@ -60,8 +69,8 @@ def _problems(error: ErrorDetails) -> Iterator[Problem]:
             yield Problem(path + (f".{below}" if below and not below.startswith("[") else below), message)
     elif error["type"] == "extra_forbidden":
         *parents, name = location
-        known = wording.fields_at(StickyRoute, parents)
-        homes = wording.homes(StickyRouteSpec, "spec", str(name))
+        known = wording.fields_at(root, parents)
+        homes = wording.homes(part, below_part, str(name))
         yield Problem(path, wording.unknown(str(name), known, homes))
     elif not (error["type"] == "too_short" and error["input"]):  # else its items have problems of their own
         yield Problem(path, wording.message(error))

@@ -95,7 +95,7 @@ def homes(root: type[BaseModel], path: str, name: str) -> list[str]:
             if alias == name:
                 found.append(place)
             if below is not None:
-                queue.append((f"{place}.{alias}", below))
+                queue.append((f"{place}.{alias}".lstrip("."), below))
     return found
 
 

@@ -16,8 +16,16 @@ class Address(NamedTuple):
     @property
     def url(self) -> str:
         """For a browser on this machine: by name where that is the same, since cookie jars prefer names."""
+        return f"http://{self._place}/"
+
+    @property
+    def tls_url(self) -> str:
+        return f"https://{self._place}/"
+
+    @property
+    def _place(self) -> str:
         local = self.host in ("127.0.0.1", "0.0.0.0", "::1", "::")
-        return f"http://{f'localhost:{self.port}' if local else self}/"
+        return f"localhost:{self.port}" if local else str(self)
 
 
 def parse_address(text: str) -> Address:

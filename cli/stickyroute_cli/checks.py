@@ -7,7 +7,7 @@ from typing import Any, Final
 from stickyroute_api.problem import InvalidObject
 from stickyroute_api.validate import parse_route
 from stickyroute_cli import shapes
-from stickyroute_cli.manifests import Check, Manifest, check_secret
+from stickyroute_cli.manifests import Check, Manifest, check_config_map, check_secret
 
 
 def check_route(body: dict[str, Any]) -> str:
@@ -28,6 +28,7 @@ def judged(manifest: Manifest) -> bool:
 
 
 CHECKS: Final[Mapping[str, Check]] = {
+    "ConfigMap": check_config_map,
     "EndpointSlice": partial(shapes.trouble, shapes.SliceShape),
     "Secret": check_secret,
     "Service": partial(shapes.trouble, shapes.ServiceShape),

@@ -1,11 +1,13 @@
 """Operator and proxy in one process: manifests in, a table in use, and what became of each route. No I/O."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from random import Random
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar
 
+from stickyroute_api.settings import Settings
 from stickyroute_api.snapshot import Snapshot, TokenKeys
 from stickyroute_api.status import StickyRouteStatus
 from stickyroute_cli.manifests import Key, Manifest
@@ -20,6 +22,9 @@ NAME: Final = "serve"
 """What the one proxy is called."""
 EPOCH: Final = 1
 """Of all snapshots: they live and die with the process."""
+
+REFERENT_KINDS: Final[tuple[Literal["Secret", "ConfigMap"], ...]] = ("Secret", "ConfigMap")
+"""What routes may name beside Services."""
 
 T = TypeVar("T")
 
@@ -46,10 +51,17 @@ class Embedded:
     """Keeps a data plane at what the manifests say."""
 
     def __init__(
-        self, plane: Plane, *, class_name: str, keys: TokenKeys, random: Random, started: float
+        self,
+        plane: Plane,
+        *,
+        class_name: str,
+        keys: TokenKeys,
+        random: Random,
+        started: float,
+        settings: Settings | None = None,
     ) -> None:
         self._plane = plane
-        self._state = State(fleet=class_name, keys=keys, allow_loopback=True)
+        self._state = State(fleet=class_name, keys=keys, allow_loopback=True, settings=settings or Settings())
         self._random = random
         self._started = started
         self._read: dict[Key, tuple[Manifest, Any]] = {}
@@ -65,13 +77,17 @@ class Embedded:
 
         What a proxy would refuse leaves the last table in use, and the routes' status says so.
         """
-        state = State(
-            fleet=self._state.fleet,
-            keys=self._state.keys,
-            allow_loopback=True,
+        state = replace(
+            self._state,
+            now=datetime.fromtimestamp(now, UTC),
             routes=self._objects(manifests, "StickyRoute", objects.RouteObject.from_manifest),
             services=self._objects(manifests, "Service", objects.Service.from_manifest),
             slices=self._objects(manifests, "EndpointSlice", objects.EndpointSlice.from_manifest),
+            referents={
+                objects.Reference(kind, *key): found
+                for kind in REFERENT_KINDS
+                for key, found in self._objects(manifests, kind, partial(objects.referent, kind)).items()
+            },
         )
         for gone in self._read.keys() - manifests.keys():
             del self._read[gone]

@@ -80,6 +80,7 @@ KINDS: Final = {
     "Service": "v1",
     "EndpointSlice": "discovery.k8s.io/",
     "Secret": "v1",
+    "ConfigMap": "v1",
 }
 """The kinds that are served, and how their apiVersion begins."""
 
@@ -247,6 +248,14 @@ def check_secret(body: dict[str, Any]) -> str:
     plain = body.get("stringData") or {}
     if not isinstance(plain, dict) or not all(isinstance(value, str) for value in plain.values()):
         return "stringData must be a mapping of names to text"
+    return ""
+
+
+def check_config_map(body: dict[str, Any]) -> str:
+    """What is wrong with a ConfigMap."""
+    data = body.get("data") or {}
+    if not isinstance(data, dict) or not all(isinstance(value, str) for value in data.values()):
+        return "data must be a mapping of names to text"
     return ""
 
 

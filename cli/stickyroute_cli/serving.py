@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from random import Random
 
 import watchfiles
 
+from stickyroute_api.settings import Settings
 from stickyroute_api.snapshot import TokenKeys
 from stickyroute_cli.address import Address, explain_listen
 from stickyroute_cli.adminport import AdminPort
@@ -34,9 +35,11 @@ GRACE = 2.0
 class Options:
     folder: Path
     http: Address
+    https: Address | None = None
     admin: Address | None = None
     class_name: str = "stickyroute"
     keys: TokenKeys
+    settings: Settings = field(default_factory=Settings)
 
 
 class Server:
@@ -53,6 +56,7 @@ class Server:
             keys=options.keys,
             random=random,
             started=clock(),
+            settings=options.settings,
         )
         self._folder = Folder(CHECKS, judged)
         self._told = Told()
@@ -72,16 +76,20 @@ class Server:
 
     async def listen(self) -> None:
         """Take the addresses; 503 is the answer until `run`. InputError says what stands in the way."""
-        address = self._options.http
-        try:
-            await self._plane.listen(address.host, address.port)
-        except OSError as error:
-            raise InputError(explain_listen(error, address, "--http")) from None
+        await self._listen(self._options.http, "--http", tls=False)
+        if self._options.https:
+            await self._listen(self._options.https, "--https", tls=True)
         if self._options.admin:
             self._admin = AdminPort(
                 self._plane, class_name=self._options.class_name, name=NAME, version=release()
             )
             await self._admin.open(self._options.admin)
+
+    async def _listen(self, address: Address, option: str, *, tls: bool) -> None:
+        try:
+            await self._plane.listen(address.host, address.port, tls=tls)
+        except OSError as error:
+            raise InputError(explain_listen(error, address, option)) from None
 
     async def close(self) -> None:
         """Let requests in flight end, briefly, and give the addresses back."""

@@ -15,7 +15,11 @@ KEY_BYTES = 32
 
 
 def fresh() -> TokenKeys:
-    return TokenKeys(sealing=1, keys={1: base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()})
+    return TokenKeys(sealing=1, keys={1: _fresh()}, hashing=_fresh())
+
+
+def _fresh() -> str:
+    return base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
 
 
 def kept(folder: Path) -> TokenKeys:
@@ -30,6 +34,9 @@ def kept(folder: Path) -> TokenKeys:
             len(base64.b64decode(key, validate=True)) != KEY_BYTES for key in keys.keys.values()
         ):
             raise ValueError
+        if not keys.hashing:  # written by an older version
+            keys = keys.model_copy(update={"hashing": _fresh()})
+            _write(path, keys)
     except OSError as error:
         raise InputError(
             f"{path}: {error.strerror}; name a folder that can be written with --state DIR"

@@ -2,7 +2,8 @@
 
 watches ─┐                       ┌▶ publisher ──▶ proxies
 ├▶ store ─▶ reconciler ─┤       │ acknowledgements
-resync ──┘                       └▶ reporter ◀── collector (sessions)
+resync ──┘       ▲               └▶ reporter ◀── collector (sessions)
+references ──────┘
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from stickyroute_operator.ledger import Ledger, ScopeView
 from stickyroute_operator.objects import EndpointSlice
 from stickyroute_operator.publish import Publisher
 from stickyroute_operator.reconcile import Acked, Reconciler
+from stickyroute_operator.references import References
 from stickyroute_operator.report import Collector
 from stickyroute_operator.reporter import Fleet, Reporter
 from stickyroute_operator.resync import Resync
@@ -88,11 +90,14 @@ class Operator:
         self.publisher = Publisher(options.fleet, self._context, self._acknowledged, self._met_higher)
         self.collector = Collector(self._context, self._counted)
         watched = set(options.watch_namespaces)
+        self.references = References(api, self._referred)
         self.reconciler = Reconciler(
             self.store,
             options.fleet,
             self.publisher,
             self._reconciled,
+            named=self.references,
+            now=now,
             settings=options.settings,
             is_ours=lambda key: not watched or key[0] in watched,
             allow_shared_hosts=options.allow_shared_hosts,
@@ -121,6 +126,7 @@ class Operator:
                     for part in (
                         self._watch(),
                         self.resync.run(),
+                        self.references.run(),
                         self.reconciler.run(),
                         self.reporter.run(),
                         self._start(),
@@ -147,6 +153,7 @@ class Operator:
         while True:
             await asyncio.sleep(RENEWAL.total_seconds())
             await self._ensure_secrets()
+            self.reconciler.poke()  # a certificate may have come near its end
 
     async def _watch(self) -> None:
         # Not before the first LIST: kopf finds out once what there is to watch, and a CRD may come late.
@@ -225,7 +232,11 @@ class Operator:
     def _find_fleet(self, slices: Iterable[EndpointSlice]) -> None:
         if self._tls is None:
             return
+        slices = list(slices)
         found = fleet.proxies(slices, self._options.namespace, self._options.control_service)
+        self.reconciler.take_zones(
+            fleet.zones(slices, self._options.namespace, self._options.control_service)
+        )
         self.publisher.target(found)
         self.collector.target(found)
         self._acknowledged()
@@ -238,6 +249,9 @@ class Operator:
     def _stored(self, kind: str) -> None:
         if kind == SLICES and self._is_fleet_watched:
             self._find_fleet(self.store.slices.values())
+        self.reconciler.poke()
+
+    def _referred(self) -> None:
         self.reconciler.poke()
 
     def _acknowledged(self) -> None:

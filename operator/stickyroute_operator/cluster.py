@@ -58,6 +58,7 @@ ROUTES = Resource(GROUP, VERSION, PLURAL)
 SERVICES = Resource("", "v1", "services")
 SLICES = Resource("discovery.k8s.io", "v1", "endpointslices")
 SECRETS = Resource("", "v1", "secrets")
+CONFIG_MAPS = Resource("", "v1", "configmaps")
 LEASES = Resource("coordination.k8s.io", "v1", "leases")
 EVENTS = Resource("", "v1", "events")
 

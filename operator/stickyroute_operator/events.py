@@ -26,7 +26,12 @@ _REFERENCES = {
     ConditionReason.PORT_NOT_FOUND: EventReason.PORT_NOT_FOUND,
     ConditionReason.REF_NOT_PERMITTED: EventReason.REF_NOT_PERMITTED,
     ConditionReason.UNSUPPORTED_PROTOCOL: EventReason.UNSUPPORTED_PROTOCOL,
+    ConditionReason.INVALID_CERTIFICATE_REF: EventReason.INVALID_CERTIFICATE_REF,
+    ConditionReason.INVALID_CA_CERTIFICATE_REF: EventReason.INVALID_CA_CERTIFICATE_REF,
+    ConditionReason.CERTIFICATE_EXPIRING: EventReason.CERTIFICATE_EXPIRING,
+    ConditionReason.CERTIFICATE_MISMATCH: EventReason.CERTIFICATE_MISMATCH,
 }
+"""What is wrong, or soon will be, with what a route names."""
 
 
 def events(old: StickyRouteStatus | None, new: StickyRouteStatus) -> tuple[Event, ...]:
@@ -46,8 +51,8 @@ def _changes(old: StickyRouteStatus | None, new: StickyRouteStatus) -> Iterator[
     )
     if failed := accepted.told_false():
         yield Event(EventReason.NOT_ACCEPTED, failed.message, "Warning")
-    if (failed := resolved.told_false()) and (reason := _REFERENCES.get(failed.reason)):
-        yield Event(reason, failed.message, "Warning")
+    if (told := resolved.told()) and (reason := _REFERENCES.get(told.reason)):
+        yield Event(reason, told.message, "Warning")
     if done := programmed.turned_true():
         yield Event(EventReason.PROGRAMMED, done.message, "Normal")
     if (failed := programmed.told_false()) and failed.reason is ConditionReason.INVALID:
@@ -72,6 +77,15 @@ class _News:
         if not self._is("False"):
             return None
         return None if self._was("False") and self._reason(self.old) is self._reason(self.new) else self.new
+
+    def told(self) -> Condition | None:
+        """What is now said, if it was not said before."""
+        if self.new is None or (self._reason(self.old), self._message(self.old)) == (
+            self.new.reason,
+            self.new.message,
+        ):
+            return None
+        return self.new
 
     def told_false(self) -> Condition | None:
         """Newly false, or false with another message: the author has tried something else."""

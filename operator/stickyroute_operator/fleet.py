@@ -15,8 +15,7 @@ def proxies(slices: Iterable[EndpointSlice], namespace: str, service: str) -> di
     One that is not ready, or terminating, is pushed to as well: it may still serve, or be about to.
     """
     found: dict[str, ProxyAddress] = {}
-    ours = (piece for piece in slices if (piece.namespace, piece.service) == (namespace, service))
-    for piece in sorted(ours, key=lambda piece: (piece.address_type, piece.name)):
+    for piece in _of(slices, namespace, service):
         port = next((number for name, number in piece.ports if name == CONTROL_PORT), None)
         if port is None:
             continue
@@ -30,3 +29,18 @@ def proxies(slices: Iterable[EndpointSlice], namespace: str, service: str) -> di
             if known is None or (ready and not known.ready):
                 found[name] = ProxyAddress(host=entry.addresses[0], port=port, ready=ready)
     return found
+
+
+def zones(slices: Iterable[EndpointSlice], namespace: str, service: str) -> dict[str, str]:
+    """The zone of each proxy by pod name, where the cluster tells one."""
+    return {
+        entry.pod: entry.zone
+        for piece in _of(slices, namespace, service)
+        for entry in piece.endpoints
+        if entry.pod and entry.zone
+    }
+
+
+def _of(slices: Iterable[EndpointSlice], namespace: str, service: str) -> list[EndpointSlice]:
+    ours = (piece for piece in slices if (piece.namespace, piece.service) == (namespace, service))
+    return sorted(ours, key=lambda piece: (piece.address_type, piece.name))

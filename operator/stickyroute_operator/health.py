@@ -7,6 +7,7 @@ forget counts.
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -70,10 +71,15 @@ class Health:
             return "nothing was published yet"
         return ""
 
-    def app(self) -> web.Application:
-        """`/healthz`, `/readyz`, `/metrics`."""
+    def registry(self) -> CollectorRegistry:
+        """What `/metrics` tells."""
         registry = CollectorRegistry()
         registry.register(_Figures(self))
+        return registry
+
+    def app(self) -> web.Application:
+        """`/healthz`, `/readyz`, `/metrics`."""
+        registry = self.registry()
 
         async def healthz(_: web.Request) -> web.Response:
             return _answer(self.trouble())
@@ -129,6 +135,7 @@ class _Figures(Collector):
                 )
             routes = reconciler.translation.verdicts if reconciler.translation else {}
             yield GaugeMetricFamily("stickyroute_routes", "Routes of this fleet.", len(routes))
+            yield _expiries(reconciler)
         if (publisher := health.publisher) is not None:
             yield _proxies(publisher)
             yield from publisher.latency.collect()
@@ -137,6 +144,19 @@ class _Figures(Collector):
             for result, count in reporter.counts.items():
                 writes.add_metric([result], count)
             yield writes
+
+
+def _expiries(reconciler: Reconciler) -> Metric:
+    expiries = GaugeMetricFamily(
+        "stickyroute_certificate_expiry_seconds",
+        "Until a served certificate ends; below 0: since.",
+        labels=["namespace", "secret"],
+    )
+    now = datetime.now(UTC)
+    served = reconciler.translation.certificates if reconciler.translation else {}
+    for key, certificate in sorted(served.items()):
+        expiries.add_metric(key.split("/"), (certificate.expires - now).total_seconds())
+    return expiries
 
 
 def _proxies(publisher: Publisher) -> Metric:

@@ -1,4 +1,7 @@
-"""The keys that seal session tokens: made once, kept in one Secret, sent to the proxies in the snapshot."""
+"""The keys that seal session tokens, and the one that hashes: made once, kept in one Secret, sent to proxies.
+
+The hashing key is never replaced by itself: another one places every client of algorithm Hash anew.
+"""
 
 import base64
 import binascii
@@ -17,6 +20,7 @@ from stickyroute_operator.pki import SecretError, SecretStore
 logger = logging.getLogger(__name__)
 
 FIELD = "keys.json"
+HASHING = "hashing.key"
 KEY_BYTES = 32
 
 
@@ -37,26 +41,48 @@ _STORED = TypeAdapter(list[StoredKey])
 async def ensure(
     secrets: SecretStore, name: str, now: datetime, random: Callable[[int], bytes] = os.urandom
 ) -> TokenKeys:
-    """The keys of the Secret; an empty one is given its first key.
+    """The keys of the Secret; what it lacks is made: the first key of an empty one, the key that hashes.
 
     Raises SecretError when it holds anything else: to replace keys ends every session, so only a person
     does it.
     """
     data = await secrets.read(name)
-    if not any(value.strip() for value in data.values()):
-        first = StoredKey(
-            id=1, key=base64.b64encode(random(KEY_BYTES)).decode("ascii"), created=now.astimezone(UTC)
+    made: dict[str, bytes] = {}
+    if any(value.strip() for value in data.values()):
+        stored = _parse(name, data.get(FIELD, b""))
+    else:
+        stored = [StoredKey(id=1, key=_fresh(random), created=now.astimezone(UTC))]
+        made[FIELD] = _STORED.dump_json(stored)
+    hashing = data.get(HASHING, b"").decode("ascii", "replace").strip()
+    if not hashing:
+        hashing = _fresh(random)
+        made[HASHING] = hashing.encode()
+    elif not _is_key(hashing):
+        raise SecretError(
+            f"Secret {name}: {HASHING} is not {KEY_BYTES} bytes in base64: restore it from a backup,"
+            " or remove it: the operator then makes a new one, and algorithm Hash places every client anew"
         )
-        await secrets.write(name, {FIELD: _STORED.dump_json([first])})
-        logger.info("made the first token key in Secret %s", name)
-        return tokens([first])
-    return tokens(_parse(name, data.get(FIELD, b"")))
+    if made:
+        await secrets.write(name, made)
+        logger.info("made %s in Secret %s", " and ".join(made), name)
+    return tokens(stored, hashing)
 
 
-def tokens(stored: list[StoredKey]) -> TokenKeys:
+def tokens(stored: list[StoredKey], hashing: str) -> TokenKeys:
     """What the proxies get: every key opens, the newest seals."""
     newest = max(stored, key=lambda entry: (entry.created, entry.id))
-    return TokenKeys(sealing=newest.id, keys={entry.id: entry.key for entry in stored})
+    return TokenKeys(sealing=newest.id, keys={entry.id: entry.key for entry in stored}, hashing=hashing)
+
+
+def _fresh(random: Callable[[int], bytes]) -> str:
+    return base64.b64encode(random(KEY_BYTES)).decode("ascii")
+
+
+def _is_key(text: str) -> bool:
+    try:
+        return len(base64.b64decode(text, validate=True)) == KEY_BYTES
+    except (binascii.Error, ValueError):
+        return False
 
 
 def _parse(name: str, content: bytes) -> list[StoredKey]:
@@ -79,11 +105,7 @@ def _parse(name: str, content: bytes) -> list[StoredKey]:
     for entry in stored:
         if entry.created.tzinfo is None:
             raise SecretError(f"Secret {name}: {FIELD}: key {entry.id}: created has no time zone: {remedy}")
-        try:
-            size = len(base64.b64decode(entry.key, validate=True))
-        except (binascii.Error, ValueError):
-            size = -1
-        if size != KEY_BYTES:
+        if not _is_key(entry.key):
             raise SecretError(
                 f"Secret {name}: {FIELD}: key {entry.id} is not {KEY_BYTES} bytes in base64: {remedy}"
             )

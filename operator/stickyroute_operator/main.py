@@ -18,6 +18,7 @@ from pathlib import Path
 
 from stickyroute_api.fields import DNS_LABEL
 from stickyroute_api.settings import Settings
+from stickyroute_api.settingsfile import InvalidObject, parse_settings
 from stickyroute_operator.app import Operator, Options
 from stickyroute_operator.cluster import ApiError, Cluster
 from stickyroute_operator.epoch import Superseded
@@ -79,13 +80,21 @@ def parser() -> argparse.ArgumentParser:
         "(STICKYROUTE_WATCH_NAMESPACES, with commas; all namespaces)",
     )
     shape.add_argument(
+        "--settings",
+        type=_settings,
+        default=_env("SETTINGS", ""),
+        metavar="FILE",
+        help="JSON: the fleet's limits, timeouts, access log and so on, in the words of the chart's "
+        "proxy.settings (STICKYROUTE_SETTINGS; the defaults)",
+    )
+    shape.add_argument(
         "--trusted-proxy",
         type=_network,
         action="append",
         default=[],
         metavar="CIDR",
-        help="proxies before ours whose X-Forwarded-* headers are believed; may be repeated "
-        "(STICKYROUTE_TRUSTED_PROXIES, with commas; none)",
+        help="proxies before ours whose X-Forwarded-* headers are believed, in place of those in the "
+        "settings; may be repeated (STICKYROUTE_TRUSTED_PROXIES, with commas; none)",
     )
     shape.add_argument(
         "--allow-shared-hosts",
@@ -119,6 +128,9 @@ def _options(given: argparse.Namespace) -> Options:
     pod = os.environ.get("POD_NAME") or socket.gethostname()
     watched = given.watch_namespace or _list("WATCH_NAMESPACES", _label)
     trusted = given.trusted_proxy or _list("TRUSTED_PROXIES", _network)
+    settings: Settings = given.settings
+    if trusted:
+        settings = settings.model_copy(update={"trusted_proxies": tuple(trusted)})
     return Options(
         fleet=given.class_name,
         namespace=given.namespace,
@@ -127,7 +139,7 @@ def _options(given: argparse.Namespace) -> Options:
         instance=f"{pod}_{secrets.token_hex(4)}",
         watch_namespaces=tuple(sorted(set(watched))),
         health=given.health,
-        settings=Settings(trusted_proxies=tuple(trusted)),
+        settings=settings,
         allow_shared_hosts=given.allow_shared_hosts,
     )
 
@@ -187,6 +199,19 @@ def _label(text: str) -> str:
     if len(text) > 63 or not re.fullmatch(DNS_LABEL, text):
         raise argparse.ArgumentTypeError(f"{text!r} is no name in Kubernetes, such as stickyroute")
     return text
+
+
+def _settings(path: str) -> Settings:
+    if not path:
+        return Settings()
+    try:
+        return parse_settings(json.loads(Path(path).read_bytes()))
+    except InvalidObject as error:
+        raise argparse.ArgumentTypeError(f"{path}: {error}") from None
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{path} is not JSON: {error}") from None
 
 
 def _network(text: str) -> str:

@@ -4,10 +4,12 @@ Only what routing needs is kept: whole objects with their managedFields would be
 memory. Two manifests that mean the same here are equal, so that a change elsewhere in an object is none.
 """
 
+import base64
+import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from stickyroute_api.spec import API_VERSION, KIND
 
@@ -157,6 +159,85 @@ class EndpointSlice:
                 if port.get("port") is not None
             ),
         )
+
+
+class Reference(NamedTuple):
+    """A Secret or ConfigMap that a route names."""
+
+    kind: Literal["Secret", "ConfigMap"]
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+TLS_TYPE = "kubernetes.io/tls"
+"""The type of the Secrets that a route may name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """Only of type kubernetes.io/tls is more kept than the type. Text that is none stays empty."""
+
+    type: str
+    chain: str = ""
+    """`tls.crt`, PEM."""
+    key: str = field(default="", repr=False)
+    """`tls.key`, PEM."""
+    ca: str = ""
+    """`ca.crt`, PEM."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigMap:
+    ca: str = ""
+    """`ca.crt`, PEM."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A named object that there is not, or that cannot be had."""
+
+    why: str
+    """What is so and what to do, to follow on the object's name."""
+
+
+ABSENT = Missing("does not exist; create it, or correct the name")
+
+Referent = Secret | ConfigMap | Missing
+"""What a reference leads to."""
+
+
+def referent(kind: str, manifest: Mapping[str, Any]) -> Secret | ConfigMap:
+    """Reads the manifest of a Secret or ConfigMap, `stringData` included; of what is malformed nothing."""
+    data = manifest.get("data")
+    fields: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
+    if kind == "ConfigMap":
+        return ConfigMap(ca=_text(fields.get("ca.crt")))
+    form = str(manifest.get("type") or "Opaque")
+    if form != TLS_TYPE:
+        return Secret(type=form)
+    plain = manifest.get("stringData")
+    texts = {name: _decoded(value) for name, value in fields.items()}
+    texts |= {name: _text(value) for name, value in (plain if isinstance(plain, Mapping) else {}).items()}
+    chain, key, ca = (texts.get(name, "") for name in ("tls.crt", "tls.key", "ca.crt"))
+    return Secret(type=form, chain=chain, key=key, ca=ca)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _decoded(value: Any) -> str:
+    try:
+        return base64.b64decode("".join(_text(value).split()), validate=True).decode()
+    except (binascii.Error, ValueError):
+        return ""
 
 
 def _endpoint(entry: Mapping[str, Any]) -> SliceEndpoint:

@@ -8,15 +8,16 @@ The first change goes through at once; those behind it are gathered.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from math import inf
 from typing import Protocol
 
 from stickyroute_api.settings import Settings
 from stickyroute_api.snapshot import Snapshot, TokenKeys, Version
 from stickyroute_operator.joining import CAP, Joining
-from stickyroute_operator.objects import Key
+from stickyroute_operator.objects import Key, Reference, Referent
 from stickyroute_operator.store import Store
 from stickyroute_operator.translate import State, Translation, translate
 
@@ -32,6 +33,15 @@ class Publish(Protocol):
     """What the reconciler needs of the Publisher."""
 
     def publish(self, snapshot: Snapshot) -> None: ...
+
+
+class Named(Protocol):
+    """What the reconciler needs of the References."""
+
+    @property
+    def referents(self) -> Mapping[Reference, Referent]: ...
+
+    def want(self, references: Collection[Reference]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +80,12 @@ class Reconciler:
         publisher: Publish,
         done: Callable[[], None],
         *,
+        named: Named | None = None,
         settings: Settings | None = None,
         is_ours: Callable[[Key], bool] = lambda _key: True,
         allow_shared_hosts: bool = False,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.translation: Translation | None = None
         self.carried: dict[Key, Carried] = {}
@@ -89,10 +101,12 @@ class Reconciler:
         self._fleet = fleet
         self._publisher = publisher
         self._done = done
+        self._named = named
         self._settings = settings or Settings()
         self._is_ours = is_ours
         self._allow_shared_hosts = allow_shared_hosts
         self._clock = clock
+        self._now = now
         self._keys: TokenKeys | None = None
         self._epoch = 0
         self._revision = 0
@@ -108,6 +122,12 @@ class Reconciler:
         """The token keys to send from now on."""
         if keys != self._keys:
             self._keys = keys
+            self.poke()
+
+    def take_zones(self, zones: dict[str, str]) -> None:
+        """The zone of each proxy, by its pod's name."""
+        if zones != self._settings.zones:
+            self._settings = self._settings.model_copy(update={"zones": zones})
             self.poke()
 
     def take_epoch(self, epoch: int) -> None:
@@ -155,12 +175,20 @@ class Reconciler:
             routes={key: route for key, route in self._store.routes.items() if self._is_ours(key)},
             services=self._store.services,
             slices=self._store.slices,
+            referents=dict(self._named.referents) if self._named is not None else {},
+            on_demand=self._named is not None,
+            now=self._now(),
             settings=self._settings,
             acknowledged=dict(self._joining.known),
             allow_shared_hosts=self._allow_shared_hosts,
         )
         before = self.translation
         translation = translate(state, before)
+        if self._named is not None:
+            self._named.want(translation.references)
+            if before is None and not translation.references <= state.referents.keys():
+                # The proxies may serve what is named: nothing is published before it has been read.
+                return
         if self.version is None or not translation.same_content(before):
             version = Version(self._epoch, self._revision + 1)
             self._publisher.publish(translation.snapshot(*version))

@@ -182,6 +182,10 @@ def _ready(seen: Seen, programmed: Verdict) -> Verdict:
         return _not_served(seen)
     if not programmed.status:
         return programmed
+    if seen.verdict.resolved.reason is ConditionReason.INVALID_CERTIFICATE_REF:
+        return Verdict(False, ConditionReason.INVALID_CERTIFICATE_REF, seen.verdict.resolved.message)
+    if not seen.verdict.needs_endpoints:
+        return Verdict(True, ConditionReason.READY, "Each rule redirects, no pod is needed")
     takers = sum(1 for _, endpoint in seen.verdict.endpoints if endpoint.state in TAKES_NEW)
     if takers:
         pods = "1 pod takes" if takers == 1 else f"{takers} pods take"

@@ -56,7 +56,9 @@ class Certificates:
     ) -> None:
         """What has not changed is taken from `previous`.
 
-        Of several routes for one host the oldest decides. Raises ValueError naming what cannot be served.
+        Of several routes for one host the oldest decides. One whose certificate is not there, as the operator
+        tells its author, is as good as none: it must not harm others. Raises ValueError naming what cannot be
+        served.
         """
         before = {} if previous is None else previous.served
         self.served = {
@@ -68,11 +70,9 @@ class Certificates:
         }
         hosts: dict[bytes, Served] = {}
         for route in sorted(routes, key=lambda route: (route.created, route.key)):
-            if route.tls is None:
-                continue
-            served = self.served.get(route.tls.certificate)
+            served = self.served.get(route.tls.certificate) if route.tls is not None else None
             if served is None:
-                raise ValueError(f"route {route.key}: tls.certificate: {route.tls.certificate} is not there")
+                continue
             for host in route.hosts or ("",):
                 hosts.setdefault(host.encode(), served)
         self._any = hosts.pop(b"", None)

@@ -33,8 +33,8 @@ The corpus (`tests/component/wire/corpus`) went through each proxy to a backend 
 class of messages whose outcome differs: the rule that decides, what became of the messages here and there
 with their number, and why. The outcomes: refused, with any status; served; served with another meaning
 (method, target, host or body are not what the rule says); passed on malformed (a strict reader finds fault
-with it); closed without an answer; held open; cut (seen not to have ended). The peers run with their defaults and pass
-Host on unchanged.
+with it); closed without an answer; held open; cut (seen not to have ended). The peers run with their defaults
+and pass Host on unchanged.
 """
 
 

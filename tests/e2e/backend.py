@@ -2,7 +2,8 @@
 
 Run in the product's image from a ConfigMap, with nothing but the standard library. As an application it keeps
 each session's counter in its memory, reports every POST to the ledger before it answers, and after SIGTERM
-accepts for three seconds more and finishes what it has begun. With ROLE=ledger it is the ledger.
+accepts for three seconds more and finishes what it has begun. With ROLE=ledger it is the ledger. Where TLS
+names a folder with tls.crt and tls.key, port 8443 speaks TLS.
 """
 
 import asyncio
@@ -11,11 +12,13 @@ import hashlib
 import json
 import os
 import signal
+import ssl
 import uuid
 
 POD = os.environ.get("POD_NAME", "")
 PORTS = [int(port) for port in os.environ.get("PORT", "8000").split(",")]
 LEDGER = os.environ.get("LEDGER", "")
+TLS = os.environ.get("TLS", "")
 LINGER = 3.0
 
 
@@ -159,12 +162,18 @@ class Server:
             "sha256": hashlib.sha256(request.body).hexdigest(),
             "leaked": sorted(key for key in cookies if key.startswith("stickyroute-")),
         }
+        if request.target.startswith("/echo"):
+            answer["request"] = {"target": request.target, "headers": request.headers}
         return answer, "" if "app-session" in cookies or probe else f"Set-Cookie: app-session={session}\r\n"
 
     async def run(self):
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.stopping.set)
         servers = [await asyncio.start_server(self.serve, "", port, limit=1 << 20) for port in PORTS]
+        if TLS:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(f"{TLS}/tls.crt", f"{TLS}/tls.key")
+            servers.append(await asyncio.start_server(self.serve, "", 8443, limit=1 << 20, ssl=context))
         await self.stopping.wait()
         await asyncio.sleep(0 if self.ledger else LINGER)
         for server in servers:

@@ -14,10 +14,13 @@ ORDER = [
     "install",
     "crd",
     "routes",
+    "tls",
+    "traffic",
     "sessions",
     "identity",
     "latency",
     "scaling",
+    "settings",
     "upgrade",
     "faults",
     "uninstall",
@@ -46,10 +49,11 @@ class Image:
 
 @dataclass(frozen=True)
 class Target:
-    """Where the NodePort answers."""
+    """Where the NodePorts answer."""
 
     address: str
     port: int
+    tls_port: int
 
 
 @dataclass
@@ -70,6 +74,7 @@ class Release:
             "demo.enabled=true",
             "proxy.service.type=NodePort",
             f"proxy.service.nodePorts.http={self.target.port}",
+            f"proxy.service.nodePorts.https={self.target.tls_port}",
         ]
 
     def helm(self, verb, *more):
@@ -132,6 +137,7 @@ def release(image):
     target = Target(
         os.environ.get("STICKYROUTE_NODE_ADDRESS", "127.0.0.1"),
         int(os.environ.get("STICKYROUTE_NODE_PORT", "30080")),
+        int(os.environ.get("STICKYROUTE_NODE_TLS_PORT", "30443")),
     )
     release = Release("stickyroute", "stickyroute", image, target)
     kube.apply("default", manifests.namespace(release.namespace))

@@ -6,7 +6,7 @@
 #   kind.sh start kube-apiserver
 #
 # On a cluster of yours, say where the image is (STICKYROUTE_IMAGE_REPOSITORY, _TAG, _PULL_POLICY), where its node ports
-# answer (STICKYROUTE_NODE_ADDRESS, _NODE_PORT) and what stops and starts its API server (STICKYROUTE_CLUSTER).
+# answer (STICKYROUTE_NODE_ADDRESS, _NODE_PORT, _NODE_TLS_PORT) and what stops and starts its API server (STICKYROUTE_CLUSTER).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 NAME=stickyroute-e2e
@@ -43,7 +43,9 @@ kind: Cluster
 apiVersion: kind.x-k8s.io/v1alpha4
 nodes:
 - role: control-plane
-  extraPortMappings: [{containerPort: 30080, hostPort: 30080, listenAddress: 127.0.0.1}]
+  extraPortMappings:
+  - {containerPort: 30080, hostPort: 30080, listenAddress: 127.0.0.1}
+  - {containerPort: 30443, hostPort: 30443, listenAddress: 127.0.0.1}
 KIND
   docker build -t "$STICKYROUTE_IMAGE_REPOSITORY:$STICKYROUTE_IMAGE_TAG" .
   kind load docker-image --name "$NAME" "$STICKYROUTE_IMAGE_REPOSITORY:$STICKYROUTE_IMAGE_TAG"

@@ -61,12 +61,14 @@ class ToNode(AbstractResolver):
 
 
 class Browser:
-    """One client: serial requests, cookies kept, the connection kept alive unless `fresh`."""
+    """One client: serial requests, cookies kept, the connection kept alive unless `fresh`; HTTPS by `tls`."""
 
-    def __init__(self, number, target, host, *, fresh=False):
-        self.number, self.url = number, f"http://{host}:{target.port}"
+    def __init__(self, number, target, host, *, fresh=False, tls=None):
+        self.number = number
+        self.url = f"https://{host}:{target.tls_port}" if tls else f"http://{host}:{target.port}"
+        resolver = ToNode(target.address)
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(resolver=ToNode(target.address), force_close=fresh),
+            connector=aiohttp.TCPConnector(resolver=resolver, force_close=fresh, ssl=tls or True),
             timeout=aiohttp.ClientTimeout(total=30),
         )
         # aiohttp would repeat an idempotent request on a broken kept-alive connection, and hide the break
@@ -99,8 +101,8 @@ class Browser:
 class Crowd:
     """Browsers of one host, and all their records in the order of sending."""
 
-    def __init__(self, target, host, clients, *, fresh=False):
-        self.browsers = [Browser(number, target, host, fresh=fresh) for number in range(clients)]
+    def __init__(self, target, host, clients, **options):
+        self.browsers = [Browser(number, target, host, **options) for number in range(clients)]
         self.records = []
 
     async def __aenter__(self):

@@ -16,9 +16,13 @@ def code(name, *files):
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
 
 
-def pod(image, name, *, script="backend.py", env=None, port=8000, account=None, **spec):
-    """A pod template's inside: the script on the product's Python, meeting the restricted standard."""
-    variables = [{"name": key, "value": str(value)} for key, value in (env or {}).items()]
+def pod(image, name, *, script="backend.py", env=None, port=8000, account=None, tls="", **spec):
+    """A pod template's inside: the script on the product's Python, meeting the restricted standard.
+
+    `tls` names the Secret whose certificate it serves on port 8443.
+    """
+    env = {**(env or {}), **({"TLS": "/tls"} if tls else {})}
+    variables = [{"name": key, "value": str(value)} for key, value in env.items()]
     container = {
         "name": "app",
         "image": image.name,
@@ -41,6 +45,10 @@ def pod(image, name, *, script="backend.py", env=None, port=8000, account=None, 
         first = int(str(port).split(",", maxsplit=1)[0])
         container["ports"] = [{"name": "http", "containerPort": first}]
         container["readinessProbe"] = {"httpGet": {"path": "/healthz", "port": first}, "periodSeconds": 1}
+    volumes = [{"name": "code", "configMap": {"name": name}}]
+    if tls:
+        volumes.append({"name": "tls", "secret": {"secretName": tls}})
+        container["volumeMounts"].append({"name": "tls", "mountPath": "/tls"})
     return {
         "serviceAccountName": account or "default",
         "automountServiceAccountToken": account is not None,
@@ -52,7 +60,7 @@ def pod(image, name, *, script="backend.py", env=None, port=8000, account=None, 
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [container],
-        "volumes": [{"name": "code", "configMap": {"name": name}}],
+        "volumes": volumes,
         **spec,
     }
 
@@ -81,6 +89,18 @@ def service(name, port=8000, *, selector=True, **spec):
         "kind": "Service",
         "metadata": {"name": name},
         "spec": {"ports": ports, **spec},
+    }
+
+
+def secret(name, found, **more):
+    """A Secret of tests.certificates as a manifest."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name},
+        "type": found.type,
+        "stringData": {"tls.crt": found.chain, "tls.key": found.key},
+        **more,
     }
 
 

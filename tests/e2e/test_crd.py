@@ -87,10 +87,18 @@ def test_a_route_as_large_as_the_limits_fits_the_cost_budget():
         "path": {"type": "RegularExpression", "value": "/" + "a" * 200},
         "headers": [{"name": f"x-{number}", "value": "v" * 50} for number in range(4)],
     }
+    headers = [{"name": f"X-{'h' * 40}-{number}", "value": "v" * 100} for number in range(16)]
+    modifier = {"set": headers, "add": headers, "remove": [header["name"] for header in headers]}
+    prefix = {"type": "ReplaceFullPath", "replaceFullPath": "/" + "a" * 200}
     rules = [
         {
             "name": f"rule-{number}",
             "matches": [match] * 16,
+            "filters": [
+                {"type": "RequestHeaderModifier", "requestHeaderModifier": modifier},
+                {"type": "ResponseHeaderModifier", "responseHeaderModifier": modifier},
+                {"type": "URLRewrite", "urlRewrite": {"hostname": "example.com", "path": prefix}},
+            ],
             "backends": [{"service": f"web-{backend}", "port": "http"} for backend in range(16)],
             "persistence": {
                 "idleTimeout": "30m",

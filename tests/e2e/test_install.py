@@ -19,13 +19,15 @@ def test_the_namespace_enforces_the_restricted_standard(release):
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
-def test_proxies_hold_no_api_token_and_the_operator_no_other_secret(release):
+def test_proxies_hold_no_api_token_and_the_operator_only_the_rights_that_it_uses(release):
     for pod in release.pods("proxy").values():
         assert [volume["name"] for volume in pod["spec"]["volumes"]] == ["tls", "state"]
     who = f"system:serviceaccount:{release.namespace}:{release.name}-operator"
     for verb, what in (
         ("list", "secrets"),
-        ("get", "secret/other"),
+        ("watch", "secrets"),
+        ("patch", "secret/other"),
+        ("list", "configmaps"),
         ("create", "pods"),
         ("delete", "stickyroutes"),
     ):

@@ -1,6 +1,6 @@
 """Kubernetes objects to snapshot and verdicts: pure, full state in, never diffs.
 
-    routes ──▶ front end (routes.py) ──▶ conflicts ──▶ backends ──▶ snapshot routes, endpoint sets, verdicts
+    routes ──▶ front end (routes.py) ──▶ conflicts ──▶ backends, referents ──▶ snapshot parts, verdicts
 
 Each kind of object has one front end into the internal form (`form.Compiled`); what follows knows only that.
 The translation before may be handed in: parts whose inputs are the same objects are then taken from it, so
@@ -8,16 +8,18 @@ that unchanged parts keep their identity and a small change among thousands of r
 is the same without it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from stickyroute_api.settings import Settings
-from stickyroute_api.snapshot import Endpoint, Route, Snapshot, TokenKeys
-from stickyroute_operator.objects import EndpointSlice, Key, RouteObject, Service
-from stickyroute_operator.translate.assemble import Outcome, assemble
+from stickyroute_api.snapshot import BackendTls, Certificate, Endpoint, Route, Snapshot, TokenKeys
+from stickyroute_operator.objects import EndpointSlice, Key, Reference, Referent, RouteObject, Service
+from stickyroute_operator.translate.assemble import Outcome, assemble, held
 from stickyroute_operator.translate.backends import Backends
 from stickyroute_operator.translate.conflicts import settle
 from stickyroute_operator.translate.form import Compiled
+from stickyroute_operator.translate.referents import Referents, ServerCertificate
 from stickyroute_operator.translate.routes import compile_route
 from stickyroute_operator.translate.verdicts import RouteVerdict, Verdict
 
@@ -34,6 +36,12 @@ class State:
     routes: Mapping[Key, RouteObject] = field(default_factory=dict)
     services: Mapping[Key, Service] = field(default_factory=dict)
     slices: Mapping[Key, EndpointSlice] = field(default_factory=dict)
+    referents: Mapping[Reference, Referent] = field(default_factory=dict)
+    """The Secrets and ConfigMaps that routes name."""
+    on_demand: bool = False
+    """They are read when first named: what `referents` lacks is on its way. Else it does not exist."""
+    now: datetime | None = None
+    """What certificates' ends are compared to. None: they are not looked at."""
     settings: Settings = field(default_factory=Settings)
     acknowledged: Mapping[str, frozenset[str]] | None = None
     """By endpoint set, the endpoints that every current proxy knows; others are Joining. None: no Joining."""
@@ -50,10 +58,18 @@ class Translation:
     state: State
     routes: dict[str, Route]
     endpoints: dict[str, tuple[Endpoint, ...]]
+    certificates: dict[str, ServerCertificate] = field(repr=False)
+    """By `namespace/name` of their Secrets."""
+    backend_tls: dict[str, BackendTls]
     verdicts: dict[Key, RouteVerdict]
     compiled: dict[Key, Compiled] = field(repr=False)
     backends: Backends = field(repr=False)
     outcomes: dict[Key, Outcome] = field(repr=False)
+
+    @property
+    def references(self) -> frozenset[Reference]:
+        """All that routes name."""
+        return frozenset(one for form in self.compiled.values() for one in form.references())
 
     def same_content(self, other: "Translation | None") -> bool:
         """Whether a proxy would serve the same from both."""
@@ -63,7 +79,13 @@ class Translation:
             and self.state.settings == other.state.settings
             and self.routes == other.routes
             and self.endpoints == other.endpoints
+            and self.backend_tls == other.backend_tls
+            and self.certificate_parts() == other.certificate_parts()
         )
+
+    def certificate_parts(self) -> dict[str, Certificate]:
+        """The certificates as proxies get them."""
+        return {key: certificate.part for key, certificate in self.certificates.items()}
 
     def snapshot(self, epoch: int, revision: int) -> Snapshot:
         """The snapshot of this content under a number.
@@ -79,6 +101,8 @@ class Translation:
             keys=self.state.keys,
             routes=self.routes,
             endpoints=self.endpoints,
+            certificates=self.certificate_parts(),
+            backend_tls=self.backend_tls,
         )
 
 
@@ -86,26 +110,48 @@ def translate(state: State, previous: Translation | None = None) -> Translation:
     """The translation of `state`; never raises for what users wrote: that becomes a verdict."""
     compiled = _compile(state, previous)
     settlements = settle(compiled.values(), allow_shared_hosts=state.allow_shared_hosts)
-    backends = Backends.of(state.services, state.slices, previous.backends if previous else None)
+    referents = Referents.of(state.referents, previous.backends.referents if previous else None)
+    backends = Backends.of(state.services, state.slices, referents, previous.backends if previous else None)
     resolve = backends.resolver(acknowledged=state.acknowledged, allow_loopback=state.allow_loopback)
     before = previous.outcomes if previous else {}
-    outcomes = {
-        key: assemble(form, settlements[key], resolve, before.get(key)) for key, form in compiled.items()
-    }
-    routes = {outcome.route.key: outcome.route for outcome in outcomes.values() if outcome.route is not None}
+    outcomes = {}
+    for key, form in compiled.items():
+        if state.on_demand and any(one not in state.referents for one in form.references()):
+            # A moment only; what is served of the route until then stays as it is.
+            outcomes[key] = before.get(key) or held(form, settlements[key])
+            continue
+        tls = referents.serve(form.tls, form.hosts, state.now) if form.tls is not None else None
+        outcomes[key] = assemble(form, settlements[key], resolve, tls, before.get(key))
+    return _translation(state, compiled, backends, outcomes)
+
+
+def _translation(
+    state: State, compiled: dict[Key, Compiled], backends: Backends, outcomes: dict[Key, Outcome]
+) -> Translation:
+    served = [outcome for outcome in outcomes.values() if outcome.route is not None]
     endpoints: dict[str, tuple[Endpoint, ...]] = {}
-    for outcome in outcomes.values():
-        if outcome.route is not None:
-            endpoints.update(outcome.endpoint_sets)
+    for outcome in served:
+        endpoints.update(outcome.endpoint_sets)
     return Translation(
         state=state,
-        routes=routes,
+        routes={outcome.route.key: outcome.route for outcome in served if outcome.route is not None},
         endpoints=endpoints,
+        certificates=dict(_certificates(served)),
+        backend_tls={
+            one.key: one.tls for outcome in served for one in outcome.resolved if one.key and one.tls
+        },
         verdicts={key: outcome.verdict for key, outcome in outcomes.items()},
         compiled=compiled,
         backends=backends,
         outcomes=outcomes,
     )
+
+
+def _certificates(served: Iterable[Outcome]) -> Iterable[tuple[str, ServerCertificate]]:
+    for outcome in served:
+        use, tls = outcome.form.tls, outcome.tls
+        if use is not None and tls is not None and tls.certificate is not None:
+            yield use.certificate.key, tls.certificate
 
 
 def _compile(state: State, previous: Translation | None) -> dict[Key, Compiled]:

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from stickyroute_api.reasons import ConditionReason
-from stickyroute_api.snapshot import Backend, Endpoint, Match, Route, Rule
+from stickyroute_api.snapshot import Backend, Endpoint, Match, Route, RouteTls, Rule
 from stickyroute_operator.translate.backends import Resolved, Resolver
 from stickyroute_operator.translate.conflicts import Settlement
 from stickyroute_operator.translate.form import Compiled, RuleForm
-from stickyroute_operator.translate.verdicts import RouteVerdict, Verdict
+from stickyroute_operator.translate.referents import ServedTls
+from stickyroute_operator.translate.verdicts import RouteVerdict, Trouble, Verdict
 
 _SHOWN = 8
 """So many problems are told at once."""
@@ -20,19 +21,24 @@ class Outcome:
     form: Compiled
     settlement: Settlement
     resolved: tuple[Resolved, ...]
+    tls: ServedTls | None
     route: Route | None
     """None: nothing of it is served."""
     endpoint_sets: dict[str, tuple[Endpoint, ...]]
     verdict: RouteVerdict
 
 
-def assemble(form: Compiled, settlement: Settlement, resolve: Resolver, before: Outcome | None) -> Outcome:
+def assemble(
+    form: Compiled,
+    settlement: Settlement,
+    resolve: Resolver,
+    tls: ServedTls | None,
+    before: Outcome | None,
+) -> Outcome:
     """The outcome of one route; `before` itself when nothing that it came from has changed."""
     namespace = form.source.namespace
-    resolved = tuple(
-        resolve(namespace, use.service, use.port) for rule in form.rules for use in rule.backends
-    )
-    if before is not None and _same(before, form, settlement, resolved):
+    resolved = tuple(resolve(namespace, use) for rule in form.rules for use in rule.backends)
+    if before is not None and _same(before, form, settlement, resolved, tls):
         return before
     refusal = settlement.refusal
     route = None if refusal is not None else _route(form, settlement, resolved)
@@ -49,25 +55,57 @@ def assemble(form: Compiled, settlement: Settlement, resolve: Resolver, before: 
         form=form,
         settlement=settlement,
         resolved=resolved,
+        tls=tls,
         route=route,
         endpoint_sets={one.key: one.endpoints for one in resolved if one.key is not None},
         verdict=RouteVerdict(
             route=form.source,
             accepted=accepted,
-            resolved=_references(form, resolved),
+            resolved=_references(form, resolved, tls),
             hosts=form.hosts,
             persistence=form.persistence,
             scopes=tuple(
-                dict.fromkeys(f"{namespace}/{form.source.name}/{rule.scope}" for rule in form.rules)
+                dict.fromkeys(
+                    f"{namespace}/{form.source.name}/{rule.scope}" for rule in form.rules if rule.scope
+                )
             ),
             endpoints=_endpoints(form, resolved),
+            needs_endpoints=not form.rules or any(rule.backends for rule in form.rules),
         ),
     )
 
 
-def _same(before: Outcome, form: Compiled, settlement: Settlement, resolved: tuple[Resolved, ...]) -> bool:
+def held(form: Compiled, settlement: Settlement) -> Outcome:
+    """The outcome of a route whose Secrets and ConfigMaps are still being read: it is not served yet."""
+    names = ", ".join(dict.fromkeys(str(reference) for reference in form.references()))
+    pending = Verdict(False, ConditionReason.PENDING, f"Being read: {names}")
+    return Outcome(
+        form=form,
+        settlement=settlement,
+        resolved=(),
+        tls=None,
+        route=None,
+        endpoint_sets={},
+        verdict=RouteVerdict(
+            route=form.source,
+            accepted=Verdict(True, ConditionReason.ACCEPTED, "The route is valid"),
+            resolved=pending,
+            hosts=form.hosts,
+            persistence=form.persistence,
+        ),
+    )
+
+
+def _same(
+    before: Outcome,
+    form: Compiled,
+    settlement: Settlement,
+    resolved: tuple[Resolved, ...],
+    tls: ServedTls | None,
+) -> bool:
     return (
         before.form is form
+        and before.tls == tls
         and before.settlement == settlement
         and len(before.resolved) == len(resolved)
         and all(old is new for old, new in zip(before.resolved, resolved, strict=True))
@@ -96,6 +134,7 @@ def _route(form: Compiled, settlement: Settlement, resolved: tuple[Resolved, ...
         name=form.source.name,
         created=form.source.created,
         hosts=form.hosts,
+        tls=RouteTls(certificate=form.tls.certificate.key, redirect=form.tls.redirect) if form.tls else None,
         rules=tuple(rules),
     )
 
@@ -110,18 +149,21 @@ def _rule(rule: RuleForm, matches: tuple[Match, ...], backends: tuple[Backend, .
         persistence=rule.persistence,
         timeouts=rule.timeouts,
         retries=rule.retries,
+        limits=rule.limits,
+        changes=rule.changes,
     )
 
 
-def _references(form: Compiled, resolved: tuple[Resolved, ...]) -> Verdict:
+def _references(form: Compiled, resolved: tuple[Resolved, ...], tls: ServedTls | None) -> Verdict:
     uses = [use for rule in form.rules for use in rule.backends]
-    troubles = [
-        (one.trouble.reason, f"{use.field}: {one.trouble.message}")
+    troubles = [tls.trouble] if tls is not None and tls.trouble is not None else []
+    troubles += [
+        Trouble(one.trouble.reason, f"{use.field}: {one.trouble.message}")
         for use, one in zip(uses, resolved, strict=True)
         if one.trouble is not None
     ]
     if troubles:
-        return Verdict(False, troubles[0][0], _told([message for _, message in troubles], "; "))
+        return Verdict(False, troubles[0].reason, _told([trouble.message for trouble in troubles], "; "))
     if form.refusal is not None:
         # Nothing could be read that would name a Service.
         return Verdict(False, ConditionReason.NOT_ACCEPTED, "The route is not valid; Accepted says why")
@@ -131,6 +173,9 @@ def _references(form: Compiled, resolved: tuple[Resolved, ...]) -> Verdict:
         if nameless
         else ""
     )
+    if tls is not None and tls.warning is not None:
+        # All is served: True, with the reason that tells what to look at.
+        return Verdict(True, tls.warning.reason, f"All that is named exists, but {tls.warning.message}{note}")
     return Verdict(True, ConditionReason.RESOLVED_REFS, f"All Services and ports exist{note}")
 
 

@@ -1,5 +1,6 @@
 """Services and their EndpointSlices to endpoint sets."""
 
+import hashlib
 import ipaddress
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -8,22 +9,17 @@ from functools import lru_cache
 from typing import Self
 
 from stickyroute_api.reasons import ConditionReason, EndpointState
-from stickyroute_api.snapshot import Endpoint
+from stickyroute_api.snapshot import BackendTls, Endpoint
 from stickyroute_operator.objects import EndpointSlice, Key, Service, ServicePort, SliceEndpoint
+from stickyroute_operator.translate.form import BackendTlsUse, BackendUse
+from stickyroute_operator.translate.referents import Referents, Unusable
+from stickyroute_operator.translate.verdicts import Trouble
 
-_OTHER_PROTOCOLS = frozenset(
-    {"https", "wss", "tls", "grpc", "grpcs", "h2", "h2c", "http2", "kubernetes.io/h2c", "kubernetes.io/wss"}
-)
+_TLS_PROTOCOLS = frozenset({"https", "wss", "kubernetes.io/wss"})
+"""Values of appProtocol (KEP-3726 and IANA's names) that mean HTTP/1.1 over TLS."""
+_OTHER_PROTOCOLS = frozenset({"tls", "grpc", "grpcs", "h2", "h2c", "http2", "kubernetes.io/h2c"})
 _METADATA = frozenset({ipaddress.ip_address("100.100.100.200"), ipaddress.ip_address("fd00:ec2::254")})
 """Clouds' metadata services outside the link-local ranges."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """Why a reference, or a part of what it names, is not used."""
-
-    reason: ConditionReason
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,26 +27,33 @@ class Resolved:
     """One Service port, resolved."""
 
     key: str | None
-    """The endpoint set's name, `namespace/service:port`; None: the reference names nothing usable."""
+    """The endpoint set's name in the snapshot; None: the reference names nothing usable."""
     endpoints: tuple[Endpoint, ...] = ()
+    tls: BackendTls | None = None
+    """None: spoken to in the clear."""
     trouble: Trouble | None = None
     """May stand beside a usable set: part of it was refused."""
 
 
-Resolver = Callable[[str, str, int | str], Resolved]
-"""Resolves a namespace, a Service name, and a port name or number."""
+Resolver = Callable[[str, BackendUse], Resolved]
+"""Resolves what a rule of a namespace names."""
+_Reference = tuple[str, str, int | str, BackendTlsUse | None]
+"""Namespace, Service, port, and how its certificates are checked."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Inputs:
     service: Service | None
     slices: tuple[EndpointSlice, ...]
+    tls: BackendTls | Unusable | None
+    key: str
     known: frozenset[str] | None
     allow_loopback: bool
 
     def same(self, other: "_Inputs") -> bool:
         return (
             self.service is other.service
+            and self.tls == other.tls
             and self.known == other.known
             and self.allow_loopback == other.allow_loopback
             and len(self.slices) == len(other.slices)
@@ -65,12 +68,17 @@ class Backends:
     services: Mapping[Key, Service]
     slices: Mapping[Key, tuple[EndpointSlice, ...]]
     """By Service."""
-    _before: dict[tuple[str, str, int | str], tuple[_Inputs, Resolved]] = field(default_factory=dict)
-    _resolved: dict[tuple[str, str, int | str], tuple[_Inputs, Resolved]] = field(default_factory=dict)
+    referents: Referents
+    _before: dict[_Reference, tuple[_Inputs, Resolved]] = field(default_factory=dict)
+    _resolved: dict[_Reference, tuple[_Inputs, Resolved]] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, services: Mapping[Key, Service], slices: Mapping[Key, EndpointSlice], previous: Self | None
+        cls,
+        services: Mapping[Key, Service],
+        slices: Mapping[Key, EndpointSlice],
+        referents: Referents,
+        previous: Self | None,
     ) -> Self:
         grouped: dict[Key, list[EndpointSlice]] = defaultdict(list)
         for piece in slices.values():
@@ -79,6 +87,7 @@ class Backends:
         return cls(
             services,
             {key: tuple(sorted(pieces, key=lambda piece: piece.name)) for key, pieces in grouped.items()},
+            referents,
             previous._resolved if previous else {},  # noqa: SLF001 - one of ours
         )
 
@@ -87,22 +96,25 @@ class Backends:
     ) -> Resolver:
         """Resolves each reference once, from the translation before where its inputs are the same objects."""
 
-        def resolve(namespace: str, service: str, port: int | str) -> Resolved:
-            reference = (namespace, service, port)
+        def resolve(namespace: str, use: BackendUse) -> Resolved:
+            reference = (namespace, use.service, use.port, use.tls)
             done = self._resolved.get(reference)
             if done is not None:
                 return done[1]
-            found = self.services.get((namespace, service))
-            entry = _port(found, port) if found is not None else None
+            found = self.services.get((namespace, use.service))
+            entry = _port(found, use.port) if found is not None else None
+            tls = self._tls(namespace, use, entry) if entry is not None else None
+            key = _set_key(namespace, use.service, entry, tls) if entry is not None else ""
             known = None
             if acknowledged is not None and entry is not None:
-                known = acknowledged.get(_set_key(namespace, service, entry), frozenset())
-            inputs = _Inputs(found, self.slices.get((namespace, service), ()), known, allow_loopback)
+                known = acknowledged.get(key, frozenset())
+            slices = self.slices.get((namespace, use.service), ())
+            inputs = _Inputs(found, slices, tls, key, known, allow_loopback)
             old = self._before.get(reference)
             if old is not None and old[0].same(inputs):
                 resolved = old[1]
             else:
-                resolved = _resolve(namespace, service, port, inputs)
+                resolved = _resolve(namespace, use, entry, inputs)
                 if old is not None and old[1] == resolved:
                     resolved = old[1]
             self._resolved[reference] = inputs, resolved
@@ -110,9 +122,23 @@ class Backends:
 
         return resolve
 
+    def _tls(self, namespace: str, use: BackendUse, port: ServicePort) -> BackendTls | Unusable | None:
+        if port.app_protocol.lower() not in _TLS_PROTOCOLS:
+            return None
+        wanted = use.tls or BackendTlsUse()
+        try:
+            ca = "" if wanted.ca is None else self.referents.authorities(wanted.ca)
+        except Unusable as error:
+            return error
+        return BackendTls(server_name=wanted.server_name or f"{use.service}.{namespace}.svc", ca=ca)
 
-def _set_key(namespace: str, service: str, port: ServicePort) -> str:
-    return f"{namespace}/{service}:{port.port}"
+
+def _set_key(namespace: str, service: str, port: ServicePort, tls: BackendTls | Unusable | None) -> str:
+    """The set's name: with TLS it tells how the endpoints are spoken to, so that no two ways are mixed."""
+    key = f"{namespace}/{service}:{port.port}"
+    if not isinstance(tls, BackendTls):
+        return key
+    return f"{key}+{hashlib.sha256(f'{tls.server_name} {tls.ca}'.encode()).hexdigest()[:8]}"
 
 
 def _port(service: Service, wanted: int | str) -> ServicePort | None:
@@ -122,8 +148,8 @@ def _port(service: Service, wanted: int | str) -> ServicePort | None:
     return None
 
 
-def _resolve(namespace: str, name: str, wanted: int | str, inputs: _Inputs) -> Resolved:
-    service = inputs.service
+def _resolve(namespace: str, use: BackendUse, port: ServicePort | None, inputs: _Inputs) -> Resolved:
+    service, name = inputs.service, use.service
     if service is None:
         return _unusable(
             ConditionReason.BACKEND_NOT_FOUND,
@@ -135,23 +161,32 @@ def _resolve(namespace: str, name: str, wanted: int | str, inputs: _Inputs) -> R
             f"Service {namespace}/{name} is of type ExternalName, which is not followed; "
             "name a Service that selects pods",
         )
-    port = _port(service, wanted)
     if port is None:
         offered = ", ".join(
             f"{port.name} ({port.port})" if port.name else str(port.port) for port in service.ports
         )
         return _unusable(
             ConditionReason.PORT_NOT_FOUND,
-            f"Service {namespace}/{name} has no port {wanted}; it offers {offered or 'none'}",
+            f"Service {namespace}/{name} has no port {use.port}; it offers {offered or 'none'}",
         )
     if port.protocol != "TCP" or port.app_protocol.lower() in _OTHER_PROTOCOLS:
         protocol = port.app_protocol or port.protocol
         return _unusable(
             ConditionReason.UNSUPPORTED_PROTOCOL,
-            f"port {wanted} of Service {namespace}/{name} speaks {protocol}; "
-            "only plain HTTP/1.1 backends are served: offer such a port, or correct appProtocol",
+            f"port {use.port} of Service {namespace}/{name} speaks {protocol}; "
+            "only HTTP/1.1 backends are served, plain or over TLS: offer such a port, or correct appProtocol",
         )
-    key = _set_key(namespace, name, port)
+    if isinstance(inputs.tls, Unusable):
+        return _unusable(
+            ConditionReason.INVALID_CA_CERTIFICATE_REF,
+            f"tls.caRef: {inputs.tls}; until then the backend is not used",
+        )
+    if use.tls is not None and inputs.tls is None:
+        return _unusable(
+            ConditionReason.UNSUPPORTED_PROTOCOL,
+            f"tls is given, but port {use.port} of Service {namespace}/{name} has no appProtocol of TLS; "
+            "set the port's appProtocol to https, or remove tls",
+        )
     endpoints, refused = _merge(port, inputs)
     trouble = None
     if refused:
@@ -161,7 +196,7 @@ def _resolve(namespace: str, name: str, wanted: int | str, inputs: _Inputs) -> R
             f"Service {namespace}/{name} has endpoints that are never connected to ({shown}): "
             "loopback, link-local, multicast and metadata addresses and names are refused; remove them",
         )
-    return Resolved(key, endpoints, trouble)
+    return Resolved(inputs.key, endpoints, inputs.tls, trouble)
 
 
 def _unusable(reason: ConditionReason, message: str) -> Resolved:

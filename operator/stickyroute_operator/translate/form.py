@@ -1,10 +1,12 @@
 """The internal form that every front end makes and everything after it reads."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from stickyroute_api.changes import Changes
 from stickyroute_api.reasons import ConditionReason
-from stickyroute_api.snapshot import Balancing, Match, Persistence, Retries, Timeouts
-from stickyroute_operator.objects import Key, RouteObject
+from stickyroute_api.snapshot import Balancing, Limits, Match, Persistence, Retries, Timeouts
+from stickyroute_operator.objects import Key, Reference, RouteObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,24 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsUse:
+    """A server certificate as a route names it."""
+
+    certificate: Reference
+    redirect: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BackendTlsUse:
+    """How a backend's certificates are checked, as a rule says it."""
+
+    server_name: str = ""
+    """Empty: by the Service's name."""
+    ca: Reference | None = None
+    """None: the public authorities."""
+
+
+@dataclass(frozen=True, slots=True)
 class BackendUse:
     """A backend as a rule names it."""
 
@@ -24,6 +44,7 @@ class BackendUse:
     service: str
     port: int | str
     weight: int
+    tls: BackendTlsUse | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +58,8 @@ class RuleForm:
     persistence: Persistence
     timeouts: Timeouts
     retries: Retries
+    limits: Limits
+    changes: Changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +72,7 @@ class Compiled:
     persistence: str
     """The route's persistence type, for people."""
     rules: tuple[RuleForm, ...] = ()
+    tls: TlsUse | None = None
     refusal: Refusal | None = None
 
     @property
@@ -59,3 +83,12 @@ class Compiled:
     def age(self) -> tuple[float, str, str]:
         """The older first; equally old ones by name."""
         return self.source.created, self.source.namespace, self.source.name
+
+    def references(self) -> Iterator[Reference]:
+        """The Secrets and ConfigMaps that it names."""
+        if self.tls is not None:
+            yield self.tls.certificate
+        for rule in self.rules:
+            for use in rule.backends:
+                if use.tls is not None and use.tls.ca is not None:
+                    yield use.tls.ca

@@ -8,11 +8,30 @@ import re2
 
 from stickyroute_api import spec as api
 from stickyroute_api.duration import parse_duration
+from stickyroute_api.fields import parse_size
 from stickyroute_api.reasons import ConditionReason
-from stickyroute_api.snapshot import Balancing, Cookie, HeaderMatch, Match, Persistence, Retries, Timeouts
+from stickyroute_api.snapshot import (
+    Balancing,
+    Cookie,
+    HashOn,
+    HeaderMatch,
+    Limits,
+    Match,
+    Persistence,
+    Retries,
+    Timeouts,
+)
 from stickyroute_api.validate import InvalidObject, Problem, parse_route, unsupported
-from stickyroute_operator.objects import RouteObject
-from stickyroute_operator.translate.form import BackendUse, Compiled, Refusal, RuleForm
+from stickyroute_operator.objects import Reference, RouteObject
+from stickyroute_operator.translate.changes import changes
+from stickyroute_operator.translate.form import (
+    BackendTlsUse,
+    BackendUse,
+    Compiled,
+    Refusal,
+    RuleForm,
+    TlsUse,
+)
 
 _DEFAULT_CLASS = api.StickyRouteSpec.model_fields["class_name"].default
 
@@ -23,7 +42,7 @@ def compile_route(source: RouteObject) -> Compiled:
         spec = parse_route(source.manifest).spec
     except InvalidObject as error:
         return _refused(source, ConditionReason.INVALID, error.problems)
-    problems = [*unsupported(spec), *_bad_patterns(spec)]
+    problems = [*unsupported(spec), *_bad_patterns(spec), *_notices_changed(spec)]
     if problems:
         return _refused(source, ConditionReason.UNSUPPORTED_VALUE, problems)
     return Compiled(
@@ -32,11 +51,19 @@ def compile_route(source: RouteObject) -> Compiled:
         hosts=tuple(dict.fromkeys(spec.hosts)),
         persistence=spec.persistence.type,
         rules=tuple(_rule(source, spec, index, rule) for index, rule in enumerate(spec.rules)),
+        tls=None
+        if spec.tls is None
+        else TlsUse(Reference("Secret", source.namespace, spec.tls.secret_name), spec.tls.redirect),
     )
 
 
 def scope_name(rule: api.Rule) -> str:
-    """What shares sessions: the rule, if it has its own persistence, else its first backend's Service."""
+    """What shares sessions: the rule, if it has its own persistence, else its first backend's Service.
+
+    Empty for a rule that answers by itself: it has no sessions.
+    """
+    if rule.redirects:
+        return ""
     return rule.name if rule.persistence is not None else rule.backends[0].service
 
 
@@ -66,20 +93,58 @@ def _rule(source: RouteObject, spec: api.StickyRouteSpec, index: int, rule: api.
         field=field,
         matches=tuple(_match(match) for match in rule.matches),
         backends=tuple(
-            BackendUse(f"{field}.backends[{number}]", use.service, use.port, use.weight)
+            BackendUse(
+                f"{field}.backends[{number}]",
+                use.service,
+                use.port,
+                use.weight,
+                _backend_tls(source.namespace, use.tls),
+            )
             for number, use in enumerate(rule.backends)
         ),
         scope=scope,
-        balancing=Balancing(algorithm=spec.load_balancing.algorithm),
+        balancing=_balancing(spec.load_balancing),
         persistence=_persistence(
-            rule.persistence or spec.persistence, f"{source.namespace}/{source.name}/{scope}"
+            api.Persistence(type="None") if rule.redirects else rule.persistence or spec.persistence,
+            f"{source.namespace}/{source.name}/{scope}",
         ),
         timeouts=Timeouts(
             connect=parse_duration(rule.timeouts.connect),
+            first_byte=parse_duration(rule.timeouts.first_byte),
+            body_idle=parse_duration(rule.timeouts.body_idle),
             request=parse_duration(rule.timeouts.request),
             idle=parse_duration(rule.timeouts.idle),
         ),
         retries=Retries(attempts=rule.retries.attempts, on=rule.retries.on),
+        limits=_limits(rule.limits),
+        changes=changes(rule),
+    )
+
+
+def _backend_tls(namespace: str, tls: api.BackendTls | None) -> BackendTlsUse | None:
+    if tls is None:
+        return None
+    ca = None if tls.ca_ref is None else Reference(tls.ca_ref.kind, namespace, tls.ca_ref.name)
+    return BackendTlsUse(tls.server_name or "", ca)
+
+
+def _balancing(balancing: api.LoadBalancing) -> Balancing:
+    hashed = balancing.hash_on
+    return Balancing(
+        algorithm=balancing.algorithm,
+        choices=balancing.choices,
+        hash_on=None if hashed is None else HashOn(type=hashed.type, name=hashed.name or ""),
+        slow_start=parse_duration(balancing.slow_start),
+        prefer_zone=balancing.zone == "Prefer",
+    )
+
+
+def _limits(limits: api.RuleLimits) -> Limits:
+    return Limits(
+        body_bytes=None if limits.body_size is None else parse_size(limits.body_size),
+        requests_per_endpoint=limits.requests_per_endpoint,
+        queue=limits.queue,
+        queue_timeout=parse_duration(limits.queue_timeout),
     )
 
 
@@ -122,6 +187,23 @@ def _persistence(policy: api.Persistence, identity: str) -> Persistence:
 
 def _seconds(duration: str | None) -> float | None:
     return None if duration is None else parse_duration(duration)
+
+
+def _notices_changed(spec: api.StickyRouteSpec) -> Iterator[Problem]:
+    """Filters that would say, or unsay, to the application that a session has lost its pod."""
+    for index, rule in enumerate(spec.rules):
+        notice = (rule.persistence or spec.persistence).failover.notify_header
+        for number, one in enumerate(rule.filters):
+            modifier = one.request_header_modifier
+            if modifier is None:
+                continue
+            names = [*(header.name for header in (*modifier.set, *modifier.add)), *modifier.remove]
+            if notice.lower() in {name.lower() for name in names}:
+                yield Problem(
+                    f"spec.rules[{index}].filters[{number}].requestHeaderModifier",
+                    f"{notice} is this rule's failover.notifyHeader, which only StickyRoute sets:"
+                    " use another header, or another notifyHeader",
+                )
 
 
 def _bad_patterns(spec: api.StickyRouteSpec) -> Iterator[Problem]:

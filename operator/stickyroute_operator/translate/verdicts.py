@@ -8,6 +8,14 @@ from stickyroute_operator.objects import RouteObject
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a reference, or a part of what it names, is not used; or what is soon to be wrong with it."""
+
+    reason: ConditionReason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """A condition without its times."""
 
@@ -28,3 +36,5 @@ class RouteVerdict:
     """The identities of the route's scopes."""
     endpoints: tuple[tuple[str, Endpoint], ...] = ()
     """Service name and endpoint, each once, in order of names."""
+    needs_endpoints: bool = True
+    """Whether any rule sends requests to pods."""

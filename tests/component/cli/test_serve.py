@@ -1,13 +1,17 @@
 """`stickyroute serve` as a process: what it serves, what it says, and how it ends."""
 
+import asyncio
 import base64
 import signal
 import socket
+import ssl
 from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
+import yaml
 from aiohttp import web
+from tests.certificates import secret
 
 SERVICE = """
 apiVersion: v1
@@ -90,6 +94,69 @@ async def test_it_serves_a_folder_follows_its_files_and_survives_bad_ones(comman
 
             serve.process.send_signal(signal.SIGTERM)
             assert await serve.ended() == 0
+
+
+def sealed(found, name="shop-tls"):
+    data = {"tls.crt": found.chain, "tls.key": found.key}
+    body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "type": found.type}
+    return yaml.safe_dump(body | {"stringData": data})
+
+
+def leaf(chain):
+    end = "-----END CERTIFICATE-----\n"
+    return ssl.PEM_cert_to_DER_cert(chain.partition(end)[0] + end)
+
+
+async def shown(port):
+    """The certificate that a client of localhost is shown, DER; None: it is refused."""
+    anything = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anything.check_hostname, anything.verify_mode = False, ssl.CERT_NONE
+    try:
+        _, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=anything, server_hostname="localhost"
+        )
+    except (ssl.SSLError, ConnectionError):
+        return None
+    certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    return certificate
+
+
+async def test_https_by_a_secret_of_the_folder(command, unused_tcp_port_factory, tmp_path):
+    http, https = unused_tcp_port_factory(), unused_tcp_port_factory()
+    certificates = tmp_path / "certificates.yaml"
+    route = ROUTE.replace("spec:\n", "spec:\n  hosts: [localhost]\n  tls: {secretName: shop-tls}\n")
+    async with backend("one") as one, aiohttp.ClientSession() as client:
+        (tmp_path / "all.yaml").write_text(SERVICE + route + slice_of("web-1", one))
+        async with command("serve", tmp_path, "--http", http, "--https", https) as serve:
+            at = await serve.says(f"on http://localhost:{http}/ and https://localhost:{https}/")
+            at = await serve.says("InvalidCertificateRef  default/shop  spec.tls.secretName: Secret", at)
+            assert await shown(https) is None
+            for found in (secret("localhost"), secret("localhost")):
+                certificates.write_text(sealed(found))
+                async with asyncio.timeout(10):
+                    while await shown(https) != leaf(found.chain):
+                        await asyncio.sleep(0.05)
+            async with client.get(f"https://localhost:{https}/", ssl=False) as answer:
+                assert (answer.status, await answer.text()) == (200, "one")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "cannot be read"),
+        ("a: b: c", "is not YAML"),
+        ("limits: {headBytes: 3}", "limits.headBytes: must be from 1Ki to 1Mi"),
+    ],
+)
+async def test_bad_settings_are_told(command, tmp_path, content, told):
+    file = tmp_path / "settings.yaml"
+    if content:
+        file.write_text(content)
+    async with command("serve", tmp_path, "--settings", file) as serve:
+        await serve.says(f"{file}")
+        await serve.says(told)
+        assert await serve.ended() == 2
 
 
 async def test_a_folder_that_goes_away_is_told_and_served_on(command, free_port, tmp_path):

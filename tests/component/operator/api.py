@@ -17,7 +17,13 @@ GROUPS = {
     "coordination.k8s.io": ("v1", [("leases", "Lease")]),
 }
 CLUSTER = [("namespaces", "Namespace"), ("customresourcedefinitions", "CustomResourceDefinition")]
-CORE = [("namespaces", "Namespace"), ("services", "Service"), ("secrets", "Secret"), ("events", "Event")]
+CORE = [
+    ("namespaces", "Namespace"),
+    ("services", "Service"),
+    ("secrets", "Secret"),
+    ("configmaps", "ConfigMap"),
+    ("events", "Event"),
+]
 
 
 class FakeApi:

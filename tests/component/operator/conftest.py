@@ -4,7 +4,7 @@ import pytest
 from tests.component.control.support import serve
 from tests.component.operator.api import fake_api, until
 
-from stickyroute_operator import app, handlers, reporter, resync
+from stickyroute_operator import app, handlers, references, reporter, resync
 
 RELEASE, NAMESPACE = "sr", "system"
 
@@ -112,6 +112,8 @@ def quick(monkeypatch):
     monkeypatch.setattr(resync, "AFTER_OUTAGE", (0.1, 0.2))
     monkeypatch.setattr(reporter, "RETRY", (0.1, 0.4))
     monkeypatch.setattr(handlers, "PAUSE", 0.1)
+    monkeypatch.setattr(references, "INTERVAL", 0.3)
+    monkeypatch.setattr(references, "RETRY", 0.1)
     monkeypatch.setattr(app, "FLEET_POLL", 0.1)
     monkeypatch.setattr(app, "API_RETRY", 0.1)
     monkeypatch.setattr(app, "SECRET_RETRY", 0.1)

@@ -186,9 +186,9 @@ async def test_a_bad_route_is_told_and_the_good_one_serves_on(api, start, proxie
     fill(api)
     async with start(), proxies("proxy-0") as running:
         await until(lambda: condition(api, "Ready").get("status") == "True")
-        api.put("stickyroutes", route("bad", tls={"secretName": "x"}))
+        api.put("stickyroutes", route("bad", healthCheck={"active": {}}))
         await until(lambda: condition(api, "Accepted", "bad").get("status") == "False")
-        assert "spec.tls" in condition(api, "Accepted", "bad")["message"]
+        assert "spec.healthCheck" in condition(api, "Accepted", "bad")["message"]
         await until(lambda: "NotAccepted" in events(api))
         assert set(running["proxy-0"].receiver.snapshot.routes) == {"default/shop"}
 

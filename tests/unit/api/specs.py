@@ -25,12 +25,40 @@ MATCHES = some(
     headers=st.lists(VALUES, max_size=3),
     queryParams=st.lists(VALUES, max_size=3),
 )
+BACKEND_TLS = some(
+    {},
+    serverName=st.just("web.internal"),
+    caRef=some({"kind": st.sampled_from(["ConfigMap", "Secret"]), "name": NAMES}),
+)
 BACKENDS = st.lists(
-    some({"service": NAMES, "port": PORTS}, weight=st.integers(0, 1_000_000)),
+    some({"service": NAMES, "port": PORTS}, weight=st.integers(0, 1_000_000), tls=BACKEND_TLS),
     min_size=1,
     max_size=3,
     unique_by=lambda backend: (backend["service"], backend["port"]),
 )
+HEADERS = st.lists(
+    some({"name": TOKENS, "value": st.from_regex(r"[!-~]([ \t!-~]{0,9}[!-~])?", fullmatch=True)}),
+    max_size=2,
+    unique_by=lambda header: header["name"],
+)
+MODIFIERS = some({"remove": st.lists(TOKENS, min_size=1, max_size=2, unique=True)}, set=HEADERS, add=HEADERS)
+FULL_PATH = some({"type": st.just("ReplaceFullPath"), "replaceFullPath": PATHS})
+CHANGES = {
+    "requestHeaderModifier": ("RequestHeaderModifier", MODIFIERS),
+    "responseHeaderModifier": ("ResponseHeaderModifier", MODIFIERS),
+    "urlRewrite": (
+        "URLRewrite",
+        some({"path": FULL_PATH}, hostname=st.just("a.example.com")),
+    ),
+}
+FILTERS = st.lists(
+    st.sampled_from(sorted(CHANGES)).flatmap(
+        lambda member: some({"type": st.just(CHANGES[member][0]), member: CHANGES[member][1]})
+    ),
+    max_size=3,
+    unique_by=lambda change: change["type"],
+)
+SIZES = st.integers(0, 10**12 - 1) | st.from_regex(r"[1-9][0-9]{0,3}(k|M|G|Ki|Mi|Gi)?", fullmatch=True)
 FAILOVER = some({}, hold=DURATIONS, notifyHeader=st.just("X-Lost")) | some(
     {"mode": st.just("Reject")}, status=st.integers(400, 599)
 )
@@ -77,7 +105,22 @@ RULES = st.lists(
         {"name": NAMES.map(lambda name: f"rule-{name}"), "backends": BACKENDS},
         matches=st.lists(MATCHES, min_size=1, max_size=3),
         persistence=PERSISTENCE,
-        timeouts=some({}, request=DURATIONS, connect=DURATIONS, idle=DURATIONS),
+        filters=FILTERS,
+        timeouts=some(
+            {},
+            request=DURATIONS,
+            connect=DURATIONS,
+            firstByte=DURATIONS,
+            bodyIdle=DURATIONS,
+            idle=DURATIONS,
+        ),
+        limits=some(
+            {},
+            bodySize=SIZES,
+            requestsPerEndpoint=st.integers(0, 9),
+            queue=st.integers(0, 9),
+            queueTimeout=DURATIONS,
+        ),
         retries=some({}, attempts=st.integers(0, 5), retryOn=st.just(["connect-failure"])),
     ),
     min_size=1,
@@ -97,7 +140,12 @@ SPECS = some(
     loadBalancing=some(
         {"algorithm": st.just("Hash"), "hashOn": some({"type": st.just("Cookie"), "name": TOKENS})}
     )
-    | some({}, algorithm=st.sampled_from(["RoundRobin", "Random"]), slowStart=DURATIONS),
+    | some({}, algorithm=st.sampled_from(["RoundRobin", "Random"]), slowStart=DURATIONS)
+    | some(
+        {"algorithm": st.just("LeastSessions")},
+        choices=st.integers(0, 16),
+        zone=st.sampled_from(["Any", "Prefer"]),
+    ),
     persistence=PERSISTENCE,
     healthCheck=some(
         {},

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stickyroute_api import crd, fields, spec, validate
+from stickyroute_api import crd, fields, filters, traffic, validate
 from stickyroute_api.check import Check, Model
 
 BAD = sorted((Path(__file__).parents[2] / "e2e/bad").glob("*.yaml"))
 
 
 def every_check():
-    found = [fields.POSITIVE, spec._BACKENDS_DIFFER]
+    found = [fields.POSITIVE, filters.FREE, traffic.BACKENDS_DIFFER]
     pending = [Model]
     while pending:
         model = pending.pop()
@@ -65,7 +65,7 @@ def test_a_bad_sample_is_refused_with_its_field_and_remedy(path):
         validate.parse_route(yaml.safe_load(path.read_text(encoding="utf-8")))
     by_field = {problem.field: problem.message for problem in caught.value.problems}
     assert len(by_field) == 1, f"one fault each: {by_field}"
-    assert field in (*by_field, *(re.sub(r"\.name$|\.pod$", "", known) for known in by_field))
+    assert field in (*by_field, *(re.sub(r"\.(name|pod|type)$", "", known) for known in by_field))
     (message,) = by_field.values()
     assert any(word in f"{field} {message}" for word in says)
 

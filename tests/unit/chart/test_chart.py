@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stickyroute_api.settings import Settings
+from stickyroute_api.settingsfile import SettingsFile, parse_settings
+
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "deploy/helm/stickyroute"
 
@@ -68,6 +71,14 @@ def test_readme_shows_every_value():
 def test_a_value_without_a_comment_is_refused():
     with pytest.raises(ValueError, match=r"proxy\.replicas has no"):
         readme.table("proxy:\n  replicas: 2\n")
+
+
+def test_settings_say_the_defaults_and_are_what_the_operator_takes():
+    settings = yaml.safe_load((CHART / "values.yaml").read_text())["proxy"]["settings"]
+    assert parse_settings(settings) == Settings()
+    known = SettingsFile.model_json_schema()["properties"].keys() - {"trustedProxies"}
+    assert settings.keys() == known
+    parse_settings(yaml.safe_load((CHART / "ci/everything-values.yaml").read_text())["proxy"]["settings"])
 
 
 def test_chart_carries_the_version_of_the_product():

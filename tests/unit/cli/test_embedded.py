@@ -5,6 +5,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stickyroute_api.settings import Settings
 from stickyroute_cli import embedded, tokenkeys
 from stickyroute_cli.checks import CHECKS, judged
 from stickyroute_cli.embedded import Embedded
@@ -154,3 +155,18 @@ def test_no_content_of_any_field_raises(changes):
     _, shop = start()
     shop.take(read(fresh, yaml.safe_dump_all(documents)), 1000.0)
     shop.look(1000.0)
+
+
+def test_settings_are_in_the_snapshot():
+    plane = Plane()
+    given = Settings(proxy_protocol=True)
+    served = Embedded(
+        plane,
+        class_name="stickyroute",
+        keys=tokenkeys.fresh(),
+        random=Random(1),
+        started=1000.0,
+        settings=given,
+    )
+    served.take(read(Folder(CHECKS, judged), SHOP), 1000.0)
+    assert plane.table.snapshot.settings == given

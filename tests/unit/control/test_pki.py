@@ -28,7 +28,7 @@ class Secrets(dict):
 
     async def write(self, name, data):
         self.written.append(name)
-        self[name] = dict(data)
+        self[name] = {**self[name], **data}
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_a_peer_without_our_uri_has_no_role(peer):
 async def test_the_first_token_key_is_made_once(secrets):
     made = await keys.ensure(secrets, NAMES.token_keys, NOW, random=lambda size: b"k" * size)
     assert made.sealing == 1
-    assert base64.b64decode(made.keys[1]) == b"k" * 32
+    assert base64.b64decode(made.keys[1]) == base64.b64decode(made.hashing) == b"k" * 32
     assert await keys.ensure(secrets, NAMES.token_keys, NOW) == made
     assert secrets.written == [NAMES.token_keys]
 
@@ -161,6 +161,23 @@ async def test_of_several_keys_the_newest_seals(secrets):
     found = await keys.ensure(secrets, NAMES.token_keys, NOW)
     assert (found.sealing, set(found.keys)) == (2, {2, 7, 9})
     assert SECRET not in repr(found)
+
+
+async def test_a_secret_of_an_older_version_gets_the_key_that_hashes(secrets):
+    secrets[NAMES.token_keys]["keys.json"] = before = json.dumps(stored()).encode()
+    found = await keys.ensure(secrets, NAMES.token_keys, NOW)
+    assert len(base64.b64decode(found.hashing)) == 32
+    assert found.keys == {1: SECRET}
+    assert secrets[NAMES.token_keys]["keys.json"] == before
+    assert found.hashing not in repr(found)
+    assert await keys.ensure(secrets, NAMES.token_keys, NOW) == found
+
+
+async def test_an_unreadable_key_that_hashes_is_named_and_kept(secrets):
+    secrets[NAMES.token_keys] = {"keys.json": json.dumps(stored()).encode(), "hashing.key": b"short"}
+    with pytest.raises(pki.SecretError, match=r"hashing\.key is not 32 bytes .* or remove"):
+        await keys.ensure(secrets, NAMES.token_keys, NOW)
+    assert secrets.written == []
 
 
 def stored(**change):

@@ -4,7 +4,7 @@ import pytest
 
 from stickyroute_operator.cluster import CONFLICT, ApiError
 from stickyroute_operator.epoch import Superseded, raise_epoch
-from stickyroute_operator.fleet import proxies
+from stickyroute_operator.fleet import proxies, zones
 from stickyroute_operator.objects import EndpointSlice
 from stickyroute_operator.publish import ProxyAddress
 
@@ -98,3 +98,12 @@ async def test_a_concurrent_start_is_read_anew():
 async def test_another_holder_ends_this_one():
     with pytest.raises(Superseded, match="other"):
         await epoch(Lease(leaseTransitions=3, holderIdentity="other"), must_hold=True)
+
+
+def test_zones_of_proxies_are_known_where_the_cluster_has_any():
+    here = {**proxy("a", "10.0.0.1"), "zone": "eu-1"}
+    slices = [
+        control(here, proxy("b", "10.0.0.2")),
+        control({**here, "zone": "x"}, service="other", name="o"),
+    ]
+    assert zones(slices, "system", "sr-proxy-control") == {"a": "eu-1"}

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from tests.unit.operator.builders import KEYS
 
-from stickyroute_operator.objects import EndpointSlice, RouteObject, Service
+from stickyroute_operator.objects import EndpointSlice, Reference, RouteObject, Service, referent
 from stickyroute_operator.translate import State, translate
 
 CASES = sorted(Path(__file__).parent.glob("golden/*.in.yaml"))
@@ -15,6 +15,7 @@ CASES = sorted(Path(__file__).parent.glob("golden/*.in.yaml"))
 
 def _state(text):
     kinds = {"StickyRoute": {}, "Service": {}, "EndpointSlice": {}}
+    referents = {}
     options = {"fleet": "stickyroute"}
     for manifest in yaml.safe_load_all(text):
         match manifest["kind"]:
@@ -29,6 +30,9 @@ def _state(text):
             case "EndpointSlice":
                 item = EndpointSlice.from_manifest(manifest)
                 kinds["EndpointSlice"][item.key] = item
+            case kind:
+                meta = manifest["metadata"]
+                referents[Reference(kind, meta["namespace"], meta["name"])] = referent(kind, manifest)
     if "acknowledged" in options:
         options["acknowledged"] = {key: frozenset(ids) for key, ids in options["acknowledged"].items()}
     return State(
@@ -36,6 +40,7 @@ def _state(text):
         routes=kinds["StickyRoute"],
         services=kinds["Service"],
         slices=kinds["EndpointSlice"],
+        referents=referents,
         **options,
     )
 

@@ -3,12 +3,21 @@ import logging
 
 import pytest
 
+from stickyroute_api.settings import Settings
 from stickyroute_operator.main import _Json, _options, main, parser
 
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch):
-    for name in ("CLASS_NAME", "NAMESPACE", "RELEASE", "WATCH_NAMESPACES", "TRUSTED_PROXIES", "HEALTH"):
+    for name in (
+        "CLASS_NAME",
+        "NAMESPACE",
+        "RELEASE",
+        "WATCH_NAMESPACES",
+        "TRUSTED_PROXIES",
+        "HEALTH",
+        "SETTINGS",
+    ):
         monkeypatch.delenv(f"STICKYROUTE_{name}", raising=False)
     monkeypatch.delenv("POD_NAMESPACE", raising=False)
 
@@ -38,6 +47,36 @@ def test_the_environment_gives_defaults(monkeypatch):
     assert options.watch_namespaces == ("a", "b")
     assert options.settings.trusted_proxies == ("10.0.0.0/8",)
     assert read("--class-name", "outer").fleet == "outer"
+
+
+def test_settings_come_from_a_file_and_the_flag_for_trusted_proxies_wins(tmp_path):
+    assert read().settings == Settings()
+    file = tmp_path / "settings.json"
+    file.write_text('{"trustedProxies": ["10.0.0.0/8"], "limits": {"bodyBytes": "10Mi"}}')
+    settings = read(f"--settings={file}").settings
+    assert (settings.trusted_proxies, settings.limits.body_bytes) == (("10.0.0.0/8",), 10 << 20)
+    settings = read(f"--settings={file}", "--trusted-proxy=fd00::/8").settings
+    assert (settings.trusted_proxies, settings.limits.body_bytes) == (("fd00::/8",), 10 << 20)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "cannot be read: No such file"),
+        ("limits:", "is not JSON"),
+        ('{"limits": {"headBytes": 1}}', "limits.headBytes: must be from 1Ki to 1Mi"),
+    ],
+)
+def test_bad_settings_are_bad_usage(tmp_path, capsys, content, told):
+    file = tmp_path / "settings.json"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(SystemExit) as end:
+        main([f"--settings={file}"])
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert f"argument --settings: {file}" in said
+    assert told in said
 
 
 def test_two_starts_are_two_operators():

@@ -5,6 +5,7 @@ from tests.unit.operator.builders import KEYS, rule
 
 from stickyroute_api.reasons import EndpointState
 from stickyroute_api.snapshot import Version
+from stickyroute_operator.objects import Secret
 from stickyroute_operator.reconcile import Acked, Carried, Reconciler
 from stickyroute_operator.store import ROUTES, SERVICES, SLICES, Store
 
@@ -146,6 +147,46 @@ def test_a_defect_is_logged_and_the_next_change_is_tried(ready, caplog):
     ready.reconciler._publisher = published
     ready.reconciler.step()
     assert set(ready.published[-1].routes) == {"default/shop", "default/blog"}
+
+
+def test_zones_are_sent_when_they_change(ready):
+    ready.reconciler.take_zones({"proxy-0": "eu-1"})
+    ready.reconciler.step()
+    assert ready.published[-1].settings.zones == {"proxy-0": "eu-1"}
+    count = len(ready.published)
+    ready.reconciler.take_zones({"proxy-0": "eu-1"})
+    ready.reconciler.step()
+    assert len(ready.published) == count
+
+
+class Named:
+    def __init__(self):
+        self.referents, self.wanted = {}, frozenset()
+
+    def want(self, references):
+        self.wanted = frozenset(references)
+
+
+def test_nothing_is_published_before_what_routes_name_was_read_for_the_first_time(cluster):
+    """After a restart the proxies serve certificates that the operator has not read yet."""
+    named = cluster.reconciler._named = Named()
+    cluster.fill(1)
+    cluster.route("shop", tls={"secretName": "shop-tls"})
+    cluster.reconciler.take_keys(KEYS)
+    cluster.reconciler.take_epoch(1)
+    cluster.reconciler.step()
+    (reference,) = named.wanted
+    assert str(reference) == "Secret default/shop-tls"
+    assert not cluster.published
+    named.referents[reference] = Secret("Opaque")
+    cluster.reconciler.step()
+    assert set(cluster.published[-1].routes) == {"default/shop"}
+    # From now on a route that names something new holds up no other.
+    cluster.route("blog", tls={"secretName": "blog-tls"})
+    cluster.route("news")
+    cluster.reconciler.step()
+    assert set(cluster.published[-1].routes) == {"default/shop", "default/news"}
+    assert len(named.wanted) == 2
 
 
 async def test_nothing_is_published_before_everything_was_listed():

@@ -12,7 +12,7 @@ from stickyroute_operator.events import events
 from stickyroute_operator.ledger import DepartureView, EndpointView, ScopeView, Totals
 from stickyroute_operator.reconcile import Acked, Carried
 from stickyroute_operator.status import Seen, build
-from stickyroute_operator.translate import translate
+from stickyroute_operator.translate import Verdict, translate
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=5)
@@ -253,8 +253,34 @@ def test_events_of_a_life():
 
 
 def test_a_new_message_of_refusal_is_an_event_again():
-    bad = build(seen(tls={"secretName": "x"}, carried=None), None, NOW)
+    bad = build(seen(healthCheck={"active": {}}, carried=None), None, NOW)
     assert [one.reason for one in events(None, bad)] == [EventReason.NOT_ACCEPTED]
     assert events(bad, bad) == ()
     other = build(seen(overrides=[{"pod": "a", "action": "Drain"}], carried=None), bad, LATER)
     assert [one.reason for one in events(bad, other)] == [EventReason.NOT_ACCEPTED]
+
+
+def test_a_route_that_only_redirects_is_ready_without_pods():
+    filters = [{"type": "RequestRedirect", "requestRedirect": {"scheme": "https"}}]
+    built = build(seen(rules=[{"name": "app", "filters": filters}]), None, NOW)
+    assert conditions(built)["Ready"] == ("True", "Ready")
+
+
+def test_a_certificate_that_cannot_be_used_is_told_by_ready_and_an_event():
+    built = build(seen(tls={"secretName": "x"}), None, NOW)
+    assert conditions(built)["Ready"] == ("False", "InvalidCertificateRef")
+    assert "Secret default/x does not exist" in message(built, ConditionType.READY)
+    assert EventReason.INVALID_CERTIFICATE_REF in [one.reason for one in events(None, built)]
+
+
+def test_a_certificate_that_ends_soon_is_ready_and_an_event_once():
+    good = build(seen(), None, NOW)
+    warned = replace(
+        seen().verdict, resolved=Verdict(True, ConditionReason.CERTIFICATE_EXPIRING, "ends soon")
+    )
+    soon = build(replace(seen(), verdict=warned), good, LATER)
+    assert conditions(soon)["ResolvedRefs"] == ("True", "CertificateExpiring")
+    assert conditions(soon)["Ready"] == ("True", "Ready")
+    (event,) = events(good, soon)
+    assert (event.reason, event.type) == (EventReason.CERTIFICATE_EXPIRING, "Warning")
+    assert events(soon, soon) == ()

@@ -21,7 +21,7 @@ BROKEN = (
     {"rules": [rule()], "hosts": ["a b"]},
     {"rules": [rule()], "persistence": {"sessionName": "a b"}},
     {"rules": [rule()], "persistence": {"drainTimeout": "30s"}},
-    {"rules": [rule()], "tls": {"secretName": "x"}},
+    {"rules": [rule()], "overrides": [{"pod": "web-1", "action": "Drain"}]},
     {"rules": "all"},
     {"rules": [rule(path="cart")]},
     {"hosts": ["shop.example.com"], "rules": [{"name": "app"}]},
@@ -145,7 +145,7 @@ def test_an_endpoint_joins_until_it_is_acknowledged():
     assert states({"default/other:80": frozenset({"uid-web-1"})}) == [joining, joining]
 
 
-@pytest.mark.parametrize("protocol", ["https", "kubernetes.io/h2c", "kubernetes.io/wss", "grpc", "GRPC"])
+@pytest.mark.parametrize("protocol", ["tls", "kubernetes.io/h2c", "h2c", "grpc", "GRPC"])
 def test_other_protocols_are_named(protocol):
     objects = route(), service(app_protocol=protocol), WEB[1]
     verdict = translate(state(*objects)).verdicts["default", "shop"]
@@ -195,3 +195,26 @@ def test_a_thousand_routes_and_ten_thousand_endpoints_are_quick():
     assert min(took) < 0.1
     different = [key for key in after.endpoints if after.endpoints[key] is not before.endpoints[key]]
     assert different == ["default/s500:80"]
+
+
+def test_a_filter_must_not_change_the_notice_of_a_lost_session():
+    modifier = {"set": [{"name": "x-lost", "value": "never"}]}
+    filters = [{"type": "RequestHeaderModifier", "requestHeaderModifier": modifier}]
+    rules = [rule(filters=filters)]
+    assert translate(state(route(rules=rules), *WEB)).routes
+    verdict = translate(
+        state(route(rules=rules, persistence={"failover": {"notifyHeader": "X-Lost"}}), *WEB)
+    ).verdicts["default", "shop"]
+    assert not verdict.accepted.status
+    assert "spec.rules[0].filters[0].requestHeaderModifier: X-Lost" in verdict.accepted.message
+
+
+def test_a_rule_that_redirects_needs_no_service():
+    filters = [{"type": "RequestRedirect", "requestRedirect": {"scheme": "https"}}]
+    translation = translate(state(route(rules=[{"name": "app", "filters": filters}])))
+    verdict = translation.verdicts["default", "shop"]
+    assert verdict.resolved.status
+    assert not verdict.needs_endpoints
+    assert verdict.scopes == ()
+    (served,) = translation.routes["default/shop"].rules
+    assert served.changes.redirect.scheme == "https"

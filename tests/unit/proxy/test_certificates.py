@@ -168,11 +168,16 @@ def test_a_bad_one_leaves_the_table_as_it_is():
     bad = {**GIVEN, "a/two": GIVEN["a/two"].model_copy(update={"key": ""})}
     with pytest.raises(ValueError, match="certificate a/two"):
         build(snapshot(routes, bad, 2), table, 1.0, Random(0))
-    with pytest.raises(ValueError, match=r"route shop/two: tls\.certificate: a/four is not there"):
-        build(snapshot([*routes, route("two", tls="a/four")], GIVEN, 2), table, 1.0, Random(0))
     assert table.index is index
     later = build(snapshot(routes, GIVEN, 2), table, 1.0, Random(0))
     assert later.certificates is table.certificates
+
+
+def test_one_that_is_not_there_is_refused_and_harms_no_other():
+    routes = [route("one", "one", tls="a/one"), route("two", "two", tls="a/four")]
+    table = build(snapshot(routes, GIVEN), None, 0.0, Random(0))
+    assert shown(table.certificates, "one") == "a/one"
+    assert shown(table.certificates, "two") is None
 
 
 def test_a_route_that_goes_takes_its_host_along():

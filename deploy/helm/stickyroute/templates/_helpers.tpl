@@ -70,6 +70,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- end }}
 
+{{/* The settings file of the operator. */}}
+{{- define "stickyroute.settings" -}}
+{{- merge (dict "trustedProxies" .Values.trustedProxies) .Values.proxy.settings | toJson }}
+{{- end }}
+
 {{- define "stickyroute.podSecurityContext" -}}
 runAsNonRoot: true
 runAsUser: 65532
