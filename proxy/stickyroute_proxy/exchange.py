@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Final
 
 from stickyroute_api.reasons import BindingReason
+from stickyroute_proxy.accesslog import Record
 from stickyroute_proxy.affinity.choose import Decision, choose, prolong, rechoose, sidestep
 from stickyroute_proxy.affinity.cookie import may_set, set_cookie
 from stickyroute_proxy.seams import Client, Plane
@@ -44,6 +45,7 @@ class Exchange:
         "_endpoint",
         "_plane",
         "_queue",
+        "_record",
         "_repeatable",
         "_repeated",
         "_rule",
@@ -79,6 +81,10 @@ class Exchange:
         self._status = 0
         self._answered = self._ended = self._repeated = False
         self.request_sent = False
+        self._record: Record | None = None
+        if plane.log is not None:
+            head = client.head
+            self._record = Record(head, head.address, head.request_id, self._started, secure=client.secure)
         client.due = inf
         counters = plane.counters
         counters.requests += 1
@@ -160,6 +166,8 @@ class Exchange:
 
     def _connect(self, endpoint: Endpoint) -> None:
         self._await(wait.CONNECTION)
+        if self._record is not None:
+            self._record.connecting = monotonic()
         self._connecting = self._plane.connect(endpoint, self)
 
     def _send(self, upstream: Upstream, endpoint: Endpoint) -> None:
@@ -258,6 +266,8 @@ class Exchange:
             return
         size = sum(map(len, parts))
         self._plane.counters.received_bytes += size
+        if self._record is not None:
+            self._record.received += size
         if self._client.head.body == CHUNKED:
             self._allowed -= size
             if self._allowed < 0:
@@ -285,9 +295,11 @@ class Exchange:
             if self._answered:
                 self._await(None)
 
-    def abandon(self) -> None:
-        """The client has gone."""
-        self._status = 0
+    def abandon(self, status: int = 0, message: str | None = None) -> None:
+        """The client has gone, or is being told that what it sends of the request is none."""
+        self._status = status
+        if self._record is not None:
+            self._record.message = message
         self._finish()
 
     # Deadlines
@@ -331,6 +343,8 @@ class Exchange:
             upstream.close()
             return
         self._await(None)
+        if self._record is not None:
+            self._record.connect = monotonic() - self._record.connecting
         if self._left(self._endpoint):
             upstream.close()
             self._begin_anew()
@@ -380,6 +394,8 @@ class Exchange:
         counters = self._plane.counters
         if self._plane.budget.allows(counters.requests):
             counters.retries += 1
+            if self._record is not None:
+                self._record.retries += 1
             return True
         counters.retries_denied += 1
         return False
@@ -438,8 +454,10 @@ class Exchange:
         self._status = answer.status
         if self._wait is not None:
             self._await(None)
+        if self._record is not None:
+            self._record.first_byte = monotonic()
         if parts:
-            self._plane.counters.sent_bytes += sum(map(len, parts))
+            self._count_sent(parts)
         told = self._decision.set_token is not None or answer.long_lived
         self._client.answer(answer, self._set_cookie(answer) if told else b"", parts, last=last)
 
@@ -460,8 +478,14 @@ class Exchange:
 
     def payload(self, parts: list[Slice], *, last: bool) -> None:
         """More of the answer's body has come."""
-        self._plane.counters.sent_bytes += sum(map(len, parts))
+        self._count_sent(parts)
         self._client.payload(parts, last=last)
+
+    def _count_sent(self, parts: list[Slice]) -> None:
+        size = sum(map(len, parts))
+        self._plane.counters.sent_bytes += size
+        if self._record is not None:
+            self._record.sent += size
 
     def ended(self, now: float) -> None:
         """The answer is complete; the connection has been taken care of."""
@@ -489,6 +513,8 @@ class Exchange:
         self._status = status
         refused = self._plane.counters.refused
         refused[status] = refused.get(status, 0) + 1
+        if self._record is not None:
+            self._record.message = message
         self._finish()
         self._client.refuse(status, message, last=last)
 
@@ -534,7 +560,18 @@ class Exchange:
         counters, rule = self._plane.counters, self._rule
         counters.exchanges -= 1
         counter = counters.unrouted if rule is None else counters.of(rule.route, rule.name)
-        counter.add(self._status, (now or monotonic()) - self._started)
+        ended = now or monotonic()
+        counter.add(self._status, ended - self._started)
+        if self._record is not None:
+            self._log(self._record, ended)
+
+    def _log(self, record: Record, ended: float) -> None:
+        log = self._plane.log
+        if log is not None:
+            record.status = self._status
+            record.rule = self._rule
+            record.decision = getattr(self, "_decision", None)  # it may have ended undecided
+            log.add(record, ended, self._plane.clock())
 
 
 def admit_waiting(endpoint: Endpoint) -> None:

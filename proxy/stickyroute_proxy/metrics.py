@@ -146,6 +146,16 @@ def traffic(counters: Counters) -> Iterator[Metric]:
         ("received_bytes", "Bytes of request bodies.", counters.received_bytes),
         ("sent_bytes", "Bytes of answer bodies.", counters.sent_bytes),
         ("connections", "Connections that clients opened.", counters.connections),
+        (
+            "access_log_dropped",
+            "Lines of the access log dropped because its reader is behind.",
+            counters.access_log_dropped,
+        ),
+        (
+            "access_log_failed",
+            "Lines of the access log that could not be written.",
+            counters.access_log_failed,
+        ),
     ):
         yield CounterMetricFamily(f"stickyroute_{name}", text, number)
     for name, text, number in (

@@ -11,7 +11,9 @@ from resource import RLIMIT_NOFILE, getrlimit
 from time import monotonic, time
 from typing import Final
 
+from stickyroute_api.settings import AccessLog as AccessLogSettings
 from stickyroute_api.settings import Settings
+from stickyroute_proxy.accesslog import AccessLog
 from stickyroute_proxy.exchange import Exchange, admit_waiting
 from stickyroute_proxy.table import Endpoint, Table
 from stickyroute_proxy.wire.admission import Admission, Refusal
@@ -30,6 +32,8 @@ TICK: Final = 0.25
 """Seconds between two looks at the deadlines."""
 REST: Final = 1.0
 """Seconds without a request after which a connection gives memory back."""
+FLUSH: Final = 2.0
+"""Seconds that the access log may take at the end to write what waits."""
 BACKLOG: Final = 4096
 """Connections that the kernel holds until they are accepted."""
 _ROUNDS: Final = 20
@@ -58,8 +62,12 @@ class DataPlane:
         clock: Callable[[], float] = time,
         random: Random | None = None,
         open_files: int | None = None,
+        stdout: int = 1,
     ) -> None:
-        """`open_files`: how many this process may have; None: what the system says."""
+        """`open_files`: how many this process may have; None: what the system says.
+
+        `stdout`: the file descriptor that the access log goes to.
+        """
         self.table = None
         self.settings = Settings()
         self.clock = clock
@@ -67,12 +75,14 @@ class DataPlane:
         self.counters = Counters()
         self.admission = Admission(self.settings.limits, open_files or getrlimit(RLIMIT_NOFILE)[0])
         self.budget = Budget(self.settings.retry_budget)
+        self.log: AccessLog | None = None
         self.lingering = 0
         self.kinds = Kinds()
         self.active = set()
         self.tunnels: set[Tunnel] = set()
         self.draining = self.stopped = False
         self.loop: AbstractEventLoop
+        self._stdout = stdout
         self._trusted: tuple[IPv4Network | IPv6Network, ...] = ()
         self._connections: list[dict[Downstream, str]] = [{} for _ in range(_ROUNDS)]
         self._idle_pools: set[Pool] = set()
@@ -118,11 +128,22 @@ class DataPlane:
         self.settings = settings
         self._trusted = tuple(ip_network(cidr, strict=False) for cidr in settings.trusted_proxies)
         self.budget.take(settings.retry_budget)
+        self._configure_log(settings.access_log)
         for part in self._connections:
             for connection in part:
                 part[connection] = self._counted(connection.peer)
         addresses = (address for part in self._connections for address in part.values())
         self.admission.take(settings.limits, addresses)
+
+    def _configure_log(self, given: AccessLogSettings) -> None:
+        if given.mode == "Off":
+            if self.log is not None:
+                self.log.end()
+                self.log = None
+            return
+        if self.log is None:
+            self.log = AccessLog(self._stdout, self.counters, self.random)
+        self.log.take(given)
 
     def _settle_queues(self, table: Table) -> None:
         """Those who wait at an endpoint that has left decide anew; limits may leave room to others."""
@@ -164,6 +185,9 @@ class DataPlane:
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
+        if self.log is not None:
+            await asyncio.to_thread(self.log.close, FLUSH)
+            self.log = None
 
     def _all_connections(self) -> list[Downstream]:
         return [connection for part in self._connections for connection in part]
