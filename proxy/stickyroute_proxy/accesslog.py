@@ -1,8 +1,9 @@
 """The access log: one line of JSON for each exchange; docs/access-log.md says what its fields mean.
 
-A line is made where the exchange ends, so that nothing of it is kept, and written elsewhere (`writer`). What
-a client sent is quoted: it can end neither a string nor a line. Of a request's fields none is told but those
-named here, and of its target no query: they can hold secrets.
+A line is made where the exchange ends, and written elsewhere (`writer`): a thread that made lines would hold
+the interpreter for milliseconds at a time, and requests would wait for it. What a client sent is quoted: it
+can end neither a string nor a line. Of a request's fields none is told but those named here, and of its
+target no query: they can hold secrets.
 """
 
 import logging
@@ -15,7 +16,9 @@ from time import gmtime, strftime
 from typing import Final
 
 from stickyroute_api import settings
+from stickyroute_api.reasons import BindingReason
 from stickyroute_proxy.affinity.choose import Decision
+from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.rule import Rule
 from stickyroute_proxy.wire.counters import Counters
 from stickyroute_proxy.wire.head import RequestHead
@@ -30,18 +33,9 @@ MAX_AGENT: Final = 256
 _SHORT: Final = 64
 """How many of both, where the line would not fit into one write to a pipe."""
 
-_LINE: Final = (
-    '{"time":"%s","requestId":%s,"client":%s,"scheme":"%s",%s,"status":%d,"message":%s,"received":%d,'
-    '"sent":%d,%s,%s,"retries":%d,"total":%.3f,"connect":%s,"firstByte":%s}\n'
-)
-_REQUEST: Final = '"host":%s,"method":%s,"path":%s,"protocol":"%s","userAgent":%s,"traceId":%s'
-_NO_REQUEST: Final = _REQUEST.replace('"%s"', "%s") % (("null",) * 6)
-_RULE: Final = '"route":%s,"rule":%s,"scope":%s'
-_NO_RULE: Final = _RULE % (("null",) * 3)
-_DECISION: Final = '"reason":"%s",%s'
-_ENDPOINT: Final = '"endpoint":%s,"address":%s'
-_NO_ENDPOINT: Final = _ENDPOINT % (("null",) * 2)
-_NO_DECISION: Final = '"reason":null,' + _NO_ENDPOINT
+_NO_REQUEST: Final = '"host":null,"method":null,"protocol":null,"userAgent":null,"traceId":null'
+_NO_RULE: Final = '"route":null,"rule":null,"scope":null'
+_NO_DECISION: Final = '"reason":null,"endpoint":null,"address":null'
 
 _TRACEPARENT: Final = regex(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 """W3C Trace Context, level 2: what later versions append is not ours to judge."""
@@ -111,8 +105,8 @@ class AccessLog:
         self._writer = Writer(handle, counters)
         self._random = random
         self._share = 1.0
-        self._second = -1
-        self._date = ""
+        self._stamp = -1  # Unix milliseconds
+        self._time = ""
 
     def take(self, given: settings.AccessLog) -> None:
         """Log the share of exchanges that the settings ask for."""
@@ -132,77 +126,79 @@ class AccessLog:
         """Log an exchange that has ended: on the monotonic clock, and in Unix seconds."""
         if record.status < 500 and self._share < 1.0 and self._random.random() >= self._share:
             return
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._date = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
-        time = f"{self._date}.{int((now - second) * 1000):03}Z"
-        text = line(record, ended, time, MAX_PATH, MAX_AGENT)
+        stamp = int(now * 1000)
+        if stamp != self._stamp:
+            self._stamp = stamp
+            self._time = f"{strftime('%Y-%m-%dT%H:%M:%S', gmtime(stamp // 1000))}.{stamp % 1000:03}Z"
+        text = line(record, ended, self._time)
         if len(text) > PIPE_BUF:
-            text = line(record, ended, time, _SHORT, _SHORT)
+            text = line(record, ended, self._time, short=True)
         self._writer.put(text.encode("ascii"))
 
 
-def line(record: Record, ended: float, time: str, max_path: int, max_agent: int) -> str:
-    """The line, in ASCII; `time` goes into it as it is."""
-    head, rule, decision = record.head, record.rule, record.decision
+def line(record: Record, ended: float, time: str, *, short: bool = False) -> str:
+    """The line, in ASCII; `time` goes into it as it is. `short`: little of what clients can make long."""
+    head, rule, decision, started = record.head, record.rule, record.decision, record.started
+    path = "null"
+    if head is None:
+        told = f"{_client(record)},{_NO_REQUEST}"
+    else:
+        if short:
+            told = f"{_client(record)},{_request(head, _SHORT)}"
+        elif head.told:
+            told = head.told  # what the requests of a kept-alive connection have in common
+        else:
+            told = head.told = f"{_client(record)},{_request(head, MAX_AGENT)}"
+        path = _quoted(head.path[: _SHORT if short else MAX_PATH])
     connect, first_byte, message = record.connect, record.first_byte, record.message
-    return _LINE % (
-        time,
-        quote(record.request_id.decode("ascii", "backslashreplace")),
-        quote(record.address),
-        "https" if record.secure else "http",
-        _NO_REQUEST if head is None else _request(head, max_path, max_agent),
-        record.status,
-        "null" if message is None else quote(message),
-        record.received,
-        record.sent,
-        _NO_RULE if rule is None else _rule(rule.route, rule.name, rule.scope.id),
-        _NO_DECISION if decision is None else _decision(decision),
-        record.retries,
-        (ended - record.started) * 1000,
-        "null" if connect is None else "%.3f" % (connect * 1000),
-        "null" if first_byte is None else "%.3f" % ((first_byte - record.started) * 1000),
+    return (
+        f'{{"time":"{time}","requestId":{_quoted(record.request_id)},{told},"path":{path},'
+        f'"status":{record.status},"message":{"null" if message is None else quote(message)},'
+        f'"received":{record.received},"sent":{record.sent},'
+        f"{_NO_RULE if rule is None else _rule(rule.route, rule.name, rule.scope.id)},"
+        f"{_NO_DECISION if decision is None else _decision(decision.reason, decision.endpoint)},"
+        f'"retries":{record.retries},"total":{(ended - started) * 1000:.3f},'
+        f'"connect":{"null" if connect is None else f"{connect * 1000:.3f}"},'
+        f'"firstByte":{"null" if first_byte is None else f"{(first_byte - started) * 1000:.3f}"}}}\n'
     )
 
 
-def _request(head: RequestHead, max_path: int, max_agent: int) -> str:
+def _client(record: Record) -> str:
+    return f'"client":{quote(record.address)},"scheme":"{"https" if record.secure else "http"}"'
+
+
+def _request(head: RequestHead, max_agent: int) -> str:
     agent = trace = None
     for name, value in head.headers:
-        # Their lengths are looked at first: it is most of what this loop costs.
-        if len(name) == 10:
-            if agent is None and name.lower() == b"user-agent":
-                agent = value
-        elif len(name) == 11 and trace is None and name.lower() == b"traceparent":
-            trace = _TRACEPARENT.fullmatch(value)
-    return _REQUEST % (
-        _quoted(head.host),
-        _quoted(head.method),
-        quote(head.path[:max_path].decode("utf-8", "backslashreplace")),
-        "HTTP/1.1" if head.http11 else "HTTP/1.0",
-        "null" if agent is None else _quoted(agent[:max_agent]),
-        "null" if trace is None else f'"{trace[1].decode()}"',
+        lower = name.lower()
+        if lower == b"user-agent":
+            agent = agent or value
+        elif lower == b"traceparent":
+            trace = trace or _TRACEPARENT.fullmatch(value)
+    return (
+        f'"host":{_quoted(head.host)},"method":{_quoted(head.method)},'
+        f'"protocol":"{"HTTP/1.1" if head.http11 else "HTTP/1.0"}",'
+        f'"userAgent":{"null" if agent is None else _quoted(agent[:max_agent])},'
+        f'"traceId":{"null" if trace is None else _quoted(trace[1])}'
     )
 
 
-@lru_cache(maxsize=1024)
-def _quoted(value: bytes) -> str:
-    """For what comes again and again."""
-    return quote(value.decode("utf-8", "backslashreplace"))
+def _decision(reason: BindingReason, endpoint: Endpoint | None) -> str:
+    if endpoint is None:
+        return f'"reason":"{reason}","endpoint":null,"address":null'
+    return f'"reason":"{reason}",{_endpoint(endpoint.pod, endpoint.address, endpoint.port)}'
 
 
 @lru_cache(maxsize=1024)
 def _rule(route: str, rule: str, scope: str) -> str:
-    return _RULE % (quote(route), quote(rule), quote(scope))
-
-
-def _decision(decision: Decision) -> str:
-    endpoint = decision.endpoint
-    if endpoint is None:
-        return _DECISION % (decision.reason, _NO_ENDPOINT)
-    return _DECISION % (decision.reason, _endpoint(endpoint.pod, endpoint.address, endpoint.port))
+    return f'"route":{quote(route)},"rule":{quote(rule)},"scope":{quote(scope)}'
 
 
 @lru_cache(maxsize=4096)
 def _endpoint(pod: str, address: str, port: int) -> str:
-    return _ENDPOINT % (quote(pod), quote(f"[{address}]:{port}" if ":" in address else f"{address}:{port}"))
+    host = f"[{address}]" if ":" in address else address
+    return f'"endpoint":{quote(pod)},"address":{quote(f"{host}:{port}")}'
+
+
+def _quoted(value: bytes) -> str:
+    return quote(value.decode("utf-8", "backslashreplace"))

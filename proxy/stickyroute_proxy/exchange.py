@@ -457,7 +457,10 @@ class Exchange:
         if self._record is not None:
             self._record.first_byte = monotonic()
         if parts:
-            self._count_sent(parts)
+            size = sum(map(len, parts))
+            self._plane.counters.sent_bytes += size
+            if self._record is not None:
+                self._record.sent += size
         told = self._decision.set_token is not None or answer.long_lived
         self._client.answer(answer, self._set_cookie(answer) if told else b"", parts, last=last)
 
@@ -478,14 +481,11 @@ class Exchange:
 
     def payload(self, parts: list[Slice], *, last: bool) -> None:
         """More of the answer's body has come."""
-        self._count_sent(parts)
-        self._client.payload(parts, last=last)
-
-    def _count_sent(self, parts: list[Slice]) -> None:
         size = sum(map(len, parts))
         self._plane.counters.sent_bytes += size
         if self._record is not None:
             self._record.sent += size
+        self._client.payload(parts, last=last)
 
     def ended(self, now: float) -> None:
         """The answer is complete; the connection has been taken care of."""

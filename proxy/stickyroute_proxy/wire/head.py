@@ -110,6 +110,7 @@ class RequestHead:
         "query",
         "request_id",
         "target",
+        "told",
         "websocket",
     )
 
@@ -136,6 +137,8 @@ class RequestHead:
     """The client awaits 100 before it sends the body."""
     websocket: bool
     """A well-formed request for a WebSocket."""
+    told: str
+    """What the access log has made of the fields; empty: nothing yet."""
     request_id: bytes
     """The client's own; empty when it sent none that can be used, until it is given one."""
 
@@ -183,6 +186,7 @@ class RequestHead:
         self._in_origin_form = target[:1] == b"/"
         self._kinds = kinds
         self._tail_of = ()
+        self.told = ""
         self.http11 = http11
         self.headers = headers
         self.cookies = []

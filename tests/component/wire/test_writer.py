@@ -1,7 +1,6 @@
 """The writer's thread on real pipes."""
 
 import os
-import threading
 from select import PIPE_BUF
 
 from tests.component.wire.harness import eventually
@@ -15,26 +14,24 @@ def numbered(name, count):
     return [b"%b %06d %b\n" % (name, number, b"x" * (number % 700)) for number in range(count)]
 
 
-def drain(handle, into):
-    while data := os.read(handle, 65536):
+def drain(handle, into, size=65536):
+    while data := os.read(handle, size):
         into.extend(data)
 
 
 def test_writers_that_share_a_pipe_never_mix_their_lines():
     read, write = os.pipe()
-    seen = bytearray()
-    reader = threading.Thread(target=drain, args=(read, seen))
-    reader.start()
     given = [numbered(name, 3000) for name in (b"a", b"b")]
     writers = [Writer(write, Counters()) for _ in given]
     os.close(write)
-    for lines in zip(*given, strict=True):
-        for one, line in zip(writers, lines, strict=True):
+    for one, lines in zip(writers, given, strict=True):
+        for line in lines:
             one.put(line)
-    for one in writers:
         one.end()
-        assert one.join(20)
-    reader.join()
+    assert not any(one.join(0.3) for one in writers)  # both wait for room
+    seen = bytearray()
+    drain(read, seen, 1500)
+    assert all(one.join(10) for one in writers)
     os.close(read)
     found = seen.splitlines(keepends=True)
     for lines in given:

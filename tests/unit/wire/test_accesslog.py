@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.proxy.fleets import Proxy, fleet, pod
 
 from stickyroute_api.settings import AccessLog as Settings
-from stickyroute_proxy.accesslog import MAX_AGENT, MAX_PATH, AccessLog, Record, line
+from stickyroute_proxy.accesslog import MAX_PATH, AccessLog, Record, line
 from stickyroute_proxy.wire.counters import Counters
 from stickyroute_proxy.wire.head import Kinds, RequestHead
 
@@ -46,7 +46,7 @@ def record(request=None, **fields):
 
 
 def read(*arguments):
-    return json.loads(line(*arguments, TIME, MAX_PATH, MAX_AGENT))
+    return json.loads(line(*arguments, TIME))
 
 
 def bound():
@@ -150,7 +150,7 @@ def test_whatever_a_client_sends_a_line_is_one_line_of_json(path, agent, names, 
     request.path, request.method, request.host = path, method, host
     given = Record(request, address, identity, 0.0, secure=False)
     given.message = message
-    text = line(given, 1.0, TIME, MAX_PATH, MAX_AGENT)
+    text = line(given, 1.0, TIME)
     assert text.isascii()
     assert text.isprintable() is False
     assert text[:-1].isprintable()
@@ -197,6 +197,21 @@ def test_a_long_line_is_cut_to_what_a_pipe_takes_as_one():
     found = piped.lines()
     assert [len(one["path"]) for one in found] == [64, MAX_PATH] * 3
     assert all(len(json.dumps(one)) < PIPE_BUF for one in found)
+
+
+def test_what_requests_of_a_connection_have_in_common_is_told_of_each_anew():
+    request = head(b"/a", (b"User-Agent", b"one"))
+    first = read(record(request), 100.0)
+    fields = [*request.headers[:3], (b"User-Agent", b"two")]
+    request.read(b"GET /b HTTP/1.1", request.headers, request._kinds, same=True)
+    second = read(record(request), 100.0)
+    request.read(b"PUT /c HTTP/1.1", fields, request._kinds)
+    third = read(record(request), 100.0)
+    assert [(one["method"], one["path"], one["userAgent"]) for one in (first, second, third)] == [
+        ("GET", "/a", "one"),
+        ("GET", "/b", "one"),
+        ("PUT", "/c", "two"),
+    ]
 
 
 def test_a_sample_holds_its_share_and_every_server_error():
