@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Final
 
 from stickyroute_api.reasons import BindingReason
+from stickyroute_proxy.accesslog import Record
 from stickyroute_proxy.affinity.choose import Decision, choose, prolong, rechoose, sidestep
 from stickyroute_proxy.affinity.cookie import may_set, set_cookie
 from stickyroute_proxy.changes import Changes
@@ -48,6 +49,7 @@ class Exchange:
         "_endpoint",
         "_plane",
         "_queue",
+        "_record",
         "_repeatable",
         "_repeated",
         "_rule",
@@ -85,6 +87,10 @@ class Exchange:
         self._answered = self._ended = self._repeated = False
         self._untrusted = False  # the last attempt failed in the TLS handshake
         self.request_sent = False
+        self._record: Record | None = None
+        if plane.log is not None:
+            head = client.head
+            self._record = Record(head, head.address, head.request_id, self._started, secure=client.secure)
         client.due = inf
         counters = plane.counters
         counters.requests += 1
@@ -186,6 +192,8 @@ class Exchange:
 
     def _connect(self, endpoint: Endpoint) -> None:
         self._await(wait.CONNECTION)
+        if self._record is not None:
+            self._record.connecting = monotonic()
         self._connecting = self._plane.connect(endpoint, self)
 
     def _send(self, upstream: Upstream, endpoint: Endpoint) -> None:
@@ -285,6 +293,8 @@ class Exchange:
             return
         size = sum(map(len, parts))
         self._plane.counters.received_bytes += size
+        if self._record is not None:
+            self._record.received += size
         if self._client.head.body == CHUNKED:
             self._allowed -= size
             if self._allowed < 0:
@@ -312,9 +322,11 @@ class Exchange:
             if self._answered:
                 self._await(None)
 
-    def abandon(self) -> None:
-        """The client has gone."""
-        self._status = 0
+    def abandon(self, status: int = 0, message: str | None = None) -> None:
+        """The client has gone, or is being told that what it sends of the request is none."""
+        self._status = status
+        if self._record is not None:
+            self._record.message = message
         self._finish()
 
     # Deadlines
@@ -358,6 +370,8 @@ class Exchange:
             upstream.close()
             return
         self._await(None)
+        if self._record is not None:
+            self._record.connect = monotonic() - self._record.connecting
         if self._left(self._endpoint):
             upstream.close()
             self._begin_anew()
@@ -408,6 +422,8 @@ class Exchange:
         counters = self._plane.counters
         if self._plane.budget.allows(counters.requests):
             counters.retries += 1
+            if self._record is not None:
+                self._record.retries += 1
             return True
         counters.retries_denied += 1
         return False
@@ -470,8 +486,13 @@ class Exchange:
             answer.change(rule.changes.answer)
         if self._wait is not None:
             self._await(None)
+        if self._record is not None:
+            self._record.first_byte = monotonic()
         if parts:
-            self._plane.counters.sent_bytes += sum(map(len, parts))
+            size = sum(map(len, parts))
+            self._plane.counters.sent_bytes += size
+            if self._record is not None:
+                self._record.sent += size
         told = self._decision.set_token is not None or answer.long_lived
         self._client.answer(answer, self._set_cookie(answer) if told else b"", parts, last=last)
 
@@ -492,7 +513,10 @@ class Exchange:
 
     def payload(self, parts: list[Slice], *, last: bool) -> None:
         """More of the answer's body has come."""
-        self._plane.counters.sent_bytes += sum(map(len, parts))
+        size = sum(map(len, parts))
+        self._plane.counters.sent_bytes += size
+        if self._record is not None:
+            self._record.sent += size
         self._client.payload(parts, last=last)
 
     def ended(self, now: float) -> None:
@@ -522,6 +546,8 @@ class Exchange:
         self._status = status
         refused = self._plane.counters.refused
         refused[status] = refused.get(status, 0) + 1
+        if self._record is not None:
+            self._record.message = message
         self._finish()
         self._client.refuse(status, message, last=last, location=location)
 
@@ -567,7 +593,18 @@ class Exchange:
         counters, rule = self._plane.counters, self._rule
         counters.exchanges -= 1
         counter = counters.unrouted if rule is None else rule.counter or counters.begin(rule)
-        counter.add(self._status, (now or monotonic()) - self._started)
+        ended = now or monotonic()
+        counter.add(self._status, ended - self._started)
+        if self._record is not None:
+            self._log(self._record, ended)
+
+    def _log(self, record: Record, ended: float) -> None:
+        log = self._plane.log
+        if log is not None:
+            record.status = self._status
+            record.rule = self._rule
+            record.decision = getattr(self, "_decision", None)  # it may have ended undecided
+            log.add(record, ended, self._plane.clock())
 
 
 def admit_waiting(endpoint: Endpoint) -> None:

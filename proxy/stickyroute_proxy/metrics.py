@@ -112,6 +112,14 @@ FAMILIES: Final[Mapping[str, Family]] = {
         ("cause",),
         of="endpoint_handshakes_failed",
     ),
+    "stickyroute_access_log_dropped": Family(
+        "counter",
+        "Lines of the access log dropped because its reader is behind.",
+        of="access_log_dropped",
+    ),
+    "stickyroute_access_log_failed": Family(
+        "counter", "Lines of the access log that could not be written.", of="access_log_failed"
+    ),
     "stickyroute_exchanges": Family("gauge", "Exchanges under way now.", of="exchanges"),
     "stickyroute_tunnels": Family("gauge", "WebSocket tunnels open now.", of="tunnels"),
     "stickyroute_upstream_connections": Family("gauge", "Connections to pods now.", of="upstreams"),

@@ -6,6 +6,7 @@ from random import Random
 from typing import TYPE_CHECKING, Protocol
 
 from stickyroute_api.settings import Settings
+from stickyroute_proxy.accesslog import AccessLog
 from stickyroute_proxy.table import Endpoint, Table
 from stickyroute_proxy.wire.admission import Admission
 from stickyroute_proxy.wire.answer import AnswerHead
@@ -90,6 +91,8 @@ class Plane(Protocol):
     counters: Counters
     admission: Admission
     budget: Budget
+    log: AccessLog | None
+    """The access log; None: it is off."""
 
     def pool(self, endpoint: Endpoint) -> Pool:
         """The endpoint's idle connections."""

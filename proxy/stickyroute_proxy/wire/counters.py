@@ -76,6 +76,10 @@ class Counters:
         """Exchanges that ever had to."""
         self.shed: dict[str, int] = {}
         """Connections and requests turned away, by Cause."""
+        self.access_log_dropped = 0
+        """Lines of the access log that were dropped because too many waited to be written."""
+        self.access_log_failed = 0
+        """Lines that could not be written; counted by the writing thread alone."""
         self.tunnels = 0
         """WebSocket tunnels open now."""
         self.upstreams = 0

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from httptools import HttpRequestParser
 
+from stickyroute_proxy.accesslog import Record
 from stickyroute_proxy.certificates import Identity
 from stickyroute_proxy.exchange import Exchange
 from stickyroute_proxy.wire import errors
@@ -213,12 +214,13 @@ class Downstream(Protocol):
         try:
             parts, pos = reader.body(data, 0)
         except MalformedError as error:
-            exchange.abandon()
             if exchange.answered:
+                exchange.abandon()
                 self.truncate()
             else:
+                exchange.abandon(error.status, str(error))
                 self._exchange = None
-                self._refuse_malformed(error)
+                self._answer_malformed(error)
             return
         if reader.done:
             self._phase = _ANSWER
@@ -377,13 +379,24 @@ class Downstream(Protocol):
         Closing(plane, self._transport, plane.turned_away).begin(unread=True)
 
     def _refuse_malformed(self, error: MalformedError) -> None:
+        """Answer a head that cannot be understood."""
+        plane = self._plane
+        plane.counters.unrouted.add(error.status, 0.0)
+        request_id = self.head.request_id = plane.next_id()
+        if plane.log is not None:
+            now = monotonic()
+            record = Record(None, self.peer, request_id, now, secure=self.secure)
+            record.status = error.status
+            record.message = str(error)
+            plane.log.add(record, now, plane.clock())
+        self._answer_malformed(error)
+
+    def _answer_malformed(self, error: MalformedError) -> None:
         """Answer what cannot be understood, and close: where another request begins is unknown."""
         counters = self._plane.counters
         counters.refused[error.status] = counters.refused.get(error.status, 0) + 1
-        counters.unrouted.add(error.status, 0.0)
         self._phase = _BODY
         self._keep = False
-        self.head.request_id = b""
         to_head = self._reader is not None and self._reader.line.startswith(b"HEAD ")
         self._write_refusal(error.status, str(error), body=not to_head)
         self._close()

@@ -75,6 +75,7 @@ class RequestHead:
         "query",
         "request_id",
         "target",
+        "told",
         "trailers",
         "websocket",
     )
@@ -106,6 +107,8 @@ class RequestHead:
     """A well-formed request for a WebSocket."""
     forwarded: Headers | None
     """The client's own forwarding fields: the same list while the fields are the same."""
+    told: str
+    """What the access log has made of the fields; empty: nothing yet."""
     request_id: bytes
     """The client's own; empty when it sent none that can be used, until it is given one."""
 
@@ -155,6 +158,7 @@ class RequestHead:
         self._in_origin_form = target[:1] == b"/"
         self._kinds = kinds
         self._tail_of = ()
+        self.told = ""
         self.http11 = http11
         self.headers = headers
         self.cookies = []

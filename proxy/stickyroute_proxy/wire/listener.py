@@ -13,7 +13,9 @@ from resource import RLIMIT_NOFILE, getrlimit
 from time import monotonic, time
 from typing import Any, Final
 
+from stickyroute_api.settings import AccessLog as AccessLogSettings
 from stickyroute_api.settings import Settings
+from stickyroute_proxy.accesslog import AccessLog
 from stickyroute_proxy.exchange import Exchange, admit_waiting
 from stickyroute_proxy.table import Endpoint, Table
 from stickyroute_proxy.trust import Trust
@@ -38,6 +40,8 @@ TICK: Final = 0.25
 """Seconds between two looks at the deadlines."""
 REST: Final = 1.0
 """Seconds without a request after which a connection gives memory back."""
+FLUSH: Final = 2.0
+"""Seconds that the access log may take at the end to write what waits."""
 BACKLOG: Final = 4096
 """Connections that the kernel holds until they are accepted."""
 _ROUNDS: Final = 20
@@ -72,8 +76,12 @@ class DataPlane:
         clock: Callable[[], float] = time,
         random: Random | None = None,
         open_files: int | None = None,
+        stdout: int = 1,
     ) -> None:
-        """`open_files`: how many this process may have; None: what the system says."""
+        """`open_files`: how many this process may have; None: what the system says.
+
+        `stdout`: the file descriptor that the access log goes to.
+        """
         self.table = None
         self.settings = Settings()
         self.trust = Trust()
@@ -82,6 +90,7 @@ class DataPlane:
         self.counters = Counters()
         self.admission = Admission(self.settings.limits, open_files or getrlimit(RLIMIT_NOFILE)[0])
         self.budget = Budget(self.settings.retry_budget)
+        self.log: AccessLog | None = None
         self.lingering = 0
         self.kinds = Kinds()
         self.active = set()
@@ -91,6 +100,7 @@ class DataPlane:
         self.date = b""
         self._tell_time()
         self.loop: AbstractEventLoop
+        self._stdout = stdout
         self._connections: list[dict[Downstream, str]] = [{} for _ in range(_ROUNDS)]
         self._idle_pools: set[Pool] = set()
         self._connecting: set[Task[None]] = set()
@@ -147,11 +157,22 @@ class DataPlane:
         self.settings = settings
         self.trust = trust
         self.budget.take(settings.retry_budget)
+        self._configure_log(settings.access_log)
         for part in self._connections:
             for connection in part:
                 part[connection] = self._counted(connection.peer)
         addresses = (address for part in self._connections for address in part.values())
         self.admission.take(settings.limits, addresses)
+
+    def _configure_log(self, given: AccessLogSettings) -> None:
+        if given.mode == "Off":
+            if self.log is not None:
+                self.log.end()
+                self.log = None
+            return
+        if self.log is None:
+            self.log = AccessLog(self._stdout, self.counters, self.random)
+        self.log.take(given)
 
     def _settle_queues(self, table: Table) -> None:
         """Those who wait at an endpoint that has left decide anew; limits may leave room to others."""
@@ -198,6 +219,9 @@ class DataPlane:
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
+        if self.log is not None:
+            await asyncio.to_thread(self.log.close, FLUSH)
+            self.log = None
 
     def _all_connections(self) -> list[Downstream]:
         return [connection for part in self._connections for connection in part]

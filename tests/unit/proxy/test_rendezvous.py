@@ -12,7 +12,7 @@ from tests.unit.proxy.fleets import KEYS, Client, Proxy, Request, fleet, persist
 
 from stickyroute_api.reasons import BindingReason
 from stickyroute_api.snapshot import Balancing, HashOn
-from stickyroute_proxy.affinity.choose import rechoose
+from stickyroute_proxy.affinity.choose import rechoose, sidestep
 from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.keys import reader
 from stickyroute_proxy.affinity.rendezvous import Rendezvous
@@ -155,6 +155,17 @@ def test_a_refused_value_goes_where_it_would_without_that_pod():
         failed = proxy.ask(headers=request.headers)
         second = rechoose(proxy.rule(), request, failed, proxy.now, proxy.random, tried=())
         assert second.endpoint.pod == home(without[failed.endpoint.pod], user)
+
+
+def test_a_value_whose_pod_is_full_goes_where_it_would_without_that_pod():
+    proxy, without = Proxy(hashed(*"abcd")), {name: Proxy(hashed(*set("abcd") - {name})) for name in "abcd"}
+    for user in range(100):
+        request = Request(headers={b"x-user": b"%d" % user})
+        full = proxy.ask(headers=request.headers)
+        full.endpoint.in_flight = 1
+        second = sidestep(proxy.rule(), request, full, 1, proxy.random, tried=())
+        full.endpoint.in_flight = 0
+        assert second.endpoint.pod == home(without[full.endpoint.pod], user)
 
 
 def test_the_key_decides_and_a_new_sealing_key_does_not():

@@ -1,11 +1,12 @@
 from collections import Counter
 
 import pytest
-from tests.unit.proxy.fleets import Client, Proxy, fleet, persistence, pod, pods, route, rule
+from tests.unit.proxy.fleets import Client, Proxy, Request, fleet, persistence, pod, pods, route, rule
 
 from stickyroute_api.reasons import BindingReason, EndpointState
 from stickyroute_api.settings import Settings
 from stickyroute_api.snapshot import Balancing, HashOn
+from stickyroute_proxy.affinity.choose import sidestep
 
 ADDRESS = HashOn(type="SourceIP")
 
@@ -151,3 +152,21 @@ def test_hashing_knows_no_slow_start():
     for number in range(100):
         address = f"10.0.0.{number}"
         assert proxy.ask(address=address).endpoint.pod == fresh.ask(address=address).endpoint.pod
+
+
+def test_a_session_that_steps_aside_from_a_full_pod_stays_in_the_zone_while_there_is_room():
+    near = [pod(f"near-{number}", zone="here") for number in range(2)]
+    proxy = Proxy(zoned(PREFERRED, web=(*near, FAR)))
+
+    def step(full, busy):
+        for endpoint in proxy.table.endpoints():
+            endpoint.in_flight = int(endpoint.pod in busy)
+        return {
+            sidestep(proxy.rule(), Request(), full, 1, proxy.random, tried=()).endpoint.pod for _ in range(20)
+        }
+
+    full = proxy.ask()
+    other = next(one.pod for one in near if one.pod != full.endpoint.pod)
+    assert step(full, {full.endpoint.pod}) == {other}
+    assert step(full, {full.endpoint.pod, other}) == {"far"}
+    assert step(full, {full.endpoint.pod, other, "far"}) == {full.endpoint.pod}

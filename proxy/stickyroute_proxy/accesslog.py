@@ -1,0 +1,204 @@
+"""The access log: one line of JSON for each exchange; docs/access-log.md says what its fields mean.
+
+A line is made where the exchange ends, and written elsewhere (`writer`): a thread that made lines would hold
+the interpreter for milliseconds at a time, and requests would wait for it. What a client sent is quoted: it
+can end neither a string nor a line. Of a request's fields none is told but those named here, and of its
+target no query: they can hold secrets.
+"""
+
+import logging
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii as quote
+from random import Random
+from re import compile as regex
+from select import PIPE_BUF
+from time import gmtime, strftime
+from typing import Final
+
+from stickyroute_api import settings
+from stickyroute_api.reasons import BindingReason
+from stickyroute_proxy.affinity.choose import Decision
+from stickyroute_proxy.affinity.endpoint import Endpoint
+from stickyroute_proxy.affinity.rule import Rule
+from stickyroute_proxy.wire.counters import Counters
+from stickyroute_proxy.wire.head import RequestHead
+from stickyroute_proxy.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+MAX_PATH: Final = 1024
+"""How many bytes of a path are told."""
+MAX_AGENT: Final = 256
+"""How many of a user agent."""
+_SHORT: Final = 64
+"""How many of both, where the line would not fit into one write to a pipe."""
+
+_NO_REQUEST: Final = '"host":null,"method":null,"protocol":null,"userAgent":null,"traceId":null'
+_NO_RULE: Final = '"route":null,"rule":null,"scope":null'
+_NO_DECISION: Final = '"reason":null,"endpoint":null,"address":null'
+
+_TRACEPARENT: Final = regex(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+"""W3C Trace Context, level 2: what later versions append is not ours to judge."""
+
+
+class Record:
+    """What is known of an exchange for its line."""
+
+    __slots__ = (
+        "address",
+        "connect",
+        "connecting",
+        "decision",
+        "first_byte",
+        "head",
+        "message",
+        "received",
+        "request_id",
+        "retries",
+        "rule",
+        "secure",
+        "sent",
+        "started",
+        "status",
+    )
+
+    head: RequestHead | None
+    """None: the request could not be read."""
+    started: float
+    """On the monotonic clock, as the times below."""
+    connecting: float
+    """When the last connection was asked for."""
+    connect: float | None
+    """Seconds that opening it took; None: there was one already."""
+    first_byte: float | None
+    """When the answer's head came."""
+    received: int
+    """Bytes of the request's body."""
+    sent: int
+    """Bytes of the answer's body."""
+    status: int
+    """0: the client had gone."""
+    message: str | None
+    """What the client was told in the endpoint's place."""
+
+    def __init__(
+        self, head: RequestHead | None, address: str, request_id: bytes, started: float, *, secure: bool
+    ) -> None:
+        self.head = head
+        self.address = address
+        self.request_id = request_id
+        self.started = started
+        self.secure = secure
+        self.connecting = 0.0
+        self.connect = self.first_byte = None
+        self.received = self.sent = self.retries = self.status = 0
+        self.message = None
+        self.rule: Rule | None = None
+        self.decision: Decision | None = None
+
+
+class AccessLog:
+    """Makes lines and has them written; while it is off there is none."""
+
+    def __init__(self, handle: int, counters: Counters, random: Random) -> None:
+        """`handle`: the file descriptor that lines are written to."""
+        self._writer = Writer(handle, counters)
+        self._random = random
+        self._share = 1.0
+        self._stamp = -1  # Unix milliseconds
+        self._time = ""
+
+    def take(self, given: settings.AccessLog) -> None:
+        """Log the share of exchanges that the settings ask for."""
+        self._share = given.sample if given.mode == "Sampled" else 1.0
+
+    def end(self) -> None:
+        """Write what waits, then nothing more."""
+        self._writer.end()
+
+    def close(self, seconds: float) -> None:
+        """End, and wait for it at most so long."""
+        self._writer.end()
+        if not self._writer.join(seconds):
+            logger.warning("the access log's reader has stalled: its last lines are lost")
+
+    def add(self, record: Record, ended: float, now: float) -> None:
+        """Log an exchange that has ended: on the monotonic clock, and in Unix seconds."""
+        if record.status < 500 and self._share < 1.0 and self._random.random() >= self._share:
+            return
+        stamp = int(now * 1000)
+        if stamp != self._stamp:
+            self._stamp = stamp
+            self._time = f"{strftime('%Y-%m-%dT%H:%M:%S', gmtime(stamp // 1000))}.{stamp % 1000:03}Z"
+        text = line(record, ended, self._time)
+        if len(text) > PIPE_BUF:
+            text = line(record, ended, self._time, short=True)
+        self._writer.put(text.encode("ascii"))
+
+
+def line(record: Record, ended: float, time: str, *, short: bool = False) -> str:
+    """The line, in ASCII; `time` goes into it as it is. `short`: little of what clients can make long."""
+    head, rule, decision, started = record.head, record.rule, record.decision, record.started
+    path = "null"
+    if head is None:
+        told = f"{_client(record)},{_NO_REQUEST}"
+    else:
+        if short:
+            told = f"{_client(record)},{_request(head, _SHORT)}"
+        elif head.told:
+            told = head.told  # what the requests of a kept-alive connection have in common
+        else:
+            told = head.told = f"{_client(record)},{_request(head, MAX_AGENT)}"
+        path = _quoted(head.path[: _SHORT if short else MAX_PATH])
+    connect, first_byte, message = record.connect, record.first_byte, record.message
+    return (
+        f'{{"time":"{time}","requestId":{_quoted(record.request_id)},{told},"path":{path},'
+        f'"status":{record.status},"message":{"null" if message is None else quote(message)},'
+        f'"received":{record.received},"sent":{record.sent},'
+        f"{_NO_RULE if rule is None else _rule(rule.route, rule.name, rule.scope.id)},"
+        f"{_NO_DECISION if decision is None else _decision(decision.reason, decision.endpoint)},"
+        f'"retries":{record.retries},"total":{(ended - started) * 1000:.3f},'
+        f'"connect":{"null" if connect is None else f"{connect * 1000:.3f}"},'
+        f'"firstByte":{"null" if first_byte is None else f"{(first_byte - started) * 1000:.3f}"}}}\n'
+    )
+
+
+def _client(record: Record) -> str:
+    return f'"client":{quote(record.address)},"scheme":"{"https" if record.secure else "http"}"'
+
+
+def _request(head: RequestHead, max_agent: int) -> str:
+    agent = trace = None
+    for name, value in head.headers:
+        lower = name.lower()
+        if lower == b"user-agent":
+            agent = agent or value
+        elif lower == b"traceparent":
+            trace = trace or _TRACEPARENT.fullmatch(value)
+    return (
+        f'"host":{_quoted(head.host)},"method":{_quoted(head.method)},'
+        f'"protocol":"{"HTTP/1.1" if head.http11 else "HTTP/1.0"}",'
+        f'"userAgent":{"null" if agent is None else _quoted(agent[:max_agent])},'
+        f'"traceId":{"null" if trace is None else _quoted(trace[1])}'
+    )
+
+
+def _decision(reason: BindingReason, endpoint: Endpoint | None) -> str:
+    if endpoint is None:
+        return f'"reason":"{reason}","endpoint":null,"address":null'
+    return f'"reason":"{reason}",{_endpoint(endpoint.pod, endpoint.address, endpoint.port)}'
+
+
+@lru_cache(maxsize=1024)
+def _rule(route: str, rule: str, scope: str) -> str:
+    return f'"route":{quote(route)},"rule":{quote(rule)},"scope":{quote(scope)}'
+
+
+@lru_cache(maxsize=4096)
+def _endpoint(pod: str, address: str, port: int) -> str:
+    host = f"[{address}]" if ":" in address else address
+    return f'"endpoint":{quote(pod)},"address":{quote(f"{host}:{port}")}'
+
+
+def _quoted(value: bytes) -> str:
+    return quote(value.decode("utf-8", "backslashreplace"))
