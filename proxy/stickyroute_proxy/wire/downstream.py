@@ -23,6 +23,7 @@ from stickyroute_proxy.wire.closing import Closing
 from stickyroute_proxy.wire.head import RequestHead
 from stickyroute_proxy.wire.parser import MalformedError, Reader, Slice
 from stickyroute_proxy.wire.tunnel import Tunnel
+from stickyroute_proxy.wire.unread import unread
 
 if TYPE_CHECKING:
     from stickyroute_proxy.wire.listener import DataPlane
@@ -338,7 +339,7 @@ class Downstream(Protocol):
             Closing(plane, self._transport, plane.turned_away).cut()
             return
         self._write_refusal(refusal.status, refusal.message, accept=b"", body=True)
-        Closing(plane, self._transport, plane.turned_away).begin(unread=True)
+        Closing(plane, self._transport, plane.turned_away).begin(more=True)
 
     def _refuse_malformed(self, error: MalformedError) -> None:
         """Answer what cannot be understood, and close: where another request begins is unknown."""
@@ -384,7 +385,7 @@ class Downstream(Protocol):
 
     @property
     def unread(self) -> int:
-        return self._transport.get_write_buffer_size()
+        return unread(self._transport)
 
     def expire(self, now: float) -> None:
         """`due` has come."""
@@ -421,10 +422,10 @@ class Downstream(Protocol):
 
     def _close(self) -> None:
         """Close once all is written; while the client may still be sending, read and drop that first."""
-        unread = (self._phase is _BODY or self._paused) and not self._eof
+        more = (self._phase is _BODY or self._paused) and not self._eof
         self._leave()
         self._plane.active.discard(self)
-        Closing(self._plane, self._transport, partial(self._plane.closed, self)).begin(unread=unread)
+        Closing(self._plane, self._transport, partial(self._plane.closed, self)).begin(more=more)
 
     def _leave(self) -> None:
         """Nothing is read here from now on."""
