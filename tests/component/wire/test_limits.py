@@ -298,7 +298,7 @@ async def test_without_open_files_it_neither_spins_nor_ends():
     """Nor does it take the pods for dead, or forget those whom it serves."""
     backend = socket.create_server(("127.0.0.1", 0))
     code = STARVED.format(path=[*sys.path, "."], port=backend.getsockname()[1])
-    child = subprocess.Popen(
+    child = subprocess.Popen(  # noqa: ASYNC220 - it starts while nothing else runs
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     clients = []
