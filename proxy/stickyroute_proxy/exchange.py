@@ -97,10 +97,7 @@ class Exchange:
                 # What it asks next on this connection would not be its first.
                 self._shed(refusal.cause, refusal.message, last=refusal.cause is Cause.OVERLOAD)
                 return
-        self._decide()
-
-    def _decide(self) -> None:
-        plane, head = self._plane, self._client.head
+        head = self._client.head
         table = plane.table
         if table is None:
             self._refuse(503, "this proxy has no configuration yet")
@@ -233,7 +230,7 @@ class Exchange:
     def reconsider(self) -> None:
         """It waited for an endpoint that has left, or keeps no sessions any more."""
         self._dequeued()
-        self._decide()
+        self.start()
 
     # What the client's side tells
 
@@ -415,7 +412,7 @@ class Exchange:
     def _begin_anew(self) -> None:
         """Nothing has been answered, and what was decided holds no more: decide by the present table."""
         self._release()
-        self._decide()
+        self.start()
 
     def upstream_full(self) -> None:
         """The endpoint takes no more of the request's body for now."""
@@ -532,7 +529,10 @@ class Exchange:
             self._upstream = None
         counters, rule = self._plane.counters, self._rule
         counters.exchanges -= 1
-        counter = counters.unrouted if rule is None else counters.of(rule.route, rule.name)
+        if rule is None:
+            counter = counters.unrouted
+        elif (counter := rule.counter) is None:
+            counter = rule.counter = counters.of(rule.route, rule.name)
         counter.add(self._status, (now or monotonic()) - self._started)
 
 

@@ -27,10 +27,12 @@ class Client(Protocol):
     head: RequestHead
     secure: bool
     """It came by TLS."""
-    first: bool
-    """It is the first request of its connection."""
     due: float
     """When the exchange's `expire` is to be called, on the monotonic clock; the exchange says so."""
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the first request of its connection."""
 
     @property
     def unread(self) -> int:

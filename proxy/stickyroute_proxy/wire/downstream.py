@@ -69,10 +69,10 @@ class Downstream(Protocol):
         "_phase",
         "_plane",
         "_reader",
+        "_since",
         "_transport",
         "_until_close",
         "due",
-        "first",
         "head",
         "idle_since",
         "peer",
@@ -96,9 +96,8 @@ class Downstream(Protocol):
         self._keep = True
         self._forwarding = self._forwarding_of = b""
         self.secure = False
-        self.first = True
         self.due = inf
-        self.idle_since = 0.0
+        self.idle_since = self._since = 0.0
 
     # What the transport tells
 
@@ -106,7 +105,7 @@ class Downstream(Protocol):
         self._transport = cast("Transport", transport)
         peer = self._transport.get_extra_info("peername")
         self.peer = str(peer[0]).removeprefix("::ffff:").partition("%")[0] if peer else "0.0.0.0"
-        self.idle_since = monotonic()
+        self.idle_since = self._since = monotonic()
         self._transport.set_write_buffer_limits(HIGH_WATER)
         refusal = self._plane.opened(self, self.peer)
         if refusal is not None:
@@ -153,13 +152,13 @@ class Downstream(Protocol):
         if reader is None:
             reader = self._reader = Reader(HttpRequestParser)
             head = self.head = RequestHead()
+            plane.active.add(self)
         try:
             end = reader.head(data, 0)
             if end < 0:
-                if self not in plane.active and reader.started:
+                if self.due == inf and reader.started:
                     timeout = plane.settings.timeouts.head
                     self.due = monotonic() + timeout if timeout else inf
-                    plane.active.add(self)
                 return
             head.read(reader.line, reader.headers, plane.kinds, same=reader.same)
             reader.expect(head.body)
@@ -177,7 +176,6 @@ class Downstream(Protocol):
         if end < len(data):
             self._buffer = data[end:]
             self._pause()
-        plane.active.add(self)
         exchange = self._exchange = Exchange(plane, self)
         exchange.start()
 
@@ -278,15 +276,12 @@ class Downstream(Protocol):
         if parts:
             self._transport.writelines(parts)
 
-    def end(self, now: float) -> None:
-        self._next(now)
-
     def refuse(self, status: int, message: str, *, last: bool) -> None:
         if last or self._phase is _BODY or self._plane.draining:
             self._keep = False
         head = self.head
         self._write_refusal(status, message, accept=head.field(b"accept"), body=head.method != b"HEAD")
-        self._next(monotonic())
+        self.end(monotonic())
 
     def truncate(self) -> None:
         self._exchange = None
@@ -315,17 +310,15 @@ class Downstream(Protocol):
 
         Tunnel(plane, self._transport, upstream.detach(), idle, closed).begin(early, rest, full=self._full)
 
-    def _next(self, now: float) -> None:
-        """The answer has been given: on to the next request, if there can be one."""
+    def end(self, now: float) -> None:
         self._exchange = None
-        self.first = False
+        self.due = inf
         self.idle_since = now
         early = bool(self._buffer) and self.head.websocket
         if self._phase is _BODY or early or not self._keep or self._plane.stopped:
             self._close()
             return
         self._phase = _HEAD
-        self._plane.active.discard(self)
         if self._buffer or self._eof or self._paused:
             self._plane.loop.call_soon(self._go_on)
 
@@ -384,6 +377,10 @@ class Downstream(Protocol):
     # Deadlines and closing
 
     @property
+    def first(self) -> bool:
+        return self.idle_since == self._since
+
+    @property
     def unread(self) -> int:
         return unread(self._transport)
 
@@ -408,6 +405,7 @@ class Downstream(Protocol):
     def rest(self) -> None:
         """Hold as little memory as can be until the next request comes."""
         if self._reader is not None and self._waits and not self._buffer:
+            self._plane.active.discard(self)
             self._reader.close()
             self._reader = None
             self.head = _NO_HEAD

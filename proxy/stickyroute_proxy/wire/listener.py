@@ -48,7 +48,7 @@ class DataPlane:
     stopped: bool
     """The listeners are closed."""
     active: set[Downstream | Closing]
-    """Connections with a deadline: in a head, in an exchange, or closing."""
+    """Connections that can have a deadline: those that closed or were not used lately are no part of it."""
     lingering: int
     """Connections that were turned away and are not closed yet."""
 
@@ -247,8 +247,6 @@ class DataPlane:
         keep_alive = self.settings.timeouts.keep_alive
         oldest = now - keep_alive if keep_alive else -inf
         for connection in [one for one in connections if one.idle_since < now - REST]:
-            if connection in self.active:
-                continue
             if connection.idle_since < oldest:
                 connection.close_if_idle()
             else:

@@ -269,4 +269,5 @@ async def test_many_come_and_go():
 
         await asyncio.gather(*(client(number) for number in range(40)))
         assert proxy.plane.counters.queued_total > 100
-        assert not any(one.queue for one in proxy.plane.table.endpoints())
+        # Those who closed may have closed their half only: they are served too.
+        await eventually(lambda: not any(one.queue for one in proxy.plane.table.endpoints()))
