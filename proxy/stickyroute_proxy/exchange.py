@@ -79,7 +79,6 @@ class Exchange:
         self._status = 0
         self._answered = self._ended = self._repeated = False
         self.request_sent = False
-        client.due = inf
         counters = plane.counters
         counters.requests += 1
         counters.exchanges += 1
@@ -107,8 +106,8 @@ class Exchange:
             self._refuse(404, "no route serves this host and path")
             return
         self._rule = rule
-        if rule.timeouts.request:
-            self.deadline = self._client.due = self._started + rule.timeouts.request
+        timeout = rule.timeouts.request
+        self.deadline = self._client.due = self._started + timeout if timeout else inf
         if head.body and not self._admits_body(rule, head):
             return
         self._repeatable = not head.body and head.method in IDEMPOTENT

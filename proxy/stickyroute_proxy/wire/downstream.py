@@ -24,13 +24,11 @@ from stickyroute_proxy.wire.head import RequestHead
 from stickyroute_proxy.wire.parser import MalformedError, Reader, Slice
 from stickyroute_proxy.wire.tunnel import Tunnel
 from stickyroute_proxy.wire.unread import unread
+from stickyroute_proxy.wire.upstream import HIGH_WATER, Upstream
 
 if TYPE_CHECKING:
     from stickyroute_proxy.wire.listener import DataPlane
-    from stickyroute_proxy.wire.upstream import Upstream
 
-HIGH_WATER: Final = 64 * 1024
-"""Bytes that may wait to be written before the reading of what causes them pauses."""
 _NO_HEAD: Final = RequestHead()
 """Of a connection that is at rest."""
 _RESET: Final = pack("ii", 1, 0)
@@ -292,9 +290,7 @@ class Downstream(Protocol):
         else:
             self._close()
 
-    def tunnel(
-        self, upstream: "Upstream", answer: AnswerHead, extra: bytes, rest: bytes, idle: float
-    ) -> None:
+    def tunnel(self, upstream: Upstream, answer: AnswerHead, extra: bytes, rest: bytes, idle: float) -> None:
         exchange, self._exchange = self._exchange, None
         early = self._buffer
         self._transport.write(answer.write(extra, chunked=False))
@@ -312,7 +308,7 @@ class Downstream(Protocol):
 
     def end(self, now: float) -> None:
         self._exchange = None
-        self.due = inf
+        self.due = inf  # until it has an exchange again, which says so
         self.idle_since = now
         early = bool(self._buffer) and self.head.websocket
         if self._phase is _BODY or early or not self._keep or self._plane.stopped:
