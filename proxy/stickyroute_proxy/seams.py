@@ -18,7 +18,7 @@ from stickyroute_proxy.wire.pool import Pool
 from stickyroute_proxy.wire.upstream import Upstream
 
 if TYPE_CHECKING:
-    from stickyroute_proxy.exchange import Exchange
+    from stickyroute_proxy.placement import Placement
 
 
 class Client(Protocol):
@@ -90,5 +90,5 @@ class Plane(Protocol):
     def pool(self, endpoint: Endpoint) -> Pool:
         """The endpoint's idle connections."""
 
-    def connect(self, endpoint: Endpoint, exchange: "Exchange") -> Connect:
+    def connect(self, endpoint: Endpoint, exchange: "Placement") -> Connect:
         """Open a connection; the exchange is told by `connected` or `connect_failed`."""

@@ -174,8 +174,9 @@ class Downstream(Protocol):
         if end < len(data):
             self._buffer = data[end:]
             self._pause()
-        exchange = self._exchange = Exchange(plane, self)
-        exchange.start()
+        now = monotonic()
+        exchange = self._exchange = Exchange(plane, self, now)
+        exchange.start(now)
 
     def _read_body(self, data: bytes) -> None:
         reader, exchange = self._reader, self._exchange

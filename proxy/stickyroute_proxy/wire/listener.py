@@ -12,7 +12,7 @@ from time import monotonic, time
 from typing import Final
 
 from stickyroute_api.settings import Settings
-from stickyroute_proxy.exchange import Exchange, admit_waiting
+from stickyroute_proxy.placement import Placement, admit_waiting
 from stickyroute_proxy.table import Endpoint, Table
 from stickyroute_proxy.wire.admission import Admission, Refusal
 from stickyroute_proxy.wire.budget import Budget
@@ -211,7 +211,7 @@ class DataPlane:
     def turned_away(self) -> None:
         self.lingering -= 1
 
-    def connect(self, endpoint: Endpoint, exchange: Exchange) -> Connect:
+    def connect(self, endpoint: Endpoint, exchange: Placement) -> Connect:
         """Open a connection for an exchange; it is told by `connected` or `connect_failed`."""
         # The pool exists from here on: `apply` closes it when the endpoint leaves in the meantime.
         upstream = Upstream(self.pool(endpoint), self.counters)
