@@ -118,8 +118,9 @@ class Exchange(Placement):
             upstream.uncork()
         else:
             self.request_sent = True
-            if rule.timeouts.first_byte:
-                self._await(wait.ANSWER, now)
+            first_byte = rule.timeouts.first_byte
+            if first_byte:
+                self._await_until(wait.ANSWER, now + first_byte)
             upstream.begin(self, written, to_head=head.method == b"HEAD")
 
     # What the client's side tells

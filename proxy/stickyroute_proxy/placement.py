@@ -253,8 +253,11 @@ class Placement(ABC):
         """The time for this runs, from now if not `since`, and for nothing else but the whole."""
         rule = self._rule
         seconds = 0.0 if rule is None else what.seconds(rule)
+        self._await_until(what, (since or monotonic()) + seconds if seconds else inf)
+
+    def _await_until(self, what: Wait, until: float) -> None:
         self._wait = what
-        self._until = until = (since or monotonic()) + seconds if seconds else inf
+        self._until = until
         self._client.due = min(self._client.due, until)
 
 

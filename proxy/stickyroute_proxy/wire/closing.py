@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from stickyroute_proxy.wire.listener import DataPlane
 
 LINGER: Final = 2.0
-"""Seconds that a client has to close, once it has been sent everything."""
+"""Seconds that a client has to close, once it has been sent everything and sends no more."""
 STALL: Final = 30.0
-"""Seconds in which it has to take something, while there is something to take."""
+"""Seconds in which it has to take something, while there is something to take; and to end what it sends."""
 
 
 class Closing(Protocol):
     """Takes a connection over behind its last answer."""
 
-    __slots__ = ("_closed", "_plane", "_since", "_transport", "_unread", "due")
+    __slots__ = ("_began", "_closed", "_more", "_plane", "_since", "_transport", "_unread", "due")
 
     due: float
     """When `expire` is to be called, on the monotonic clock."""
@@ -34,7 +34,8 @@ class Closing(Protocol):
         self._closed = closed
         self._transport = transport
         self._unread = unread(transport)  # at the last look
-        self._since = monotonic()  # when it last took something
+        self._more = False  # something has come since the last look
+        self._began = self._since = monotonic()  # when it last took something
         self.due = self._since + LINGER
 
     def begin(self, *, more: bool) -> None:
@@ -62,10 +63,16 @@ class Closing(Protocol):
         if left < self._unread:
             self._unread = left
             self._since = now
+        elif self._more and now < self._began + STALL:
+            self._more = False
+            self._since = now
         elif now >= self._since + (STALL if left else LINGER):
             self._transport.abort()
             return
         self.due = now + LINGER
+
+    def data_received(self, data: bytes) -> None:  # noqa: ARG002 - it is dropped
+        self._more = True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio names it
         self._plane.active.discard(self)

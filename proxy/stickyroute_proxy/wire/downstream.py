@@ -254,7 +254,8 @@ class Downstream(Protocol):
         unsized = answer.body < 0
         self._chunked = unsized and http11
         self._until_close = unsized and not http11
-        if self._until_close or self._plane.draining or (self._phase is _BODY and answer.status >= 300):
+        early = self._phase is _BODY and (last or answer.status >= 300)
+        if early or self._until_close or self._plane.draining:
             self._keep = False
         if not self._keep:
             extra += b"Connection: close\r\n"
