@@ -230,7 +230,7 @@ async def test_overloaded_it_goes_on_with_those_it_serves(monkeypatch):
 async def test_a_blocked_loop_is_noticed():
     """The lag is the real one: whoever holds the loop up makes it."""
     async with serving(echo()) as (proxy, _):
-        for _ in range(5):
+        for _ in range(7):
             time.sleep(0.4)  # noqa: ASYNC251 - on purpose
             await asyncio.sleep(0)
         assert proxy.plane.admission.overloaded

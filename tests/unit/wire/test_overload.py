@@ -18,10 +18,12 @@ def test_a_pause_is_none():
 
 
 def test_lasting_lag_is_one_until_it_is_well_below():
-    overload = fed(*[0.5] * 4)
+    assert not fed(*[0.5] * 5).present
+    overload = fed(*[0.5] * 6)
     assert overload.present
-    overload.tick(0.15)
-    overload.tick(0.15)
+    overload.tick(0.1)
+    overload.tick(0.1)
+    assert LATE > overload.lag > 0.1
     assert overload.present
     for _ in range(10):
         overload.tick(0.02)
