@@ -26,13 +26,12 @@ from stickyroute_proxy.wire.forwarding import UNKNOWN, Forwarding, peer_address
 from stickyroute_proxy.wire.head import RequestHead
 from stickyroute_proxy.wire.parser import MalformedError, Reader, Slice
 from stickyroute_proxy.wire.tunnel import Tunnel
+from stickyroute_proxy.wire.unread import unread
+from stickyroute_proxy.wire.upstream import HIGH_WATER, Upstream
 
 if TYPE_CHECKING:
     from stickyroute_proxy.wire.listener import DataPlane
-    from stickyroute_proxy.wire.upstream import Upstream
 
-HIGH_WATER: Final = 64 * 1024
-"""Bytes that may wait to be written before the reading of what causes them pauses."""
 _NO_HEAD: Final = RequestHead()
 """Of a connection that is at rest."""
 _NOBODY: Final = Forwarding(UNKNOWN, secure=False)
@@ -73,11 +72,11 @@ class Downstream(Protocol):
         "_phase",
         "_plane",
         "_reader",
+        "_since",
         "_trailing",
         "_transport",
         "_until_close",
         "due",
-        "first",
         "head",
         "idle_since",
     )
@@ -108,9 +107,8 @@ class Downstream(Protocol):
         self._trailing: AnswerHead | None = None  # the answer whose trailers the client takes
         self._full = self._held = self._paused = self._eof = False
         self._keep = True
-        self.first = True
         self.due = inf
-        self.idle_since = 0.0
+        self.idle_since = self._since = 0.0
 
     # What the transport tells
 
@@ -120,7 +118,7 @@ class Downstream(Protocol):
             self._forwarding = Forwarding(
                 peer_address(self._transport.get_extra_info("peername")), secure=False
             )
-        self.idle_since = monotonic()
+        self.idle_since = self._since = monotonic()
         self._transport.set_write_buffer_limits(HIGH_WATER)
         refusal = self._plane.opened(self, self._forwarding.peer)
         if refusal is not None:
@@ -167,13 +165,13 @@ class Downstream(Protocol):
         if reader is None:
             reader = self._reader = Reader(HttpRequestParser, plane.settings.limits)
             head = self.head = RequestHead()
+            plane.active.add(self)
         try:
             end = reader.head(data, 0)
             if end < 0:
-                if self not in plane.active and reader.started:
+                if self.due == inf and reader.started:
                     timeout = plane.settings.timeouts.head
                     self.due = monotonic() + timeout if timeout else inf
-                    plane.active.add(self)
                 return
             head.read(reader.line, reader.headers, plane.kinds, same=reader.same)
             identity = self._identity
@@ -197,9 +195,9 @@ class Downstream(Protocol):
         if end < len(data):
             self._buffer = data[end:]
             self._pause()
-        plane.active.add(self)
-        exchange = self._exchange = Exchange(plane, self)
-        exchange.start()
+        now = monotonic()
+        exchange = self._exchange = Exchange(plane, self, now)
+        exchange.start(now)
 
     def _check_host(self, identity: Identity) -> None:
         """A host that the certificate shown is not used for is not ours to speak for (RFC 9110, 15.5.20)."""
@@ -285,7 +283,8 @@ class Downstream(Protocol):
         unsized = answer.body < 0
         self._chunked = unsized and http11
         self._until_close = unsized and not http11
-        if self._until_close or self._plane.draining or (self._phase is _BODY and answer.status >= 300):
+        early = self._phase is _BODY and (last or answer.status >= 300)
+        if early or self._until_close or self._plane.draining:
             self._keep = False
         if not self._keep:
             extra += b"Connection: close\r\n"
@@ -314,16 +313,13 @@ class Downstream(Protocol):
     def _chunk(self, parts: list[Slice], *, last: bool) -> list[Slice]:
         return chunk(parts, last=last, trailers=self._trailing.trailers if last and self._trailing else b"")
 
-    def end(self, now: float) -> None:
-        self._next(now)
-
     def refuse(self, status: int, message: str, *, last: bool = False, location: bytes = b"") -> None:
         if last or self._phase is _BODY or self._plane.draining:
             self._keep = False
         head = self.head
         accept, body = head.field(b"accept"), head.method != b"HEAD"
         self._write_refusal(status, message, accept=accept, body=body, location=location)
-        self._next(monotonic())
+        self.end(monotonic())
 
     def truncate(self) -> None:
         self._exchange = None
@@ -334,9 +330,7 @@ class Downstream(Protocol):
         else:
             self._close()
 
-    def tunnel(
-        self, upstream: "Upstream", answer: AnswerHead, extra: bytes, rest: bytes, idle: float
-    ) -> None:
+    def tunnel(self, upstream: Upstream, answer: AnswerHead, extra: bytes, rest: bytes, idle: float) -> None:
         exchange, self._exchange = self._exchange, None
         early = self._buffer
         self._transport.write(answer.write(extra, chunked=False))
@@ -352,17 +346,15 @@ class Downstream(Protocol):
 
         Tunnel(plane, self._transport, upstream.detach(), idle, closed).begin(early, rest, full=self._full)
 
-    def _next(self, now: float) -> None:
-        """The answer has been given: on to the next request, if there can be one."""
+    def end(self, now: float) -> None:
         self._exchange = None
-        self.first = False
+        self.due = inf  # until it has an exchange again, which says so
         self.idle_since = now
         early = bool(self._buffer) and self.head.websocket
         if self._phase is _BODY or early or not self._keep or self._plane.stopped:
             self._close()
             return
         self._phase = _HEAD
-        self._plane.active.discard(self)
         if self._buffer or self._eof or self._paused:
             self._plane.loop.call_soon(self._go_on)
 
@@ -376,7 +368,7 @@ class Downstream(Protocol):
             Closing(plane, self._transport, plane.turned_away).cut()
             return
         self._write_refusal(refusal.status, refusal.message, accept=b"", body=True)
-        Closing(plane, self._transport, plane.turned_away).begin(unread=True)
+        Closing(plane, self._transport, plane.turned_away).begin(more=True)
 
     def _refuse_malformed(self, error: MalformedError) -> None:
         """Answer a head that cannot be understood."""
@@ -441,8 +433,12 @@ class Downstream(Protocol):
     # Deadlines and closing
 
     @property
+    def first(self) -> bool:
+        return self.idle_since == self._since
+
+    @property
     def unread(self) -> int:
-        return self._transport.get_write_buffer_size()
+        return unread(self._transport)
 
     def expire(self, now: float) -> None:
         """`due` has come."""
@@ -465,6 +461,7 @@ class Downstream(Protocol):
     def rest(self) -> None:
         """Hold as little memory as can be until the next request comes."""
         if self._reader is not None and self._waits and not self._buffer:
+            self._plane.active.discard(self)
             self._reader.close()
             self._reader = None
             self.head = _NO_HEAD
@@ -479,10 +476,10 @@ class Downstream(Protocol):
 
     def _close(self) -> None:
         """Close once all is written; while the client may still be sending, read and drop that first."""
-        unread = (self._phase is _BODY or self._paused) and not self._eof
+        more = (self._phase is _BODY or self._paused) and not self._eof
         self._leave()
         self._plane.active.discard(self)
-        Closing(self._plane, self._transport, partial(self._plane.closed, self)).begin(unread=unread)
+        Closing(self._plane, self._transport, partial(self._plane.closed, self)).begin(more=more)
 
     def _leave(self) -> None:
         """Nothing is read here from now on."""

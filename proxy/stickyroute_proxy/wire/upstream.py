@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MAX_INTERIMS: Final = 32
 """The most 1xx answers to one request."""
+HIGH_WATER: Final = 64 * 1024
+"""Bytes that may wait to be written, either way, before the reading of what causes them pauses."""
 
 
 class Upstream(Protocol):
@@ -124,6 +126,7 @@ class Upstream(Protocol):
 
     def connection_made(self, transport: object) -> None:
         self._transport = cast("Transport", transport)
+        self._transport.set_write_buffer_limits(HIGH_WATER)
         self._counters.upstreams += 1
 
     def data_received(self, data: bytes) -> None:
