@@ -139,10 +139,18 @@ def traffic(counters: Counters) -> Iterator[Metric]:
     for status, number in counters.refused.items():
         refused.add_metric((str(status),), number)
     yield refused
+    shed = CounterMetricFamily(
+        "stickyroute_shed", "Connections and requests turned away, by cause.", labels=("cause",)
+    )
+    for cause, number in counters.shed.items():
+        shed.add_metric((cause,), number)
+    yield shed
     for name, text, number in (
         ("connects", "Connections opened to pods.", counters.connects),
         ("connect_failures", "Connections to pods that failed.", counters.connect_failures),
         ("retries", "Further attempts on another connection or pod.", counters.retries),
+        ("retries_denied", "Further attempts that the retry budget did not allow.", counters.retries_denied),
+        ("queued", "Requests that had to wait for room on a pod.", counters.queued_total),
         ("received_bytes", "Bytes of request bodies.", counters.received_bytes),
         ("sent_bytes", "Bytes of answer bodies.", counters.sent_bytes),
         ("connections", "Connections that clients opened.", counters.connections),
@@ -161,6 +169,7 @@ def traffic(counters: Counters) -> Iterator[Metric]:
     for name, text, number in (
         ("connections_open", "Connections of clients now.", counters.open_connections),
         ("exchanges", "Exchanges under way now.", counters.exchanges),
+        ("requests_queued", "Requests that wait for room on a pod now.", counters.queued),
         ("tunnels", "WebSocket tunnels open now.", counters.tunnels),
         ("upstream_connections", "Connections to pods now.", counters.upstreams),
     ):

@@ -19,7 +19,7 @@ from stickyroute_proxy.wire.pool import Pool
 from stickyroute_proxy.wire.upstream import Upstream
 
 if TYPE_CHECKING:
-    from stickyroute_proxy.exchange import Exchange
+    from stickyroute_proxy.placement import Placement
 
 
 class Client(Protocol):
@@ -28,10 +28,12 @@ class Client(Protocol):
     head: RequestHead
     secure: bool
     """It came by TLS."""
-    first: bool
-    """It is the first request of its connection."""
     due: float
     """When the exchange's `expire` is to be called, on the monotonic clock; the exchange says so."""
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the first request of its connection."""
 
     @property
     def unread(self) -> int:
@@ -91,5 +93,5 @@ class Plane(Protocol):
     def pool(self, endpoint: Endpoint) -> Pool:
         """The endpoint's idle connections."""
 
-    def connect(self, endpoint: Endpoint, exchange: "Exchange") -> Connect:
+    def connect(self, endpoint: Endpoint, exchange: "Placement") -> Connect:
         """Open a connection; the exchange is told by `connected` or `connect_failed`."""

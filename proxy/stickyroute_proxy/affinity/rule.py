@@ -1,7 +1,7 @@
 """Rules and scopes: what requests belong to, and what shares sessions."""
 
 from math import inf
-from typing import Final
+from typing import Any, Final
 
 from stickyroute_api import snapshot
 from stickyroute_api.reasons import BindingReason, EndpointState
@@ -168,6 +168,7 @@ class Rule:
 
     __slots__ = (
         "balancer",
+        "counter",
         "limits",
         "members",
         "name",
@@ -186,6 +187,8 @@ class Rule:
     timeouts: snapshot.Timeouts
     retries: snapshot.Retries
     limits: snapshot.Limits
+    counter: Any
+    """The data path's counters of it."""
     notify_header: bytes
     """In lower case."""
     balancer: Balancer
@@ -197,5 +200,6 @@ class Rule:
     def __init__(self, name: str, route: str) -> None:
         self.name = name
         self.route = route
+        self.counter = None
         self.balancer = Balancer()
         self.own = self.members = {}

@@ -24,13 +24,12 @@ from stickyroute_proxy.wire.closing import Closing
 from stickyroute_proxy.wire.head import RequestHead
 from stickyroute_proxy.wire.parser import MalformedError, Reader, Slice
 from stickyroute_proxy.wire.tunnel import Tunnel
+from stickyroute_proxy.wire.unread import unread
+from stickyroute_proxy.wire.upstream import HIGH_WATER, Upstream
 
 if TYPE_CHECKING:
     from stickyroute_proxy.wire.listener import DataPlane
-    from stickyroute_proxy.wire.upstream import Upstream
 
-HIGH_WATER: Final = 64 * 1024
-"""Bytes that may wait to be written before the reading of what causes them pauses."""
 _NO_HEAD: Final = RequestHead()
 """Of a connection that is at rest."""
 _RESET: Final = pack("ii", 1, 0)
@@ -69,10 +68,10 @@ class Downstream(Protocol):
         "_phase",
         "_plane",
         "_reader",
+        "_since",
         "_transport",
         "_until_close",
         "due",
-        "first",
         "head",
         "idle_since",
         "peer",
@@ -96,9 +95,8 @@ class Downstream(Protocol):
         self._keep = True
         self._forwarding = self._forwarding_of = b""
         self.secure = False
-        self.first = True
         self.due = inf
-        self.idle_since = 0.0
+        self.idle_since = self._since = 0.0
 
     # What the transport tells
 
@@ -106,7 +104,7 @@ class Downstream(Protocol):
         self._transport = cast("Transport", transport)
         peer = self._transport.get_extra_info("peername")
         self.peer = str(peer[0]).removeprefix("::ffff:").partition("%")[0] if peer else "0.0.0.0"
-        self.idle_since = monotonic()
+        self.idle_since = self._since = monotonic()
         self._transport.set_write_buffer_limits(HIGH_WATER)
         refusal = self._plane.opened(self, self.peer)
         if refusal is not None:
@@ -154,13 +152,13 @@ class Downstream(Protocol):
             reader = self._reader = Reader(HttpRequestParser)
             head = self.head = RequestHead()
             head.address = self.peer
+            plane.active.add(self)
         try:
             end = reader.head(data, 0)
             if end < 0:
-                if self not in plane.active and reader.started:
+                if self.due == inf and reader.started:
                     timeout = plane.settings.timeouts.head
                     self.due = monotonic() + timeout if timeout else inf
-                    plane.active.add(self)
                 return
             head.read(reader.line, reader.headers, plane.kinds, same=reader.same)
             reader.expect(head.body)
@@ -178,9 +176,9 @@ class Downstream(Protocol):
         if end < len(data):
             self._buffer = data[end:]
             self._pause()
-        plane.active.add(self)
-        exchange = self._exchange = Exchange(plane, self)
-        exchange.start()
+        now = monotonic()
+        exchange = self._exchange = Exchange(plane, self, now)
+        exchange.start(now)
 
     def _read_body(self, data: bytes) -> None:
         reader, exchange = self._reader, self._exchange
@@ -259,7 +257,8 @@ class Downstream(Protocol):
         unsized = answer.body < 0
         self._chunked = unsized and http11
         self._until_close = unsized and not http11
-        if self._until_close or self._plane.draining or (self._phase is _BODY and answer.status >= 300):
+        early = self._phase is _BODY and (last or answer.status >= 300)
+        if early or self._until_close or self._plane.draining:
             self._keep = False
         if not self._keep:
             extra += b"Connection: close\r\n"
@@ -280,15 +279,12 @@ class Downstream(Protocol):
         if parts:
             self._transport.writelines(parts)
 
-    def end(self, now: float) -> None:
-        self._next(now)
-
     def refuse(self, status: int, message: str, *, last: bool) -> None:
         if last or self._phase is _BODY or self._plane.draining:
             self._keep = False
         head = self.head
         self._write_refusal(status, message, accept=head.field(b"accept"), body=head.method != b"HEAD")
-        self._next(monotonic())
+        self.end(monotonic())
 
     def truncate(self) -> None:
         self._exchange = None
@@ -299,9 +295,7 @@ class Downstream(Protocol):
         else:
             self._close()
 
-    def tunnel(
-        self, upstream: "Upstream", answer: AnswerHead, extra: bytes, rest: bytes, idle: float
-    ) -> None:
+    def tunnel(self, upstream: Upstream, answer: AnswerHead, extra: bytes, rest: bytes, idle: float) -> None:
         exchange, self._exchange = self._exchange, None
         early = self._buffer
         self._transport.write(answer.write(extra, chunked=False))
@@ -317,17 +311,15 @@ class Downstream(Protocol):
 
         Tunnel(plane, self._transport, upstream.detach(), idle, closed).begin(early, rest, full=self._full)
 
-    def _next(self, now: float) -> None:
-        """The answer has been given: on to the next request, if there can be one."""
+    def end(self, now: float) -> None:
         self._exchange = None
-        self.first = False
+        self.due = inf  # until it has an exchange again, which says so
         self.idle_since = now
         early = bool(self._buffer) and self.head.websocket
         if self._phase is _BODY or early or not self._keep or self._plane.stopped:
             self._close()
             return
         self._phase = _HEAD
-        self._plane.active.discard(self)
         if self._buffer or self._eof or self._paused:
             self._plane.loop.call_soon(self._go_on)
 
@@ -341,7 +333,7 @@ class Downstream(Protocol):
             Closing(plane, self._transport, plane.turned_away).cut()
             return
         self._write_refusal(refusal.status, refusal.message, accept=b"", body=True)
-        Closing(plane, self._transport, plane.turned_away).begin(unread=True)
+        Closing(plane, self._transport, plane.turned_away).begin(more=True)
 
     def _refuse_malformed(self, error: MalformedError) -> None:
         """Answer a head that cannot be understood."""
@@ -397,8 +389,12 @@ class Downstream(Protocol):
     # Deadlines and closing
 
     @property
+    def first(self) -> bool:
+        return self.idle_since == self._since
+
+    @property
     def unread(self) -> int:
-        return self._transport.get_write_buffer_size()
+        return unread(self._transport)
 
     def expire(self, now: float) -> None:
         """`due` has come."""
@@ -421,6 +417,7 @@ class Downstream(Protocol):
     def rest(self) -> None:
         """Hold as little memory as can be until the next request comes."""
         if self._reader is not None and self._waits and not self._buffer:
+            self._plane.active.discard(self)
             self._reader.close()
             self._reader = None
             self.head = _NO_HEAD
@@ -435,10 +432,10 @@ class Downstream(Protocol):
 
     def _close(self) -> None:
         """Close once all is written; while the client may still be sending, read and drop that first."""
-        unread = (self._phase is _BODY or self._paused) and not self._eof
+        more = (self._phase is _BODY or self._paused) and not self._eof
         self._leave()
         self._plane.active.discard(self)
-        Closing(self._plane, self._transport, partial(self._plane.closed, self)).begin(unread=unread)
+        Closing(self._plane, self._transport, partial(self._plane.closed, self)).begin(more=more)
 
     def _leave(self) -> None:
         """Nothing is read here from now on."""

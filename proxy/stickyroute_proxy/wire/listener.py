@@ -14,7 +14,7 @@ from typing import Final
 from stickyroute_api.settings import AccessLog as AccessLogSettings
 from stickyroute_api.settings import Settings
 from stickyroute_proxy.accesslog import AccessLog
-from stickyroute_proxy.exchange import Exchange, admit_waiting
+from stickyroute_proxy.placement import Placement, admit_waiting
 from stickyroute_proxy.table import Endpoint, Table
 from stickyroute_proxy.wire.admission import Admission, Refusal
 from stickyroute_proxy.wire.budget import Budget
@@ -52,7 +52,7 @@ class DataPlane:
     stopped: bool
     """The listeners are closed."""
     active: set[Downstream | Closing]
-    """Connections with a deadline: in a head, in an exchange, or closing."""
+    """Connections that can have a deadline: those that closed or were not used lately are no part of it."""
     lingering: int
     """Connections that were turned away and are not closed yet."""
 
@@ -235,7 +235,7 @@ class DataPlane:
     def turned_away(self) -> None:
         self.lingering -= 1
 
-    def connect(self, endpoint: Endpoint, exchange: Exchange) -> Connect:
+    def connect(self, endpoint: Endpoint, exchange: Placement) -> Connect:
         """Open a connection for an exchange; it is told by `connected` or `connect_failed`."""
         # The pool exists from here on: `apply` closes it when the endpoint leaves in the meantime.
         upstream = Upstream(self.pool(endpoint), self.counters)
@@ -271,8 +271,6 @@ class DataPlane:
         keep_alive = self.settings.timeouts.keep_alive
         oldest = now - keep_alive if keep_alive else -inf
         for connection in [one for one in connections if one.idle_since < now - REST]:
-            if connection in self.active:
-                continue
             if connection.idle_since < oldest:
                 connection.close_if_idle()
             else:

@@ -6,7 +6,7 @@ LATE: Final = 0.2
 """Seconds of smoothed lag above which it is overloaded."""
 RECOVERED: Final = 0.1
 """Seconds below which it is so no more."""
-SHARE: Final = 0.25
+SHARE: Final = 0.125
 """How much one tick counts in the smoothed lag."""
 MOST: Final = 2 * LATE
 """What one tick counts as at most: a single pause, however long, is no overload."""

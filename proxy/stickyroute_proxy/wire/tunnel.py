@@ -5,11 +5,13 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from stickyroute_proxy.wire.unread import unread
+
 if TYPE_CHECKING:
     from stickyroute_proxy.wire.listener import DataPlane
 
 
-LINGER: Final = 2.0
+LINGER: Final = 30.0
 """Seconds without progress after which the rest of an ended tunnel is given up."""
 
 
@@ -72,7 +74,7 @@ class Tunnel:
     def expire(self, now: float) -> None:
         """Close when nothing has passed for too long."""
         if self._rest is not None:
-            pending = self._rest.get_write_buffer_size()
+            pending = unread(self._rest)
             if pending < self._pending:
                 self._pending = pending
                 self._last = now
@@ -92,7 +94,7 @@ class Tunnel:
         """One of the two connections has gone: the other ends once all is written."""
         if self._rest is None:
             self._rest = peer
-            self._pending = peer.get_write_buffer_size()
+            self._pending = unread(peer)
             self._last = monotonic()
             peer.close()
             return

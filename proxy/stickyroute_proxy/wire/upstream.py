@@ -2,7 +2,7 @@
 
 from asyncio import Protocol, Transport
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from httptools import HttpResponseParser
 
@@ -13,6 +13,9 @@ from stickyroute_proxy.wire.pool import Pool
 if TYPE_CHECKING:
     from stickyroute_proxy.exchange import Exchange
     from stickyroute_proxy.wire.counters import Counters
+
+HIGH_WATER: Final = 64 * 1024
+"""Bytes that may wait to be written, either way, before the reading of what causes them pauses."""
 
 
 class Upstream(Protocol):
@@ -118,6 +121,7 @@ class Upstream(Protocol):
 
     def connection_made(self, transport: object) -> None:
         self._transport = cast("Transport", transport)
+        self._transport.set_write_buffer_limits(HIGH_WATER)
         self._counters.upstreams += 1
 
     def data_received(self, data: bytes) -> None:

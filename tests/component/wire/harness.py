@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import socket
+import struct
 from contextlib import asynccontextmanager, suppress
 from random import Random
 
@@ -232,6 +234,13 @@ class Raw:
         self.writer.close()
         with suppress(ConnectionError):
             await self.writer.wait_closed()
+
+    def reset(self):
+        """End with RST."""
+        self.writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
+        self.writer.transport.abort()
 
 
 async def eventually(condition):

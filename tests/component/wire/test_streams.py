@@ -9,6 +9,7 @@ import pytest
 from tests.component.wire.harness import OK, echo, eventually, get, serving
 
 from stickyroute_api.snapshot import Timeouts
+from stickyroute_proxy.wire import closing, listener
 
 SIZE = 24 * 1024 * 1024
 BOUND = 4 * 1024 * 1024
@@ -111,23 +112,89 @@ async def test_a_client_that_closed_its_half_gets_its_answer():
         assert (await proxy.ask(get("/", "Content-Length: 2", method="POST") + b"ok")).endswith(b"\r\n\r\nok")
 
 
-async def test_events_flow_as_they_come():
+@pytest.mark.parametrize("chunked_up", [True, False])
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+async def test_each_event_arrives_before_the_next_is_sent(version, chunked_up):
+    arrived = asyncio.Event()
+
     async def script(peer):
         await peer.request()
-        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
-        for i in range(3):
-            await peer.send(b"data: %d\n\n" % i)
-            await asyncio.sleep(0.1)
+        coding = b"Transfer-Encoding: chunked\r\n" if chunked_up else b""
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n" + coding + b"\r\n")
+        for i in range(5):
+            event = b"data: %d\n\n" % i
+            await peer.send(b"%x\r\n%b\r\n" % (len(event), event) if chunked_up else event)
+            await arrived.wait()
+            arrived.clear()
+        if chunked_up:
+            await peer.send(b"0\r\n\r\n")
 
     async with serving(script) as (proxy, _):
         raw = await proxy.connect()
-        await raw.send(get("/"))
-        head = await raw.head()
-        assert b"set-cookie: sr=" in head
-        for i in range(3):
-            assert (await raw.reader.readuntil(b"\n\n\r\n")).endswith(b"data: %d\n\n\r\n" % i)
-        assert await raw.reader.readexactly(5) == b"0\r\n\r\n"
+        await raw.send(get("/", "Connection: close", version=version))
+        assert b"set-cookie: sr=" in await raw.head()
+        for i in range(5):
+            async with asyncio.timeout(5):
+                line = await raw.reader.readuntil(b"\n\n")
+            assert line.endswith(b"data: %d\n\n" % i)
+            arrived.set()
+        assert await raw.rest() == (b"" if version == "1.0" else b"\r\n0\r\n\r\n")
         await raw.close()
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 4000000", "Transfer-Encoding: chunked"])
+async def test_an_answer_before_the_requests_end(monkeypatch, framing):
+    """It is delivered whole, though the client goes on sending; neither connection serves again."""
+    monkeypatch.setattr(listener, "TICK", 0.01)
+    monkeypatch.setattr(closing, "LINGER", 0.3)
+    lost = asyncio.Event()
+
+    async def script(peer):
+        await peer.reader.readuntil(b"\r\n\r\n")
+        await peer.send(OK)
+        with suppress(ConnectionError):
+            while await peer.read():
+                pass
+        lost.set()
+
+    async with serving(script) as (proxy, backend):
+        raw = await proxy.connect()
+        await raw.send(get("/", framing, method="POST"))
+        head, body = await raw.answer()
+        assert (head.startswith(b"HTTP/1.1 200 "), body) == (True, b"ok")
+        assert b"\r\nConnection: close\r\n" in head
+        await asyncio.wait_for(lost.wait(), 5)
+        assert not proxy.plane.counters.exchanges
+        for _ in range(8):  # longer than one linger
+            await raw.send(b"5\r\nhello\r\n")
+            await asyncio.sleep(0.1)
+        assert await raw.rest() == b""
+        await raw.close()
+        assert (await proxy.ask(get())).endswith(b"ok")
+        assert backend.connections == 2
+
+
+async def test_an_answer_before_the_requests_end_may_go_on_beside_it():
+    """The body's rest goes up while the answer comes down; both at their end, both connections live on."""
+
+    async def script(peer):
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                await peer.reader.readuntil(b"\r\n\r\n")
+                await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
+                for _ in range(10):
+                    await peer.send(await peer.reader.readexactly(1))
+
+    async with serving(script) as (proxy, backend):
+        raw = await proxy.connect()
+        for _ in range(2):
+            await raw.send(get("/", "Content-Length: 10", method="POST"))
+            await raw.head()
+            for byte in b"0123456789":
+                await raw.send(bytes((byte,)))
+                assert await raw.reader.readexactly(1) == bytes((byte,))
+        await raw.close()
+        assert backend.connections == 1
 
 
 UPGRADE = (

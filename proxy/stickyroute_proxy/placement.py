@@ -1,0 +1,279 @@
+"""How an exchange comes to a connection: room on its endpoint, then one that is there or a new one.
+
+What fails is tried again, there or elsewhere, as far as rule and retry budget allow: nothing of the request
+has been sent yet.
+"""
+
+from abc import ABC, abstractmethod
+from math import inf
+from sys import maxsize
+from time import monotonic
+from typing import Final
+
+from stickyroute_api.reasons import BindingReason
+from stickyroute_proxy.accesslog import Record
+from stickyroute_proxy.affinity.choose import Decision, rechoose, sidestep
+from stickyroute_proxy.seams import Client, Plane
+from stickyroute_proxy.table import Endpoint, Rule
+from stickyroute_proxy.wire import wait
+from stickyroute_proxy.wire.admission import Cause
+from stickyroute_proxy.wire.connect import Connect
+from stickyroute_proxy.wire.pool import Pool
+from stickyroute_proxy.wire.queue import Queue
+from stickyroute_proxy.wire.upstream import Upstream
+from stickyroute_proxy.wire.wait import Wait
+
+MAX_TRIED: Final = 3
+"""How many endpoints may fail to take a connection before the client is told."""
+
+
+class Placement(ABC):
+    """The part of an exchange that finds it a connection."""
+
+    # The exchange sets them all: one for each request, it has no time for a second initialiser.
+    __slots__ = (
+        "_attempts",
+        "_client",
+        "_connecting",
+        "_decision",
+        "_ended",
+        "_endpoint",
+        "_plane",
+        "_queue",
+        "_record",
+        "_repeatable",
+        "_rule",
+        "_started",
+        "_tried",
+        "_until",
+        "_wait",
+    )
+
+    _plane: Plane
+    _client: Client
+    _started: float
+    _ended: bool
+    _rule: Rule | None
+    _repeatable: bool
+    """The request may be sent twice."""
+    _decision: Decision
+    _endpoint: Endpoint | None
+    """Where it has its room."""
+    _queue: "Queue[Placement] | None"
+    """Where it waits for room."""
+    _connecting: Connect | None
+    _attempts: int
+    """Further ones at the same endpoint."""
+    _tried: list[Endpoint] | None
+    """Endpoints that took no connection."""
+    _record: Record | None
+    """For the access log; None: it is off."""
+    _wait: Wait | None
+    """What it waits for."""
+    _until: float
+
+    @abstractmethod
+    def start(self, now: float) -> None:
+        """Decide by the present table."""
+
+    @abstractmethod
+    def _send(self, upstream: Upstream, endpoint: Endpoint, now: float) -> None:
+        """There is a connection."""
+
+    @abstractmethod
+    def _refuse(self, status: int, message: str, *, last: bool = False) -> None:
+        """There will be none."""
+
+    @abstractmethod
+    def _shed(self, cause: Cause, message: str, *, last: bool = False) -> None:
+        """Turn the request away, so that others are served."""
+
+    def _attempt(self, rule: Rule, decision: Decision, now: float) -> None:
+        """Send the request where the decision says, as soon as there is room."""
+        self._decision = decision
+        self._attempts = 0
+        endpoint = decision.endpoint
+        if endpoint is None:
+            self._refuse(503, "no endpoint can serve this request now")
+            return
+        room = rule.limits.requests_per_endpoint
+        if room and (endpoint.in_flight >= room or endpoint.queue):
+            plane = self._plane
+            head, tried = self._client.head, self._tried or ()
+            self._decision = sidestep(rule, head, decision, room, plane.random, tried=tried)
+            endpoint = self._decision.endpoint or endpoint
+            if endpoint.in_flight >= room or endpoint.queue:
+                self._enqueue(rule, endpoint)
+                return
+        self._endpoint = endpoint
+        endpoint.in_flight += 1
+        self._reach(endpoint, now)
+
+    def _reach(self, endpoint: Endpoint, now: float) -> None:
+        """Send by a connection that is there, or by a new one."""
+        pool: Pool | None = endpoint.pool
+        upstream = pool.take(now, repeatable=self._repeatable) if pool is not None else None
+        if upstream is None:
+            self._connect(endpoint)
+        else:
+            self._send(upstream, endpoint, now)
+
+    def _connect(self, endpoint: Endpoint) -> None:
+        self._await(wait.CONNECTION)
+        if self._record is not None:
+            self._record.connecting = monotonic()
+        self._connecting = self._plane.connect(endpoint, self)
+
+    # Connecting
+
+    def connected(self, upstream: Upstream) -> None:
+        """The connection that was asked for is there."""
+        self._plane.counters.connects += 1
+        self._connecting = None
+        if self._ended or self._endpoint is None:
+            upstream.close()
+            return
+        self._wait = None
+        if self._record is not None:
+            self._record.connect = monotonic() - self._record.connecting
+        if self._left(self._endpoint):
+            upstream.close()
+            self._begin_anew()
+        elif upstream.closing:
+            self.connect_failed()  # accepted and closed at once
+        else:
+            self._send(upstream, self._endpoint, monotonic())
+
+    def connect_failed(self, ours: bool = False) -> None:
+        """No connection could be opened; `ours`: because this process can open no more files."""
+        self._connecting = None
+        if self._ended:
+            return
+        if ours:
+            self._shed(Cause.OPEN_FILES, "this proxy can open no more connections")
+        else:
+            self._unreached(502, "the endpoint took no connection")
+
+    def _unreached(self, status: int, message: str) -> None:
+        """No connection came to be: once more there for a bound session, then elsewhere."""
+        plane, rule, endpoint = self._plane, self._rule, self._endpoint
+        plane.counters.connect_failures += 1
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+        self._wait = None
+        if rule is None or endpoint is None:
+            return
+        if self._left(endpoint):
+            self._begin_anew()
+            return
+        bound = self._decision.reason is BindingReason.BOUND and self._attempts < rule.retries.attempts
+        tried = self._tried or []
+        if not bound:
+            tried = self._tried = [*tried, endpoint]
+        if not rule.retries.attempts or len(tried) >= MAX_TRIED or not self._may_retry():
+            self._refuse(status, message)
+        elif bound:
+            self._attempts += 1
+            self._connect(endpoint)
+        else:
+            self._release()
+            head, failed = self._client.head, self._decision
+            decision = rechoose(rule, head, failed, plane.clock(), plane.random, tried=tried)
+            self._attempt(rule, decision, monotonic())
+
+    def _may_retry(self) -> bool:
+        counters = self._plane.counters
+        if self._plane.budget.allows(counters.requests):
+            counters.retries += 1
+            if self._record is not None:
+                self._record.retries += 1
+            return True
+        counters.retries_denied += 1
+        return False
+
+    @staticmethod
+    def _left(endpoint: Endpoint) -> bool:
+        """Whether the endpoint has left since it was chosen: its address may be another pod's by now."""
+        pool: Pool | None = endpoint.pool
+        return pool is not None and pool.closed
+
+    def _begin_anew(self) -> None:
+        """Nothing has been answered, and what was decided holds no more: decide by the present table."""
+        self._release()
+        self.start(monotonic())
+
+    # Waiting for room
+
+    @property
+    def room(self) -> int:
+        """There is room for it while fewer requests than that are in flight on the endpoint."""
+        return 0 if self._rule is None else self._rule.limits.requests_per_endpoint or maxsize
+
+    def _enqueue(self, rule: Rule, endpoint: Endpoint) -> None:
+        queue: Queue[Placement] | None = endpoint.queue
+        if queue is None:
+            queue = endpoint.queue = Queue()
+        if len(queue) >= rule.limits.queue:
+            self._shed(Cause.QUEUE_FULL, "as many requests as may wait for the endpoint do so already")
+            return
+        queue.join(self)
+        self._queue = queue
+        counters = self._plane.counters
+        counters.queued += 1
+        counters.queued_total += 1
+        self._await(wait.ROOM, self._started)
+
+    def _dequeued(self) -> None:
+        self._queue = None
+        self._plane.counters.queued -= 1
+        self._wait = None
+
+    def admit(self, endpoint: Endpoint) -> None:
+        """It waited, and there is room: taken at once, and used when the one who made room is done."""
+        self._dequeued()
+        self._endpoint = endpoint
+        endpoint.in_flight += 1
+        self._plane.loop.call_soon(self._admitted)
+
+    def _admitted(self) -> None:
+        endpoint = self._endpoint
+        if self._ended or endpoint is None:
+            return
+        if self._left(endpoint):
+            self._begin_anew()
+        else:
+            self._reach(endpoint, monotonic())
+
+    def reconsider(self) -> None:
+        """It waited for an endpoint that has left, or keeps no sessions any more."""
+        self._dequeued()
+        self.start(monotonic())
+
+    def _release(self) -> None:
+        """Give the endpoint's room to the next."""
+        endpoint, self._endpoint = self._endpoint, None
+        if endpoint is not None:
+            endpoint.in_flight -= 1
+            if endpoint.queue:
+                admit_waiting(endpoint)
+
+    # Waiting
+
+    def _await(self, what: Wait, since: float | None = None) -> None:
+        """The time for this runs, from now if not `since`, and for nothing else but the whole."""
+        rule = self._rule
+        seconds = 0.0 if rule is None else what.seconds(rule)
+        self._await_until(what, (since or monotonic()) + seconds if seconds else inf)
+
+    def _await_until(self, what: Wait, until: float) -> None:
+        self._wait = what
+        self._until = until
+        self._client.due = min(self._client.due, until)
+
+
+def admit_waiting(endpoint: Endpoint) -> None:
+    """Let those go on who wait for the endpoint, as far as there is room."""
+    queue: Queue[Placement] = endpoint.queue
+    while (exchange := queue.pop(endpoint.in_flight)) is not None:
+        exchange.admit(endpoint)
