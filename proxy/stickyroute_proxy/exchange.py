@@ -53,7 +53,7 @@ class Exchange(Placement):
         self._status = 0
         self._answered = self._ended = self._repeated = False
         self._untrusted = self.request_sent = False
-        self._record: Record | None = None
+        self._record = None
         if plane.log is not None:
             head = client.head
             self._record = Record(head, head.address, head.request_id, now, secure=client.secure)

@@ -68,6 +68,8 @@ class Placement(ABC):
     """Further ones at the same endpoint."""
     _tried: list[Endpoint] | None
     """Endpoints that took no connection."""
+    _record: Record | None
+    """For the access log; None: it is off."""
     _wait: Wait | None
     """What it waits for."""
     _until: float

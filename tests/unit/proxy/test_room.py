@@ -3,14 +3,14 @@
 from collections import Counter
 from random import Random
 
-from tests.unit.proxy.fleets import Client, Proxy, fleet, persistence, pods, route, rule
+from tests.unit.proxy.fleets import Client, Proxy, Request, fleet, persistence, pods, route, rule
 
 from stickyroute_api.reasons import BindingReason
 from stickyroute_proxy.affinity.choose import sidestep
 
 
 def aside(proxy, decision, room=1, tried=()):
-    return sidestep(proxy.rule(), decision, room, tried, proxy.random)
+    return sidestep(proxy.rule(), Request(), decision, room, proxy.random, tried=tried)
 
 
 def busy(proxy, *names, count=1):
@@ -75,7 +75,7 @@ def test_room_is_shared_by_weight():
     proxy = Proxy(given)
     busy(proxy, "full")
     balancer, random = proxy.rule().balancer, Random(1)
-    picked = Counter(balancer.pick_roomy(1, (), random).pod for _ in range(4000))
+    picked = Counter(balancer.pick_roomy(Request(), 1, (), random).pod for _ in range(4000))
     assert picked.keys() == {"a", "b", "c"}
     assert 850 < picked["c"] < 1150
     assert 1350 < picked["a"] < 1650
