@@ -75,8 +75,6 @@ class Placement(ABC):
     _until: float
     _untrusted: bool
     """The last attempt failed in the TLS handshake."""
-    _record: Record | None
-    """What the access log will say; None: nothing."""
 
     @abstractmethod
     def start(self, now: float) -> None:

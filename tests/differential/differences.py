@@ -29,12 +29,12 @@ HEAD = """# What other proxies make of the corpus
 
 Written by `make differential` ({date}): StickyRoute {version}, {versions}.
 
-The corpus (`tests/component/wire/corpus`) went through each proxy to a backend that records. Here is every
-class of messages whose outcome differs: the rule that decides, what became of the messages here and there
-with their number, and why. The outcomes: refused, with any status; served; served with another meaning
-(method, target, host or body are not what the rule says); passed on malformed (a strict reader finds fault
-with it); closed without an answer; held open; cut (seen not to have ended). The peers run with their defaults
-and pass Host on unchanged.
+The corpus (`tests/component/wire/corpus`) went through each proxy to a backend that records. Here is each
+class of messages whose outcomes differ: the rule that decides, what became of them here and there, how
+many they are, and why. The outcomes: refused, with any status; served; served with another meaning
+(method, target, host or body are not what the rule says); passed on malformed (a strict reader finds
+fault with it); closed without an answer; held open; cut (seen not to have ended). The peers run with
+their defaults and pass Host on unchanged.
 """
 
 
