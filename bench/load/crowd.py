@@ -1,0 +1,35 @@
+"""Idle connections: each has had one answer, and waits."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bench import site
+from bench.load.wrk import LoadError
+
+_EACH = 5000
+"""Connections from one source address: a third of its ports may still be closing."""
+
+
+@contextmanager
+def crowd(port: int, request: bytes, count: int) -> Iterator[None]:
+    """So many idle connections while the block runs. Raises LoadError."""
+    opened: list[socket.socket] = []
+    try:
+        for number in range(count):
+            source = (f"127.0.1.{1 + number // _EACH}", 0)
+            sock = socket.create_connection((site.ADDRESS, port), timeout=10, source_address=source)
+            opened.append(sock)
+            sock.sendall(request)
+            answer = b""
+            while not site.complete(answer):
+                part = sock.recv(65536)
+                answer += part
+                if not part or not answer.startswith(b"HTTP/1.1 200"):
+                    raise LoadError(f"connection {number:,} got no good answer: {answer[:100]!r}")
+        yield
+    except OSError as error:
+        raise LoadError(f"{len(opened):,} connections could be opened, then: {error}") from None
+    finally:
+        for sock in opened:
+            sock.close()
