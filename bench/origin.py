@@ -1,60 +1,65 @@
 """The pods behind `/bulk/`: 1 MiB bodies down and up, and a WebSocket that answers each message with one.
 
-As cheap as it can be made here, for it shares the load's core: it looks no closer than the bench needs.
+It shares the load's core, so it is as cheap as can be: bodies go out from a file in memory and what comes is
+dropped unread, which leaves the copying to the proxy alone. It looks no closer than the bench needs.
 """
 
-import asyncio
 import base64
 import hashlib
+import os
 import re
+import select
 import socket
-from asyncio import Transport
-from typing import Final, cast
+from typing import Final
 
-import uvloop
 from bench import site
 from bench.load.websocket import CLIENT_FRAME, SERVER_FRAME
 
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 _KEY: Final = re.compile(rb"\r\nsec-websocket-key: *([^\r]+)\r\n", re.IGNORECASE)
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_LARGE: Final = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % site.MIB + b"x" * site.MIB
 _SMALL: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1\r\n\r\nx"
+_LARGE: Final = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % site.MIB + b"x" * site.MIB
+_TRASH: Final = memoryview(bytearray(site.MIB))
 
 
-class Origin(asyncio.BufferedProtocol):
+class Connection:
     """One connection from a proxy."""
 
-    _buffer = memoryview(bytearray(256 * 1024))  # of all connections: what comes is looked at once
+    __slots__ = ("_file", "_head", "_in", "_out", "_part", "_poll", "_socket", "sock")
 
-    def __init__(self) -> None:
-        self._left = 0  # of a request's body
+    def __init__(self, sock: socket.socket, poll: select.epoll, file: int) -> None:
+        """`file` holds the large answer."""
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock = sock
+        self._poll = poll
+        self._file = file
+        self._head = b""
+        self._in = 0  # bytes of a request's body that are still to come
+        self._out = len(_LARGE)  # bytes of the large answer that have gone
         self._socket = False
         self._part = 0  # bytes of a message that has not come to its end
-        self._head = b""
 
-    def connection_made(self, transport: object) -> None:
-        self._transport = cast("Transport", transport)
-        sock: socket.socket = self._transport.get_extra_info("socket")
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio names it
-        return self._buffer
-
-    def buffer_updated(self, size: int) -> None:
+    def read(self) -> bool:
+        """Take what has come; False: the proxy has closed."""
         if self._socket:
+            size = self.sock.recv_into(_TRASH)
             messages, self._part = divmod(self._part + size, len(CLIENT_FRAME))
             if messages:
-                self._transport.write(SERVER_FRAME * messages)
-        elif self._left > size:
-            self._left -= size
-        elif self._left:
-            self._left = 0
-            self._transport.write(_SMALL)
+                self.sock.sendall(SERVER_FRAME * messages)
+        elif self._in:
+            size = self.sock.recv_into(_TRASH, self._in, socket.MSG_TRUNC)
+            self._in -= size
+            if not self._in:
+                self.sock.sendall(_SMALL)
         else:
-            self._read(self._head + self._buffer[:size])
+            data = self.sock.recv(65536)
+            size = len(data)
+            self._read_head(self._head + data)
+        return size > 0
 
-    def _read(self, data: bytes) -> None:
+    def _read_head(self, data: bytes) -> None:
         end = data.find(b"\r\n\r\n") + 4
         if end == 3:
             self._head = data
@@ -62,14 +67,22 @@ class Origin(asyncio.BufferedProtocol):
         self._head = b""
         if data.startswith(b"GET " + site.SOCKET.encode()):
             self._socket = True
-            self._transport.write(_switching(data))
+            self.sock.sendall(_switching(data))
         elif data.startswith(b"GET " + site.DOWN.encode()):
-            self._transport.write(_LARGE)
+            self._out = 0
+            self._poll.modify(self.sock, select.EPOLLOUT)
         else:
             length = _LENGTH.search(data, 0, end)
-            self._left = int(length[1]) - (len(data) - end) if length else 0
-            if self._left <= 0:
-                self._transport.write(_SMALL)
+            self._in = int(length[1]) - (len(data) - end) if length else 0
+            if not self._in:
+                self.sock.sendall(_SMALL)
+
+    def write(self) -> None:
+        """Go on with the large answer."""
+        left = len(_LARGE) - self._out
+        self._out += os.sendfile(self.sock.fileno(), self._file, self._out, left)
+        if self._out == len(_LARGE):
+            self._poll.modify(self.sock, select.EPOLLIN)
 
 
 def _switching(head: bytes) -> bytes:
@@ -81,12 +94,36 @@ def _switching(head: bytes) -> bytes:
     )
 
 
-async def serve() -> None:
-    loop = asyncio.get_running_loop()
+def serve() -> None:
+    file = os.memfd_create("large")
+    os.write(file, _LARGE)
+    poll = select.epoll()
+    listeners = {}
     for port in site.BULK_PODS:
-        await loop.create_server(Origin, site.ADDRESS, port, backlog=1024)
-    await asyncio.Event().wait()
+        listener = socket.create_server((site.ADDRESS, port), backlog=1024)
+        listeners[listener.fileno()] = listener
+        poll.register(listener, select.EPOLLIN)
+    connections: dict[int, Connection] = {}
+    while True:
+        for handle, event in poll.poll():
+            if handle in listeners:
+                sock, _ = listeners[handle].accept()
+                connections[sock.fileno()] = Connection(sock, poll, file)
+                poll.register(sock, select.EPOLLIN)
+                continue
+            connection = connections[handle]
+            try:
+                if event & select.EPOLLOUT:
+                    connection.write()
+                    alive = True
+                else:
+                    alive = connection.read()
+            except OSError:
+                alive = False
+            if not alive:
+                del connections[handle]
+                connection.sock.close()
 
 
 if __name__ == "__main__":
-    uvloop.run(serve())
+    serve()

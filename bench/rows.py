@@ -2,19 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from bench import machine, site
 from bench.figures import Sample
-from bench.load import crowd, handshake, pace, websocket, wrk
+from bench.load import bodies, crowd, handshake, pace, websocket, wrk
 from bench.running import Running
 
 RATE: Final = 4000
 """Requests a second of the open loop."""
 CROWD: Final = 10_000
 """Idle connections."""
-_UPLOAD: Final = Path(__file__).parent / "load" / "upload.lua"
 
 HEAVY: Final = ("haproxy", "nginx", "stickyroute")
 """The peers of rows that say little of the others, or take long."""
@@ -68,16 +66,11 @@ def _tls(peer: Running, seconds: float) -> Sample:
 
 
 def _down(peer: Running, seconds: float) -> Sample:
-    return _in_mb(_used(peer, lambda: wrk.run(peer.url(site.DOWN), peer.cookies, seconds, connections=8)))
+    return _in_mb(_used(peer, lambda: bodies.run(peer.proxy.port, peer.cookies, seconds, up=False)))
 
 
 def _up(peer: Running, seconds: float) -> Sample:
-    return _in_mb(
-        _used(
-            peer,
-            lambda: wrk.run(peer.url(site.UP), peer.cookies, seconds, connections=8, script=str(_UPLOAD)),
-        )
-    )
+    return _in_mb(_used(peer, lambda: bodies.run(peer.proxy.port, peer.cookies, seconds, up=True)))
 
 
 def _in_mb(sample: Sample) -> Sample:

@@ -1,5 +1,7 @@
 """Idle connections: each has had one answer, and waits."""
 
+import fcntl
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +11,8 @@ from bench.load.wrk import LoadError
 
 _EACH = 5000
 """Connections from one source address: a third of its ports may still be closing."""
+_PATIENCE = 10.0
+"""Seconds that one may take to open, and its answer to come."""
 
 
 @contextmanager
@@ -18,7 +22,8 @@ def crowd(port: int, request: bytes, count: int) -> Iterator[None]:
     try:
         for number in range(count):
             source = (f"127.0.1.{1 + number // _EACH}", 0)
-            sock = socket.create_connection((site.ADDRESS, port), timeout=10, source_address=source)
+            sock = socket.create_connection((site.ADDRESS, port), timeout=_PATIENCE, source_address=source)
+            sock = _raised(sock)
             opened.append(sock)
             sock.sendall(request)
             answer = b""
@@ -33,3 +38,14 @@ def crowd(port: int, request: bytes, count: int) -> Iterator[None]:
     finally:
         for sock in opened:
             sock.close()
+
+
+def _raised(sock: socket.socket) -> socket.socket:
+    """The same under a high number: `select`, which other load waits with, takes only those below 1,024."""
+    low = sock.detach()
+    try:
+        raised = socket.socket(fileno=fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 1024))
+    finally:
+        os.close(low)
+    raised.settimeout(_PATIENCE)
+    return raised

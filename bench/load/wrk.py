@@ -29,16 +29,12 @@ def parse(text: str) -> Answered:
     return Answered(int(found[1]), float(found[2]) * _UNIT[found[3]])
 
 
-def run(
-    url: str, cookies: str, seconds: float, *, connections: int = 64, script: str | None = None
-) -> Answered:
+def run(url: str, cookies: str, seconds: float, *, connections: int = 64) -> Answered:
     """Load for so many seconds, over connections that are kept alive. Raises LoadError."""
     fields = [*site.FIELDS, f"Host: {site.HOST}"]
     if cookies:
         fields.append(f"Cookie: {cookies}")
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s"]
-    if script is not None:
-        command += ["-s", script]
     for field in fields:
         command += ["-H", field]
     done = subprocess.run([*command, url], check=False, capture_output=True, text=True)
