@@ -86,6 +86,8 @@ def start(
     log = folder / f"{proxy.name}.log"
     _await(proxy.port, process, log, START * (5 if before else 1))
     time.sleep(0.5)  # what a start still does behind its listeners
+    if process.poll() is not None:  # what answered was another's listener
+        raise StartError(f"{proxy.name} has ended: {log.read_text()[-2000:]}")
     idle_memory = machine.memory(process.pid)
     given = [cookie for path in (site.PATH, "/bulk/") if (cookie := _cookie(proxy, path, log))]
     return Running(proxy, process.pid, idle_memory, proxy.cookies or "; ".join(given))

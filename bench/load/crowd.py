@@ -5,13 +5,17 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from struct import pack
+from typing import Final
 
 from bench import site
 from bench.load.wrk import LoadError
 
-_EACH = 5000
-"""Connections from one source address: a third of its ports may still be closing."""
-_PATIENCE = 10.0
+_EACH: Final = 5000
+"""Connections from one source address."""
+_RESET: Final = pack("ii", 1, 0)
+"""SO_LINGER on, for no time: closing sends a reset, which leaves no port waiting for the next round."""
+_PATIENCE: Final = 10.0
 """Seconds that one may take to open, and its answer to come."""
 
 
@@ -48,4 +52,5 @@ def _raised(sock: socket.socket) -> socket.socket:
     finally:
         os.close(low)
     raised.settimeout(_PATIENCE)
+    raised.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     return raised

@@ -4,11 +4,12 @@ import multiprocessing
 import socket
 import ssl
 from time import perf_counter
+from typing import Final
 
 from bench import site
 from bench.load.wrk import LoadError
 
-CLIENTS = 12
+CLIENTS: Final = 12
 """Processes that each do one after another."""
 
 
