@@ -1,7 +1,7 @@
-"""The pods behind `/bulk/`: 1 MiB bodies down and up, and a WebSocket that answers each message with one.
+"""The pods: small answers behind `/`; behind `/bulk/` 1 MiB bodies, and a WebSocket that answers messages.
 
-It shares the load's core, so it is as cheap as can be: bodies go out from a file in memory and what comes is
-dropped unread, which leaves the copying to the proxy alone. It looks no closer than the bench needs.
+They share the load's core, so they are as cheap as can be: bodies go out from a file in memory and what comes
+is dropped unread, which leaves the copying to the proxy alone. They look no closer than the bench needs.
 """
 
 import base64
@@ -18,20 +18,38 @@ from bench.load.websocket import CLIENT_FRAME, SERVER_FRAME
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 _KEY: Final = re.compile(rb"\r\nsec-websocket-key: *([^\r]+)\r\n", re.IGNORECASE)
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_SMALL: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1\r\n\r\nx"
-_LARGE: Final = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % site.MIB + b"x" * site.MIB
+_HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n"
+_ANSWER: Final = _HEAD % len(site.ANSWER) + site.ANSWER
+_DONE: Final = _HEAD % 1 + b"x"
+_LARGE: Final = _HEAD % site.MIB + b"x" * site.MIB
 _TRASH: Final = memoryview(bytearray(site.MIB))
 
 
-class Connection:
-    """One connection from a proxy."""
+class Small:
+    """A connection to a pod behind `/`: each part that comes is taken for a request."""
+
+    __slots__ = ("_recv", "_send", "sock")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._recv = sock.recv
+        self._send = sock.send
+
+    def ready(self, _event: int) -> bool:
+        """Take what has come; False: the proxy has closed."""
+        if not self._recv(65536):
+            return False
+        self._send(_ANSWER)
+        return True
+
+
+class Bulk:
+    """A connection to a pod behind `/bulk/`."""
 
     __slots__ = ("_file", "_head", "_in", "_out", "_part", "_poll", "_socket", "sock")
 
     def __init__(self, sock: socket.socket, poll: select.epoll, file: int) -> None:
         """`file` holds the large answer."""
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock = sock
         self._poll = poll
         self._file = file
@@ -41,8 +59,14 @@ class Connection:
         self._socket = False
         self._part = 0  # bytes of a message that has not come to its end
 
-    def read(self) -> bool:
-        """Take what has come; False: the proxy has closed."""
+    def ready(self, event: int) -> bool:
+        """Take what has come, or go on with an answer; False: the proxy has closed."""
+        if event & select.EPOLLOUT:
+            self._write()
+            return True
+        return self._read()
+
+    def _read(self) -> bool:
         if self._socket:
             size = self.sock.recv_into(_TRASH)
             messages, self._part = divmod(self._part + size, len(CLIENT_FRAME))
@@ -52,7 +76,7 @@ class Connection:
             size = self.sock.recv_into(_TRASH, self._in, socket.MSG_TRUNC)
             self._in -= size
             if not self._in:
-                self.sock.sendall(_SMALL)
+                self.sock.sendall(_DONE)
         else:
             data = self.sock.recv(65536)
             size = len(data)
@@ -75,10 +99,9 @@ class Connection:
             length = _LENGTH.search(data, 0, end)
             self._in = int(length[1]) - (len(data) - end) if length else 0
             if not self._in:
-                self.sock.sendall(_SMALL)
+                self.sock.sendall(_DONE)
 
-    def write(self) -> None:
-        """Go on with the large answer."""
+    def _write(self) -> None:
         left = len(_LARGE) - self._out
         self._out += os.sendfile(self.sock.fileno(), self._file, self._out, left)
         if self._out == len(_LARGE):
@@ -98,26 +121,25 @@ def serve() -> None:
     file = os.memfd_create("large")
     os.write(file, _LARGE)
     poll = select.epoll()
-    listeners = {}
-    for port in site.BULK_PODS:
+    listeners: dict[int, tuple[socket.socket, bool]] = {}
+    for port in (*site.PODS, *site.BULK_PODS):
         listener = socket.create_server((site.ADDRESS, port), backlog=1024)
-        listeners[listener.fileno()] = listener
+        listeners[listener.fileno()] = listener, port in site.BULK_PODS
         poll.register(listener, select.EPOLLIN)
-    connections: dict[int, Connection] = {}
+    connections: dict[int, Small | Bulk] = {}
     while True:
         for handle, event in poll.poll():
-            if handle in listeners:
-                sock, _ = listeners[handle].accept()
-                connections[sock.fileno()] = Connection(sock, poll, file)
+            connection = connections.get(handle)
+            if connection is None:
+                listener, bulk = listeners[handle]
+                sock, _ = listener.accept()
+                sock.setblocking(False)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                connections[sock.fileno()] = Bulk(sock, poll, file) if bulk else Small(sock)
                 poll.register(sock, select.EPOLLIN)
                 continue
-            connection = connections[handle]
             try:
-                if event & select.EPOLLOUT:
-                    connection.write()
-                    alive = True
-                else:
-                    alive = connection.read()
+                alive = connection.ready(event)
             except OSError:
                 alive = False
             if not alive:

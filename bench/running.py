@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 from bench import machine, site
-from bench.peers import haproxy
 from bench.peers.peer import Peer
 
 START: Final = 20.0
@@ -48,17 +47,10 @@ class StartError(Exception):
 @contextmanager
 def pods(folder: Path) -> Iterator[None]:
     """The pods behind all peers, on the load's core, while the block runs. Raises StartError."""
-    (folder / "pods.cfg").write_text(haproxy.pods())
-    environment = {"PYTHONPATH": str(site.ROOT)}
-    processes: list[subprocess.Popen[bytes]] = []
-    with machine.running(processes):
-        for name, command, port in (
-            ("pods", ["haproxy", "-db", "-f", str(folder / "pods.cfg")], site.PODS[-1]),
-            ("bulk-pods", [sys.executable, "-m", "bench.origin"], site.BULK_PODS[-1]),
-        ):
-            process = machine.start(name, machine.LOAD_CORE, command, folder, environment)
-            processes.append(process)
-            _await(port, process, folder / f"{name}.log")
+    command = [sys.executable, "-m", "bench.origin"]
+    process = machine.start("pods", machine.LOAD_CORE, command, folder, {"PYTHONPATH": str(site.ROOT)})
+    with machine.running([process]):
+        _await(site.BULK_PODS[-1], process, folder / "pods.log")
         yield
 
 

@@ -6,7 +6,7 @@ from typing import Final
 from bench import site
 from bench.peers.peer import Peer, say
 
-COMMON: Final = """
+_COMMON: Final = """
 global
   nbthread 1
   maxconn 15000
@@ -35,7 +35,7 @@ class HAProxy(Peer):
     def write(self, folder: Path, certificate: site.Certificate) -> None:
         hosts = " ".join(site.HOSTS)
         (folder / "haproxy.cfg").write_text(
-            f"{COMMON}frontend front\n"
+            f"{_COMMON}frontend front\n"
             f"  bind {site.ADDRESS}:{self.port}\n"
             f"  bind {site.ADDRESS}:{self.tls_port} ssl crt {certificate.both} ssl-min-ver TLSv1.3\n"
             "  option forwardfor\n"
@@ -56,10 +56,3 @@ def _backend(name: str, ports: tuple[int, ...]) -> str:
         f"backend {name}\n  balance roundrobin\n  http-reuse always\n"
         f"  cookie {name} insert indirect nocache\n{servers}"
     )
-
-
-def pods() -> str:
-    """The configuration of the pods behind `/`: HAProxy answers by itself."""
-    binds = "".join(f"  bind {site.ADDRESS}:{port}\n" for port in site.PODS)
-    answer = f'http-request return status 200 content-type text/plain string "{site.ANSWER.decode()}"'
-    return f"{COMMON}frontend pods\n{binds}  {answer}\n"
