@@ -6,6 +6,7 @@ BIN    := $(VENV)/bin
 HTTP   ?= 127.0.0.1:8080
 IMAGE  ?= stickyroute:dev
 BASE_IMAGE ?=
+BENCH  ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check e2e image crds chart bench differential lock format clean
@@ -52,8 +53,8 @@ chart: $(VENV)/.ready crds  ## write the chart's README, check the chart and ren
 	$(BIN)/python deploy/readme.py
 	bash deploy/lint.sh
 
-bench: $(VENV)/.ready  ## measure against the peers that are installed
-	$(BIN)/python -m bench
+bench: $(VENV)/.ready  ## measure beside the peers that are installed, 12 minutes (BENCH=--install: bring them)
+	$(BIN)/python -m bench $(BENCH)
 
 differential: $(VENV)/.ready  ## the corpus of odd messages beside HAProxy and nginx; writes docs/differential.md
 	$(BIN)/python -m tests.differential

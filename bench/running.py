@@ -1,0 +1,116 @@
+"""Peers that have been started, and the pods behind them."""
+
+import http.client
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bench import machine, site
+from bench.peers.peer import Peer
+
+START: Final = 20.0
+"""Seconds that a process may take until it serves."""
+
+
+@dataclass(slots=True)
+class Running:
+    """One peer that serves."""
+
+    proxy: Peer
+    pid: int
+    idle_memory: int
+    """Bytes, before the first request."""
+    cookies: str
+    """What a client of `/` and of `/bulk/` sends back."""
+
+    def url(self, path: str, *, tls: bool = False) -> str:
+        if tls:
+            return f"https://{site.ADDRESS}:{self.proxy.tls_port}{path}"
+        return f"http://{site.ADDRESS}:{self.proxy.port}{path}"
+
+    @property
+    def request(self) -> bytes:
+        """For a small answer."""
+        return site.request(site.PATH, self.cookies)
+
+
+class StartError(Exception):
+    """A process does not serve; the text says what it said."""
+
+
+@contextmanager
+def pods(folder: Path) -> Iterator[None]:
+    """The pods behind all peers, on the load's core, while the block runs. Raises StartError."""
+    command = [sys.executable, "-m", "bench.origin"]
+    process = machine.start("pods", machine.LOAD_CORE, command, folder, {"PYTHONPATH": str(site.ROOT)})
+    with machine.running([process]):
+        _await(site.BULK_PODS[-1], process, folder / "pods.log")
+        yield
+
+
+@contextmanager
+def peers(proxies: Sequence[Peer], folder: Path) -> Iterator[list[Running]]:
+    """The peers on the proxy's core while the block runs. Raises StartError."""
+    certificate = site.Certificate.make(folder)
+    processes: list[subprocess.Popen[bytes]] = []
+    with machine.running(processes):
+        yield [start(proxy, folder, certificate, processes) for proxy in proxies]
+
+
+def start(
+    proxy: Peer,
+    folder: Path,
+    certificate: site.Certificate,
+    processes: list[subprocess.Popen[bytes]],
+    before: Sequence[str] = (),
+) -> Running:
+    """Start one, and meet it as a client does; `before`: a command to run it under. Raises StartError."""
+    proxy.write(folder, certificate)
+    command = [*before, *proxy.command(folder)]
+    process = machine.start(proxy.name, machine.PROXY_CORE, command, folder, proxy.environment)
+    processes.append(process)
+    log = folder / f"{proxy.name}.log"
+    _await(proxy.port, process, log, START * (5 if before else 1))
+    time.sleep(0.5)  # what a start still does behind its listeners
+    if process.poll() is not None:  # what answered was another's listener
+        raise StartError(f"{proxy.name} has ended: {log.read_text()[-2000:]}")
+    idle_memory = machine.memory(process.pid)
+    given = [cookie for path in (site.PATH, "/bulk/") if (cookie := _cookie(proxy, path, log))]
+    return Running(proxy, process.pid, idle_memory, proxy.cookies or "; ".join(given))
+
+
+def _await(port: int, process: subprocess.Popen[bytes], log: Path, limit: float = START) -> None:
+    """Return when something listens on the port."""
+    deadline = time.monotonic() + limit
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection((site.ADDRESS, port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise StartError(f"nothing serves on port {port}; {log.stem} says:\n{log.read_text()[-2000:]}")
+
+
+def _cookie(proxy: Peer, path: str, log: Path) -> str:
+    """The cookie that a proxy gives a new client; empty when it gives none."""
+    answer = None
+    for _ in range(50):
+        connection = http.client.HTTPConnection(site.ADDRESS, proxy.port, timeout=10)
+        try:
+            connection.request("GET", path, headers={"Host": site.HOST})
+            answer = connection.getresponse()
+            if answer.status == 200:
+                return (answer.getheader("set-cookie") or "").partition(";")[0]
+        except OSError as error:
+            raise StartError(f"{proxy.name} gave no answer ({error}): {log.read_text()[-2000:]}") from None
+        finally:
+            connection.close()
+        time.sleep(0.1)
+    raise StartError(f"{proxy.name} answers {answer and answer.status} to {path}: {log.read_text()[-2000:]}")
