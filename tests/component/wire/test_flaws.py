@@ -11,7 +11,8 @@ import zlib
 import pytest
 from tests.component.wire.harness import COOKIE, OK, echo, get, serving
 
-from stickyroute_proxy.wire import head, parser
+from stickyroute_api.settings import Limits
+from stickyroute_proxy.wire import head
 
 MARKER = b"GET /smuggled HTTP/1.1\r\nHost: evil.example.com\r\n\r\n"
 
@@ -382,7 +383,7 @@ def test_what_is_remembered_of_names_has_bounds():
     for number in range(20_000):
         assert kinds[b"x-%d" % number] == 0
     assert len(kinds) <= 4096
-    assert parser.MAX_HEAD <= 1 << 20
+    assert Limits().head_bytes <= 1 << 20
 
 
 # 15 to 17. The cookie

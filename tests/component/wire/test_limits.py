@@ -322,7 +322,7 @@ async def test_without_open_files_it_neither_spins_nor_ends():
         with socket.create_connection(at) as fresh:
             fresh.settimeout(5)
             fresh.sendall(b"nonsense\r\n\r\n")
-            assert fresh.recv(100).startswith(b"HTTP/1.1 501 ")
+            assert fresh.recv(100).startswith(b"HTTP/1.1 400 ")
     finally:
         child.kill()
         child.wait()

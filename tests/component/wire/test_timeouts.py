@@ -72,7 +72,7 @@ async def test_between_two_parts_of_the_body():
             await raw.send(b"x")
         data, seconds = await closed_after(raw)
         assert data.startswith(b"HTTP/1.1 408 ")
-        assert b"no further part of the request&#x27;s body came within the body-idle timeout (0.3 s)" in data
+        assert b"no further part of the request's body came within the body-idle timeout (0.3 s)" in data
         assert seconds > 0.2
         assert backend.bytes.endswith(b"\r\n\r\nxxxx")
         await raw.close()
@@ -167,7 +167,7 @@ async def test_a_connection_to_the_endpoint(monkeypatch):
     """A full backlog takes no connection, and refuses none."""
     from stickyroute_proxy.wire.connect import Connect
 
-    async def never(self, loop, address, port):
+    async def never(self, loop, endpoint):
         await asyncio.sleep(5)
 
     monkeypatch.setattr(Connect, "_run", never)
