@@ -154,11 +154,6 @@ class Exchange(Placement):
         return self._answered
 
     @property
-    def can_send(self) -> bool:
-        """Whether the request's body may be given to `send`."""
-        return self._upstream is not None and self._upstream.writable
-
-    @property
     def wants_tunnel(self) -> bool:
         return self._client.head.websocket
 

@@ -80,7 +80,6 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "stickyroute_answers_own": Family(
         "counter", "Answers that the proxy gave itself, by status.", ("code",), of="refused"
     ),
-    "stickyroute_exchanges_begun": Family("counter", "Exchanges that ever began.", of="requests"),
     "stickyroute_queued": Family("gauge", "Requests that wait for room on a pod now.", of="queued"),
     "stickyroute_queued_requests": Family(
         "counter", "Requests that had to wait for room on a pod.", of="queued_total"

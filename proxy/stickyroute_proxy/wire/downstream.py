@@ -1,11 +1,10 @@
-"""A client's connection: reads its requests one after another, and writes their answers in that order.
+"""A client's connection: reads its requests one after another, and has them answered in that order.
 
 While an exchange is under way, what comes behind its request stays unread, in one buffer and then in the
 kernel: pipelining is served in order, and bounded by that alone.
 """
 
-from asyncio import Protocol, Transport
-from enum import Enum, auto
+from asyncio import Transport
 from functools import partial
 from math import inf
 from socket import SO_LINGER, SOL_SOCKET
@@ -18,16 +17,15 @@ from httptools import HttpRequestParser
 from stickyroute_proxy.accesslog import Record
 from stickyroute_proxy.certificates import Identity
 from stickyroute_proxy.exchange import Exchange
-from stickyroute_proxy.wire import errors
 from stickyroute_proxy.wire.admission import LINGERING, Cause, Refusal
-from stickyroute_proxy.wire.answer import AnswerHead, chunk
+from stickyroute_proxy.wire.answer import AnswerHead
 from stickyroute_proxy.wire.closing import Closing
 from stickyroute_proxy.wire.forwarding import UNKNOWN, Forwarding, peer_address
 from stickyroute_proxy.wire.head import RequestHead
-from stickyroute_proxy.wire.parser import MalformedError, Reader, Slice
+from stickyroute_proxy.wire.parser import MalformedError, Reader
 from stickyroute_proxy.wire.tunnel import Tunnel
-from stickyroute_proxy.wire.unread import unread
 from stickyroute_proxy.wire.upstream import HIGH_WATER, Upstream
+from stickyroute_proxy.wire.writing import ANSWER, BODY, HEAD, LEFT, Writing
 
 if TYPE_CHECKING:
     from stickyroute_proxy.wire.listener import DataPlane
@@ -40,44 +38,21 @@ _RESET: Final = pack("ii", 1, 0)
 """SO_LINGER on, for no time: closing sends a reset."""
 
 
-class _Phase(Enum):
-    HEAD = auto()
-    """Between requests, or in a request's head."""
-    BODY = auto()
-    """In a request's body."""
-    ANSWER = auto()
-    """The request has been read; its answer is awaited."""
-    LEFT = auto()
-    """The connection is another's: it closes, or is a tunnel."""
-
-
-_HEAD, _BODY, _ANSWER, _LEFT = _Phase
-
-
-class Downstream(Protocol):
+class Downstream(Writing):
     """One connection; the `Client` of its exchanges."""
 
     __slots__ = (
         "_ahead",
         "_buffer",
-        "_chunked",
         "_eof",
         "_exchange",
-        "_forwarding",
         "_full",
         "_held",
         "_identity",
-        "_keep",
         "_paused",
-        "_phase",
-        "_plane",
         "_reader",
         "_since",
-        "_trailing",
-        "_transport",
-        "_until_close",
         "due",
-        "head",
         "idle_since",
     )
 
@@ -100,11 +75,11 @@ class Downstream(Protocol):
         self._reader: Reader | None = None  # of a connection at rest
         self.head = _NO_HEAD
         self._exchange: Exchange | None = None
-        self._phase = _HEAD
+        self._phase = HEAD
         self._buffer = b""
         self._ahead = 0  # requests in a row that came before the answers to those before them
         self._chunked = self._until_close = False
-        self._trailing: AnswerHead | None = None  # the answer whose trailers the client takes
+        self._trailing = None
         self._full = self._held = self._paused = self._eof = False
         self._keep = True
         self.due = inf
@@ -126,18 +101,18 @@ class Downstream(Protocol):
 
     def data_received(self, data: bytes) -> None:
         phase = self._phase
-        if phase is _HEAD and not self._buffer and not self._full:
+        if phase is HEAD and not self._buffer and not self._full:
             self._read_head(data)
-        elif phase is _BODY and not self._held:
+        elif phase is BODY and not self._held:
             self._read_body(data)
-        elif phase is not _LEFT:
+        elif phase is not LEFT:
             self._buffer += data
             self._pause()
 
     def eof_received(self) -> bool:
         """A client that has sent its request may close its half, and still gets the answer."""
         self._eof = True
-        return self._phase is _ANSWER or bool(self._buffer)
+        return self._phase is ANSWER or bool(self._buffer)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio names it
         exchange, self._exchange = self._exchange, None
@@ -155,7 +130,7 @@ class Downstream(Protocol):
         self._full = False
         if self._exchange is not None:
             self._exchange.client_drained()
-        elif self._phase is _HEAD:
+        elif self._phase is HEAD:
             self._go_on()
 
     # Reading requests
@@ -188,10 +163,10 @@ class Downstream(Protocol):
             head.request_id = plane.next_id()
         self._keep = head.keep_alive
         if head.body:
-            self._phase = _BODY
+            self._phase = BODY
             self._held = True  # until the upstream is ready for it
         else:
-            self._phase = _ANSWER
+            self._phase = ANSWER
         if end < len(data):
             self._buffer = data[end:]
             self._pause()
@@ -221,7 +196,7 @@ class Downstream(Protocol):
                 self._answer_malformed(error)
             return
         if reader.done:
-            self._phase = _ANSWER
+            self._phase = ANSWER
             if pos < len(data):
                 self._buffer = data[pos:]
                 self._pause()
@@ -232,22 +207,22 @@ class Downstream(Protocol):
     def _go_on(self) -> None:
         """Read what has waited in the buffer, then on from the kernel."""
         data, self._buffer = self._buffer, b""
-        if data and self._phase is _HEAD and not self._full:
+        if data and self._phase is HEAD and not self._full:
             self._ahead += 1
             if self._ahead > self._plane.settings.limits.pipelined:
                 self._plane.counters.count_shed(Cause.PIPELINED)
                 self._refuse_malformed(MalformedError(429, "too many requests ahead of their answers"))
                 return
             self._read_head(data)
-        elif data and self._phase is _BODY and not self._held:
+        elif data and self._phase is BODY and not self._held:
             self._read_body(data)
         else:
             self._buffer = data
-        if self._buffer or self._held or self._phase is _LEFT:
+        if self._buffer or self._held or self._phase is LEFT:
             return
         self._ahead = 0
         if self._eof:
-            if self._phase is _HEAD:
+            if self._phase is HEAD:
                 self._close()
         elif self._paused:
             self._paused = False
@@ -262,7 +237,7 @@ class Downstream(Protocol):
         self.unhold()
 
     def hold(self) -> None:
-        if self._phase is _BODY:
+        if self._phase is BODY:
             self._held = True
             self._pause()
 
@@ -273,48 +248,8 @@ class Downstream(Protocol):
 
     # Writing answers
 
-    def interim(self, answer: AnswerHead) -> None:
-        if self.head.http11:
-            self._transport.write(answer.write(b"", chunked=False))
-
-    def answer(self, answer: AnswerHead, extra: bytes, parts: list[Slice], *, last: bool) -> None:
-        head = self.head
-        http11 = head.http11
-        unsized = answer.body < 0
-        self._chunked = unsized and http11
-        self._until_close = unsized and not http11
-        early = self._phase is _BODY and (last or answer.status >= 300)
-        if early or self._until_close or self._plane.draining:
-            self._keep = False
-        if not self._keep:
-            extra += b"Connection: close\r\n"
-        elif not http11:
-            extra += b"Connection: keep-alive\r\n"
-        if not answer.dated:
-            extra += self._plane.date
-        if self._chunked:
-            self._trailing = answer if head.trailers else None
-            if head.trailers:
-                extra += answer.trailer
-            parts = self._chunk(parts, last=last)
-        written = answer.write(extra, chunked=self._chunked)
-        if parts:
-            # One write, one system call: it costs more than all that is done here.
-            self._transport.writelines((written, *parts))
-        else:
-            self._transport.write(written)
-
-    def payload(self, parts: list[Slice], *, last: bool) -> None:
-        if self._chunked:
-            parts = self._chunk(parts, last=last)
-        if parts:
-            self._transport.writelines(parts)
-
-    def _chunk(self, parts: list[Slice], *, last: bool) -> list[Slice]:
-        return chunk(parts, last=last, trailers=self._trailing.trailers if last and self._trailing else b"")
-
     def refuse(self, status: int, message: str, *, last: bool = False, location: bytes = b"") -> None:
-        if last or self._phase is _BODY or self._plane.draining:
+        if last or self._phase is BODY or self._plane.draining:
             self._keep = False
         head = self.head
         accept, body = head.field(b"accept"), head.method != b"HEAD"
@@ -351,10 +286,10 @@ class Downstream(Protocol):
         self.due = inf  # until it has an exchange again, which says so
         self.idle_since = now
         early = bool(self._buffer) and self.head.websocket
-        if self._phase is _BODY or early or not self._keep or self._plane.stopped:
+        if self._phase is BODY or early or not self._keep or self._plane.stopped:
             self._close()
             return
-        self._phase = _HEAD
+        self._phase = HEAD
         if self._buffer or self._eof or self._paused:
             self._plane.loop.call_soon(self._go_on)
 
@@ -387,48 +322,11 @@ class Downstream(Protocol):
         """Answer what cannot be understood, and close: where another request begins is unknown."""
         counters = self._plane.counters
         counters.refused[error.status] = counters.refused.get(error.status, 0) + 1
-        self._phase = _BODY
+        self._phase = BODY
         self._keep = False
         to_head = self._reader is not None and self._reader.line.startswith(b"HEAD ")
         self._write_refusal(error.status, str(error), body=not to_head)
         self._close()
-
-    def _write_refusal(
-        self, status: int, message: str, *, body: bool, accept: bytes = b"", location: bytes = b""
-    ) -> None:
-        self._transport.write(
-            errors.answer(
-                status,
-                message,
-                accept=accept,
-                request_id=self.head.request_id or self._plane.next_id(),
-                location=location,
-                extra=self._plane.date if self._keep else self._plane.date + b"Connection: close\r\n",
-                body=body,
-            )
-        )
-
-    # Who the client is
-
-    @property
-    def address(self) -> str:
-        return self._forwarding.address
-
-    @property
-    def peer(self) -> str:
-        """The address at the connection's other end, or the one that its PROXY header names."""
-        return self._forwarding.peer
-
-    @property
-    def scheme(self) -> bytes:
-        return self._forwarding.scheme
-
-    @property
-    def secure(self) -> bool:
-        return self._forwarding.scheme == b"https"
-
-    def forwarding(self, authority: bytes) -> bytes:
-        return self._forwarding.lines(authority)
 
     # Deadlines and closing
 
@@ -436,15 +334,11 @@ class Downstream(Protocol):
     def first(self) -> bool:
         return self.idle_since == self._since
 
-    @property
-    def unread(self) -> int:
-        return unread(self._transport)
-
     def expire(self, now: float) -> None:
         """`due` has come."""
         if self._exchange is not None:
             self._exchange.expire(now)
-        elif self._phase is _HEAD:
+        elif self._phase is HEAD:
             timeout = self._plane.settings.timeouts.head
             message = f"the request's head did not come within the head timeout ({timeout:g} s)"
             self._refuse_malformed(MalformedError(408, message))
@@ -453,7 +347,7 @@ class Downstream(Protocol):
     def _waits(self) -> bool:
         """No request has begun. One that waits until the client takes its answers has not."""
         return (
-            self._phase is _HEAD
+            self._phase is HEAD
             and (self._full or not self._buffer)
             and not (self._reader is not None and self._reader.started)
         )
@@ -476,14 +370,14 @@ class Downstream(Protocol):
 
     def _close(self) -> None:
         """Close once all is written; while the client may still be sending, read and drop that first."""
-        more = (self._phase is _BODY or self._paused) and not self._eof
+        more = (self._phase is BODY or self._paused) and not self._eof
         self._leave()
         self._plane.active.discard(self)
         Closing(self._plane, self._transport, partial(self._plane.closed, self)).begin(more=more)
 
     def _leave(self) -> None:
         """Nothing is read here from now on."""
-        self._phase = _LEFT
+        self._phase = LEFT
         self._buffer = b""
         self._paused = self._held = False
         if self._reader is not None:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from stickyroute_api.settings import AccessLog as AccessLogSettings
 from stickyroute_api.settings import Settings
 from stickyroute_proxy.accesslog import AccessLog
+from stickyroute_proxy.listen import BACKLOG
 from stickyroute_proxy.placement import Placement, admit_waiting
 from stickyroute_proxy.table import Endpoint, Table
 from stickyroute_proxy.trust import Trust
@@ -42,8 +43,6 @@ REST: Final = 1.0
 """Seconds without a request after which a connection gives memory back."""
 FLUSH: Final = 2.0
 """Seconds that the access log may take at the end to write what waits."""
-BACKLOG: Final = 4096
-"""Connections that the kernel holds until they are accepted."""
 _ROUNDS: Final = 20
 """In how many parts idle connections are looked at, one a tick."""
 _SECOND: Final = 4
