@@ -42,8 +42,8 @@ class Transport(asyncio.Transport):
     def write(self, data: bytes) -> None:
         self.written = self.written or data
 
-    def writelines(self, parts: Iterable[bytes]) -> None:
-        self.written = self.written or b"".join(parts)
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.written = self.written or b"".join(list_of_data)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
@@ -96,6 +96,7 @@ class Bench:
         self.revision = 0
         self.keys = fleet(1, "Off").keys
         self.use("Off")
+        assert self.plane.table is not None
         (endpoint,) = self.plane.table.endpoints()
         self.upstream = Upstream(self.plane.pool(endpoint), self.plane.counters)
         self.upstream.connection_made(Transport())
@@ -146,8 +147,10 @@ async def compare(requests: int, stdout: int) -> None:
 def main() -> None:
     requests = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as reader:
-        asyncio.run(compare(requests // ROUNDS, reader.stdin.fileno()))
-        reader.stdin.close()
+        pipe = reader.stdin
+        assert pipe is not None
+        asyncio.run(compare(requests // ROUNDS, pipe.fileno()))
+        pipe.close()
 
 
 if __name__ == "__main__":
