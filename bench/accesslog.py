@@ -39,8 +39,8 @@ class Transport(asyncio.Transport):
 
     written = b""
 
-    def write(self, data: bytes) -> None:
-        self.written = self.written or data
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written = self.written or bytes(data)
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         self.written = self.written or b"".join(list_of_data)
