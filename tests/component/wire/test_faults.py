@@ -89,7 +89,7 @@ FAULTS = {
         GOES_ON,
         {WHOLE},
     ),
-    "interim answers": Fault(lambda n: [INTERIM * 50 + sized(n) + stream(n)], GOES_ON, {WHOLE}),
+    "interim answers": Fault(lambda n: [INTERIM * 20 + sized(n) + stream(n)], GOES_ON, {WHOLE}),
     "interim in pieces": Fault(lambda n: [*bytewise(INTERIM), sized(n), stream(n)], GOES_ON, {WHOLE}),
     "closes before the answer": Fault(lambda n: [], CLOSES, {ERROR, WHOLE}),
     "resets before the answer": Fault(lambda n: [], RESETS, {ERROR, WHOLE}),

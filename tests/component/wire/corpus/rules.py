@@ -52,7 +52,7 @@ RULES = {
     "expectation": Rule(SERVED, "RFC 9110 §10.1.1"),
     "method token": Rule((400, 501), "RFC 9110 §9.1: methods are the origin's to know", may=True),
     # Refused: the first line
-    "method length": Rule((400, 414, 501), "RFC 9112 §3: a line too long"),
+    "method length": Rule((400, 414, 431, 501), "RFC 9112 §3: a line too long"),
     "method": Rule((400, 501), "RFC 9112 §3: a method is a token; no token is no known method either"),
     "CONNECT or TRACE": Rule((405,), "RFC 9110 §9.3.6, §9.3.8: no tunnel and no loop-back through an edge"),
     "request line": Rule((400, 501), "RFC 9112 §3: three parts, single spaces; readers differ in repairs"),
