@@ -122,7 +122,7 @@ class RequestHead:
         self._tail_of: tuple[object, ...] = ()
 
     def read(  # noqa: C901, PLR0915 - one pass
-        self, line: bytes, headers: Headers, kinds: Kinds, *, same: bool = False
+        self, line: bytes, headers: Headers, kinds: Kinds, same: bool = False
     ) -> None:
         """Understand a head whose fields the parser has passed; `same`: they are those that were read last.
 
@@ -270,14 +270,13 @@ class RequestHead:
         """The values of a field, by its lower-case name, joined by commas; empty when there is none."""
         return b", ".join([value for key, value in self.headers if key.lower() == name])
 
-    def write(
+    def write(  # noqa: PLR0917 - keywords cost time on each request
         self,
         authority: bytes,
         cookie: bytes,
         notify: bytes,
         notice: bytes | None,
         forwarding: bytes,
-        *,
         changes: Changes = UNCHANGED,
     ) -> bytes:
         """The head that goes upstream.

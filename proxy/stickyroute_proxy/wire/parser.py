@@ -262,7 +262,7 @@ class Reader:
         except HttpParserError as error:
             raise MalformedError(400, f"malformed HTTP: {error}") from None
 
-    def expect(self, framing: int, *, announced: bool = False) -> None:
+    def expect(self, framing: int, announced: bool = False) -> None:
         """Say how the message of the last head is framed: its length, CHUNKED or UNTIL_CLOSE.
 
         `announced`: the head may name a body that does not come, as answers to HEAD do.
