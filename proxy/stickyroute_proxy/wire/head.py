@@ -9,6 +9,7 @@ from re import compile as regex
 from typing import Final
 
 from stickyroute_proxy.affinity.cookie import strip
+from stickyroute_proxy.affinity.keys import presented
 from stickyroute_proxy.changes import UNCHANGED, Changes
 from stickyroute_proxy.wire.fields import (
     CODING,
@@ -57,6 +58,8 @@ class RequestHead:
         "_kept",
         "_kinds",
         "_notices",
+        "_presented",
+        "_presented_of",
         "_tail",
         "_tail_of",
         "_version",
@@ -118,6 +121,8 @@ class RequestHead:
         self.method = self._version = b""
         self._in_origin_form = False
         self._kinds: Kinds | None = None
+        self._presented: list[bytes] = []
+        self._presented_of = b""
         self._tail = b""
         self._tail_of: tuple[object, ...] = ()
 
@@ -157,6 +162,7 @@ class RequestHead:
         self._version = version
         self._in_origin_form = target[:1] == b"/"
         self._kinds = kinds
+        self._presented_of = b""
         self._tail_of = ()
         self.told = ""
         self.http11 = http11
@@ -269,6 +275,13 @@ class RequestHead:
     def field(self, name: bytes) -> bytes:
         """The values of a field, by its lower-case name, joined by commas; empty when there is none."""
         return b", ".join([value for key, value in self.headers if key.lower() == name])
+
+    def presented(self, prefix: bytes) -> list[bytes]:
+        """The values of the cookies that start with `prefix`; looked for once while fields are the same."""
+        if prefix != self._presented_of:
+            self._presented = presented(self.cookies, prefix)
+            self._presented_of = prefix
+        return self._presented
 
     def write(  # noqa: PLR0917 - keywords cost time on each request
         self,
