@@ -24,6 +24,9 @@ class Facts(Protocol):
     def field(self, name: bytes) -> bytes:
         """The values of a field, by its lower-case name, joined by commas; empty when there is none."""
 
+    def presented(self, prefix: bytes) -> list[bytes]:
+        """The values of the cookies that start with `prefix`, as the function of that name finds them."""
+
 
 Reader = Callable[[Facts], bytes]
 """The value of a request that is hashed; empty when it has none."""
@@ -42,7 +45,7 @@ def reader(hash_on: snapshot.HashOn) -> Reader:
             return lambda facts: param(facts.query, name)
         case "Cookie":
             prefix = name + b"="
-            return lambda facts: next(iter(presented(facts.cookies, prefix)), b"")
+            return lambda facts: next(iter(facts.presented(prefix)), b"")
 
 
 @lru_cache(maxsize=4096)

@@ -173,7 +173,7 @@ class Downstream(Protocol):
                     timeout = plane.settings.timeouts.head
                     self.due = monotonic() + timeout if timeout else inf
                 return
-            head.read(reader.line, reader.headers, plane.kinds, same=reader.same)
+            head.read(reader.line, reader.headers, plane.kinds, reader.same)
             identity = self._identity
             if identity is not None and head.host != identity.host:
                 self._check_host(identity)
@@ -277,7 +277,7 @@ class Downstream(Protocol):
         if self.head.http11:
             self._transport.write(answer.write(b"", chunked=False))
 
-    def answer(self, answer: AnswerHead, extra: bytes, parts: list[Slice], *, last: bool) -> None:
+    def answer(self, answer: AnswerHead, extra: bytes, parts: list[Slice], last: bool) -> None:
         head = self.head
         http11 = head.http11
         unsized = answer.body < 0
@@ -297,7 +297,7 @@ class Downstream(Protocol):
             if head.trailers:
                 extra += answer.trailer
             parts = self._chunk(parts, last=last)
-        written = answer.write(extra, chunked=self._chunked)
+        written = answer.write(extra, self._chunked)
         if parts:
             # One write, one system call: it costs more than all that is done here.
             self._transport.writelines((written, *parts))

@@ -111,7 +111,7 @@ class DataPlane:
         self._overload = Overload()
         self._empty: asyncio.Event | None = None
         self._complaints = Sparing()
-        self._ids = count()
+        self._ids = count(1 << 28)  # eight digits, as a rule
         self._id_prefix = SystemRandom().randbytes(8).hex().encode()
 
     async def listen(self, host: str, port: int, *, tls: bool = False) -> Server:
@@ -279,7 +279,7 @@ class DataPlane:
 
     def next_id(self) -> bytes:
         """An id for a request that has none: unique in the fleet, and cheap."""
-        return b"%b%08x" % (self._id_prefix, next(self._ids))
+        return self._id_prefix + b"%x" % next(self._ids)
 
     def pool(self, endpoint: Endpoint) -> Pool:
         pool: Pool | None = endpoint.pool

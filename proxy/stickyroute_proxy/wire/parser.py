@@ -154,6 +154,16 @@ class Reader:
 
         In the latter case all of `data` has been consumed. Raises MalformedError.
         """
+        repeatable = self._repeatable
+        if repeatable and not pos and not self._partial:
+            # Taken apart, not searched: `find` takes its arguments in a way that costs more than the search.
+            line, _, rest = data[: self._max_head].partition(b"\r\n")
+            if line and rest[: len(repeatable)] == repeatable:
+                if len(line) > self._max_target:
+                    self._bound(line, 0)
+                self.line = line
+                self.same = True
+                return len(line) + 2 + len(repeatable)
         end = data.find(b"\r\n\r\n", pos) + 4
         if end == 3 or self._partial or data.startswith(b"\r\n", pos):
             return self._split_head(data, pos)
@@ -161,12 +171,8 @@ class Reader:
         self.line = line = data[pos:line_end]
         if end - pos > self._max_head or len(line) > self._max_target:
             self._bound(line, end - pos)
-        fields = data[line_end:end]
-        if fields == self._repeatable:
-            self.same = True
-            return end
         self.same = False
-        self._fields = fields
+        self._fields = data[line_end + 2 : end]
         if self._stale:
             self._renew()
         self._finished = False
@@ -262,7 +268,7 @@ class Reader:
         except HttpParserError as error:
             raise MalformedError(400, f"malformed HTTP: {error}") from None
 
-    def expect(self, framing: int, *, announced: bool = False) -> None:
+    def expect(self, framing: int, announced: bool = False) -> None:
         """Say how the message of the last head is framed: its length, CHUNKED or UNTIL_CLOSE.
 
         `announced`: the head may name a body that does not come, as answers to HEAD do.
@@ -270,7 +276,7 @@ class Reader:
         """
         self.done = not framing
         self._mode = framing
-        self._left = max(0, framing)
+        self._left = framing
         if self.same and framing != CHUNKED:
             self._counted = False
             return
@@ -281,6 +287,7 @@ class Reader:
                     raise MalformedError(400, "malformed HTTP: unclear framing")
                 self._stale = True
         elif framing == CHUNKED:
+            self._left = 0
             self._trailing = -1
             self._count = len(self.headers)
             if self._stale or self.same:
@@ -309,6 +316,10 @@ class Reader:
         end = len(data)
         if mode == UNTIL_CLOSE:
             return [_cut(data, pos, end)] if end > pos else [], end
+        if end - pos == self._left and not self._counted and end <= _COPY:
+            self.done = True
+            self._left = 0
+            return [data[pos:]], end
         if end - pos >= self._left:
             end = pos + self._left
             self.done = True

@@ -65,7 +65,7 @@ class Upstream(Protocol):
 
     # What the exchange asks for
 
-    def begin(self, exchange: "Exchange", head: bytes, *, to_head: bool) -> None:
+    def begin(self, exchange: "Exchange", head: bytes, to_head: bool) -> None:
         """Send a request's head; its answer goes to `exchange`."""
         self._exchange = exchange
         self._in_body = self._answering = False
@@ -152,7 +152,7 @@ class Upstream(Protocol):
                 pos = reader.head(data, pos)
                 if pos < 0:
                     return
-                answer.read(reader.line, reader.headers, to_head=self._to_head, same=reader.same)
+                answer.read(reader.line, reader.headers, self._to_head, reader.same)
                 if answer.status >= 200:
                     break
                 if answer.status == 101:
@@ -167,7 +167,7 @@ class Upstream(Protocol):
                 exchange.interim(answer)
                 if pos == len(data):
                     return
-            reader.expect(answer.body, announced=True)
+            reader.expect(answer.body, True)
         parts: list[Slice] = []
         if not reader.done:
             parts, pos = reader.body(data, pos)
@@ -178,11 +178,11 @@ class Upstream(Protocol):
                 exchange.payload(parts, last=reader.done)
         else:
             self._in_body = True
-            exchange.answer(self._answer, parts, last=reader.done)
+            exchange.answer(self._answer, parts, reader.done)
         if reader.done:
-            self._end(exchange, clean=pos == len(data))
+            self._end(exchange, pos == len(data))
 
-    def _end(self, exchange: "Exchange", *, clean: bool) -> None:
+    def _end(self, exchange: "Exchange", clean: bool) -> None:
         if self._exchange is None:
             return  # the client went while the last part was passed on
         self._exchange = None
