@@ -3,41 +3,11 @@
 Names and meaning are those of HTTPRoute's filters (Gateway API).
 """
 
-from typing import Final, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from stickyroute_api.part import Part
-
-_FRAMING: Final = frozenset(
-    {
-        "connection",
-        "content-length",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-_REQUEST: Final = _FRAMING | {"cookie", "expect", "forwarded", "host", "x-request-id", "x-session-lost"}
-
-
-def may_change_request(name: str) -> bool:
-    """Whether a rule may change this field of requests: not framing, cookies, or what the proxy says."""
-    name = plain(name)
-    return name not in _REQUEST and not name.startswith("x-forwarded-")
-
-
-def may_change_response(name: str) -> bool:
-    """Whether a rule may change this field of responses; `Set-Cookie` may only be added."""
-    return plain(name) not in _FRAMING
-
-
-def plain(name: str) -> str:
-    """A field's name as applications may read it: they take `_` for `-`."""
-    return name.lower().replace("_", "-")
 
 
 class HeaderChanges(Part):

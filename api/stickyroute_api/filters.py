@@ -1,26 +1,17 @@
 """`rules[].filters`: what a rule changes in messages. Names and meaning are HTTPRoute's (Gateway API)."""
 
-import re
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
 from stickyroute_api.check import Check, Model, Unique
 from stickyroute_api.fields import DOMAIN, FULL_PATH, PREFIX_PATH, TOKEN, HeaderValue
-
-GUARDED = (
-    r"(?i)^(connection|content[-_]length|cookie2?|expect|forwarded|host|http2[-_]settings|keep[-_]alive"
-    r"|proxy[-_].*|sec[-_]websocket[-_].*|set[-_]cookie2?|te|trailer|transfer[-_]encoding|upgrade"
-    r"|x[-_]forwarded[-_].*|x[-_]request[-_]id|x[-_]session[-_]lost)$"
-)
-"""Header names that carry the message itself, or what StickyRoute says in it: filters leave them alone."""
-
-_guarded = re.compile(GUARDED)
+from stickyroute_api.guarded import GUARDED, guarded
 
 FREE = Check(
     name="filter-header-is-guarded",
     cel=f"!self.matches('{GUARDED}')",
-    holds=lambda name: not _guarded.search(name),
+    holds=lambda name: not guarded(name),
     message="must not be a header that frames the message or that StickyRoute sets itself:"
     " choose another, or use urlRewrite.hostname for Host",
 )

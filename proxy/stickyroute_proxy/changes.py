@@ -5,11 +5,12 @@ when a table is built. Fields of answers are changed in what endpoints answer; a
 as they are.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from re import compile as regex
 from typing import Final
 
 from stickyroute_api import changes, snapshot
+from stickyroute_api.guarded import guarded, plain
 
 _TOKEN: Final = regex(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE: Final = regex(r"(?![ \t])[\t\x20-\x7e\x80-\U0010ffff]*(?<![ \t])")
@@ -28,11 +29,11 @@ class Fields:
 
     def __init__(self, given: changes.HeaderChanges, ours: str = "") -> None:
         """`ours`: the name of a field that is left alone."""
-        ours = changes.plain(ours)
+        ours = plain(ours)
         names = (*given.remove, *(name for name, _ in given.set))
         fields = (*given.set, *given.add)
-        self._gone = frozenset(name.lower().encode() for name in names if changes.plain(name) != ours)
-        self._added = [f"{name}: {value}".encode() for name, value in fields if changes.plain(name) != ours]
+        self._gone = frozenset(name.lower().encode() for name in names if plain(name) != ours)
+        self._added = [f"{name}: {value}".encode() for name, value in fields if plain(name) != ours]
 
     def apply(self, lines: Sequence[bytes]) -> list[bytes]:
         """The lines of a head's fields, changed."""
@@ -137,12 +138,10 @@ class Changes:
         *,
         to_https: bool = False,
         notify_header: str = "",
-        cookie_name: str = "",
     ) -> None:
         """Raises ValueError naming the field."""
-        _check(given.request_headers, changes.may_change_request, "request")
-        _check(given.response_headers, changes.may_change_response, "response")
-        _check_cookies(given.response_headers, cookie_name)
+        _check(given.request_headers, "request")
+        _check(given.response_headers, "response")
         # Only the proxy tells of a lost session, under whatever name the route has chosen for it.
         self.request = _fields(given.request_headers, notify_header)
         self.answer = _fields(given.response_headers)
@@ -173,26 +172,16 @@ def _hostname(given: str) -> bytes:
     return given.encode()
 
 
-def _check(given: changes.HeaderChanges, allowed: Callable[[str], bool], of: str) -> None:
+def _check(given: changes.HeaderChanges, of: str) -> None:
     """ValueError for what would break a head, or say what only the proxy says."""
     for name in (*given.remove, *(name for name, _ in (*given.set, *given.add))):
         if not _TOKEN.fullmatch(name):
             raise ValueError(f"{of}_headers: {name!r} is not a header name")
-        if not allowed(name):
+        if guarded(name):
             raise ValueError(f"{of}_headers: {name} is the proxy's own and cannot be changed")
     for name, value in (*given.set, *given.add):
         if not _VALUE.fullmatch(value):
             raise ValueError(f"{of}_headers: the value of {name} holds a character that a header cannot")
-
-
-def _check_cookies(given: changes.HeaderChanges, ours: str) -> None:
-    """The application's cookies are its own, and ours is ours."""
-    for name in (*given.remove, *(name for name, _ in given.set)):
-        if name.lower() == "set-cookie":
-            raise ValueError("response_headers: Set-Cookie can only be added")
-    for name, value in given.add:
-        if name.lower() == "set-cookie" and value.partition("=")[0].strip(" \t") == ours:
-            raise ValueError(f"response_headers: the cookie {ours} is the proxy's own")
 
 
 # 308 keeps method and body, and every client of the last ten years knows it. No port: the scheme's own. A
@@ -204,16 +193,10 @@ UNCHANGED: Final = Changes()
 
 def compiled(rule: snapshot.Rule, *, to_https: bool) -> Changes:
     """The changes of a rule. Raises ValueError naming the field."""
-    given, policy = rule.changes, rule.persistence
+    given = rule.changes
     if not to_https and given == changes.Changes():
         return UNCHANGED
     try:
-        return Changes(
-            given,
-            rule.matches,
-            to_https=to_https,
-            notify_header=policy.notify_header,
-            cookie_name=policy.cookie.name if policy.cookie is not None else "",
-        )
+        return Changes(given, rule.matches, to_https=to_https, notify_header=rule.persistence.notify_header)
     except ValueError as error:
         raise ValueError(f"changes.{error}") from error

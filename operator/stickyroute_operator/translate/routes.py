@@ -9,6 +9,7 @@ import re2
 from stickyroute_api import spec as api
 from stickyroute_api.duration import parse_duration
 from stickyroute_api.fields import parse_size
+from stickyroute_api.guarded import plain
 from stickyroute_api.reasons import ConditionReason
 from stickyroute_api.snapshot import (
     Balancing,
@@ -198,7 +199,7 @@ def _notices_changed(spec: api.StickyRouteSpec) -> Iterator[Problem]:
             if modifier is None:
                 continue
             names = [*(header.name for header in (*modifier.set, *modifier.add)), *modifier.remove]
-            if notice.lower() in {name.lower() for name in names}:
+            if plain(notice) in map(plain, names):
                 yield Problem(
                     f"spec.rules[{index}].filters[{number}].requestHeaderModifier",
                     f"{notice} is this rule's failover.notifyHeader, which only StickyRoute sets:"

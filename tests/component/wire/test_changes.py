@@ -40,9 +40,7 @@ async def test_fields_of_answers_and_not_of_errors():
         interim = b"HTTP/1.1 103 Early Hints\r\nServer: app\r\n\r\n" if b"/hints" in head else b""
         return interim + b"HTTP/1.1 200 OK\r\nServer: app\r\nSet-Cookie: a=1\r\nContent-Length: 0\r\n\r\n"
 
-    changes = headers(
-        on="response", set=(("X-Frame-Options", "DENY"),), add=(("Set-Cookie", "b=2"),), remove=("server",)
-    )
+    changes = headers(on="response", set=(("X-Frame-Options", "DENY"),), remove=("server",))
     async with serving(echo(reply), changes=changes) as (proxy, _):
         raw = await proxy.connect()
         for _ in range(3):
@@ -51,7 +49,7 @@ async def test_fields_of_answers_and_not_of_errors():
             assert b"\r\nX-Frame-Options: DENY\r\n" in head
             assert b"Server" not in head
             cookies = re.findall(rb"(?i)\r\nset-cookie: (.*?)=", head)
-            assert sorted(cookies) == sorted([b"a", b"b", COOKIE.encode()])
+            assert sorted(cookies) == sorted([b"a", COOKIE.encode()])
         await raw.send(get("/hints"))
         assert await raw.head() == b"HTTP/1.1 103 Early Hints\r\nServer: app\r\n\r\n"
         assert b"\r\nX-Frame-Options: DENY\r\n" in await raw.head()

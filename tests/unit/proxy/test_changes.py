@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stickyroute_api import changes, snapshot
+from stickyroute_api.guarded import guarded
 from stickyroute_proxy.changes import UNCHANGED, Changes, compiled
 from stickyroute_proxy.wire.answer import AnswerHead
 from stickyroute_proxy.wire.fields import Kinds
@@ -172,9 +173,7 @@ def test_what_no_rule_can_change_in_requests(name):
     [
         ({"response_headers": headers(remove=("Content-Length",))}, "Content-Length is the proxy's own"),
         ({"response_headers": headers(set=(("trailer", "a"),))}, "trailer is the proxy's own"),
-        ({"response_headers": headers(set=(("Set-Cookie", "a=b"),))}, "Set-Cookie can only be added"),
-        ({"response_headers": headers(remove=("set-cookie",))}, "Set-Cookie can only be added"),
-        ({"response_headers": headers(add=(("Set-Cookie", "sr =b"),))}, "cookie sr is the proxy's own"),
+        ({"response_headers": headers(set=(("Set-Cookie", "a=b"),))}, "Set-Cookie is the proxy's own"),
         ({"rewrite": changes.Rewrite(hostname="a/b")}, "'a/b' is not a host name"),
         ({"rewrite": changes.Rewrite(hostname="a\r\nb: c")}, "is not a host name"),
         ({"redirect": changes.Redirect(hostname="u@a")}, "is not a host name"),
@@ -195,7 +194,7 @@ def test_who_changes_nothing_costs_nothing():
     assert not UNCHANGED.redirects
 
 
-names = st.text(TOKEN, min_size=1, max_size=8).filter(changes.may_change_request)
+names = st.text(TOKEN, min_size=1, max_size=8).filter(lambda name: not guarded(name))
 values = st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]), max_size=8).map(str.strip)
 rules = st.builds(
     changes.HeaderChanges,
