@@ -8,7 +8,7 @@ IMAGE  ?= stickyroute:dev
 BASE_IMAGE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check e2e image crds chart bench differential lock format clean
+.PHONY: help run test check e2e image crds chart bench differential fuzz lock format clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,11 +58,17 @@ bench: $(VENV)/.ready  ## measure against the peers that are installed
 differential: $(VENV)/.ready  ## the corpus of odd messages beside HAProxy and nginx; writes docs/differential.md
 	$(BIN)/python -m tests.differential
 
+fuzz: $(VENV)/.ready  ## fuzz the readers of requests, answers and cookies for FUZZ_SECONDS (60)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.txt
+	$(BIN)/python -m tests.fuzz
+
 lock:  ## pin the dependencies anew (needs uv)
 	uv pip compile -q --upgrade --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header \
 	  pyproject.toml --all-extras --group dev -o requirements/dev.txt
 	uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header \
 	  --constraint requirements/dev.txt pyproject.toml --extra operator --extra proxy --extra cli -o requirements/image.txt
+	uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header \
+	  --constraint requirements/dev.txt --group fuzz -o requirements/fuzz.txt
 
 format: $(VENV)/.ready  ## format and mend what ruff can mend
 	$(BIN)/ruff check --fix .
