@@ -7,7 +7,6 @@ HTTP   ?= 127.0.0.1:8080
 IMAGE  ?= stickyroute:dev
 BASE_IMAGE ?=
 BENCH  ?=
-FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check e2e image crds chart bench differential fuzz lock format clean
@@ -60,9 +59,9 @@ bench: $(VENV)/.ready  ## measure beside the peers that are installed, 12 minute
 differential: $(VENV)/.ready  ## the corpus of odd messages beside HAProxy and nginx; writes docs/differential.md
 	$(BIN)/python -m tests.differential
 
-fuzz: $(VENV)/.ready  ## fuzz what reads clients' bytes for FUZZ_SECONDS
+fuzz: $(VENV)/.ready  ## fuzz the readers of requests, answers and cookies for FUZZ_SECONDS (60)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.txt
-	$(BIN)/python -m tests.fuzz $(FUZZ_SECONDS)
+	$(BIN)/python -m tests.fuzz
 
 lock:  ## pin the dependencies anew (needs uv)
 	uv pip compile -q --upgrade --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header \
@@ -70,7 +69,7 @@ lock:  ## pin the dependencies anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header \
 	  --constraint requirements/dev.txt pyproject.toml --extra operator --extra proxy --extra cli -o requirements/image.txt
 	uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header \
-	  --group fuzz -o requirements/fuzz.txt
+	  --constraint requirements/dev.txt --group fuzz -o requirements/fuzz.txt
 
 format: $(VENV)/.ready  ## format and mend what ruff can mend
 	$(BIN)/ruff check --fix .
