@@ -147,10 +147,9 @@ async def compare(requests: int, stdout: int) -> None:
 def main() -> None:
     requests = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as reader:
-        pipe = reader.stdin
-        assert pipe is not None
-        asyncio.run(compare(requests // ROUNDS, pipe.fileno()))
-        pipe.close()
+        assert reader.stdin is not None
+        asyncio.run(compare(requests // ROUNDS, reader.stdin.fileno()))
+        reader.stdin.close()
 
 
 if __name__ == "__main__":

@@ -10,12 +10,13 @@ from stickyroute_api.check import Check
 from stickyroute_api.duration import PATTERN, parse_duration
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_HOST_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"  # the DNS has none that is longer, nor has TLS
 
 DURATION: Final = PATTERN
 DNS_LABEL: Final = rf"^{_LABEL}$"
 DNS_NAME: Final = rf"^{_LABEL}(\.{_LABEL})*$"
-HOST: Final = rf"^(\*\.)?{_LABEL}(\.{_LABEL})*$"
-DOMAIN: Final = rf"^({_LABEL}(\.{_LABEL})*)?$"
+HOST: Final = rf"^(\*\.)?{_HOST_LABEL}(\.{_HOST_LABEL})*$"
+DOMAIN: Final = rf"^({_HOST_LABEL}(\.{_HOST_LABEL})*)?$"
 TOKEN: Final = r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$"  # noqa: S105 - RFC 9110, section 5.6.2
 PORT_NAME: Final = r"^([0-9][-0-9]*)?[a-z]([-a-z0-9]*[a-z0-9])?$"
 METHOD: Final = r"^[A-Z][A-Z-]*$"

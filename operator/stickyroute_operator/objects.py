@@ -16,6 +16,9 @@ from stickyroute_api.spec import API_VERSION, KIND
 SERVICE_LABEL = "kubernetes.io/service-name"
 """The label of an EndpointSlice that names its Service."""
 
+MAX_NAME = 253
+"""The longest name of an object."""
+
 Key = tuple[str, str]
 """Namespace and name."""
 
@@ -252,11 +255,16 @@ def _endpoint(entry: Mapping[str, Any]) -> SliceEndpoint:
         ready=ready,
         serving=ready if serving is None else bool(serving),
         terminating=bool(conditions.get("terminating")),
-        uid=(target.get("uid") or "") if is_pod else "",
-        pod=(target.get("name") or "") if is_pod else "",
+        uid=_named(target.get("uid")) if is_pod else "",
+        pod=_named(target.get("name")) if is_pod else "",
         node=entry.get("nodeName") or "",
         zone=entry.get("zone") or "",
     )
+
+
+def _named(value: Any) -> str:
+    """A pod's name or UID; the API server looks at neither in a slice, so what no pod can have is none."""
+    return value if isinstance(value, str) and len(value) <= MAX_NAME else ""
 
 
 def _metadata(manifest: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -80,6 +80,8 @@ class Record:
     """0: the client had gone."""
     message: str | None
     """What the client was told in the endpoint's place."""
+    decision: Decision | None
+    """The last; None: it ended undecided."""
 
     def __init__(
         self, head: RequestHead | None, address: str, request_id: bytes, started: float, *, secure: bool
@@ -94,7 +96,7 @@ class Record:
         self.received = self.sent = self.retries = self.status = 0
         self.message = None
         self.rule: Rule | None = None
-        self.decision: Decision | None = None
+        self.decision = None
 
 
 class AccessLog:

@@ -1,5 +1,6 @@
 """Certificates in use: which one each host is served with, and which of endpoints are believed."""
 
+import logging
 import os
 from collections.abc import Iterable
 from ssl import (
@@ -16,6 +17,8 @@ from ssl import (
 from typing import Final, NamedTuple
 
 from stickyroute_api.snapshot import BackendTls, Certificate, Route
+
+logger = logging.getLogger(__name__)
 
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """TLS 1.2's: forward secrecy and authenticated encryption. Those of 1.3 are OpenSSL's."""
@@ -43,10 +46,12 @@ class Identity(NamedTuple):
 class Certificates:
     """The certificate of each host that routes serve over TLS."""
 
-    __slots__ = ("_any", "_exact", "_wildcards", "served")
+    __slots__ = ("_any", "_exact", "_wildcards", "served", "unusable")
 
     served: dict[str, Served]
-    """All, by the name of their Secret."""
+    """By the name of their Secret."""
+    unusable: dict[str, Certificate]
+    """Those that OpenSSL refuses: HTTPS for their hosts is refused as if there were none."""
 
     def __init__(
         self,
@@ -57,17 +62,13 @@ class Certificates:
         """What has not changed is taken from `previous`.
 
         Of several routes for one host the oldest decides. One whose certificate is not there, as the operator
-        tells its author, is as good as none: it must not harm others. Raises ValueError naming what cannot be
-        served.
+        tells its author, or of no use, which the operator has looked at before, is as good as none: it must
+        not harm others.
         """
-        before = {} if previous is None else previous.served
-        self.served = {
-            name: old
-            if (old := before.get(name)) is not None and old.given == certificate
-            # One that has been renewed gets a context of its own: live connections keep the former.
-            else Served(name, certificate, _server(name, certificate))
-            for name, certificate in (given or {}).items()
-        }
+        self.served = {}
+        self.unusable = {}
+        for name, certificate in (given or {}).items():
+            self._take(name, certificate, previous)
         hosts: dict[bytes, Served] = {}
         for route in sorted(routes, key=lambda route: (route.created, route.key)):
             served = self.served.get(route.tls.certificate) if route.tls is not None else None
@@ -78,6 +79,22 @@ class Certificates:
         self._any = hosts.pop(b"", None)
         self._exact = hosts
         self._wildcards = {host[1:]: served for host, served in hosts.items() if host.startswith(b"*.")}
+
+    def _take(self, name: str, given: Certificate, previous: "Certificates | None") -> None:
+        if previous is not None:
+            old = previous.served.get(name)
+            if old is not None and old.given == given:
+                self.served[name] = old
+                return
+            if previous.unusable.get(name) == given:
+                self.unusable[name] = given
+                return
+        try:
+            # One that has been renewed gets a context of its own: live connections keep the former.
+            self.served[name] = Served(name, given, _server(name, given))
+        except ValueError as error:
+            logger.warning("%s", error)
+            self.unusable[name] = given
 
     def find(self, host: bytes) -> Served | None:
         """The certificate of a host in lower case: its own, the longest wildcard's, or any host's.
@@ -110,34 +127,41 @@ class EndpointTls(NamedTuple):
     given: BackendTls
     context: SSLContext
     """Of its authority; sets with the same one share it."""
+    problem: str = ""
+    """Why nobody could be believed: the endpoints are not spoken to at all."""
 
 
 def endpoint_tls(
     given: dict[str, BackendTls], previous: dict[str, EndpointTls] | None = None
 ) -> dict[str, EndpointTls]:
-    """By the key of the set of endpoints; contexts are taken from `previous` where there are.
-
-    Raises ValueError naming the set and the field.
-    """
+    """By the key of the set of endpoints; contexts are taken from `previous` where there are."""
     previous = previous or {}
     if given.keys() == previous.keys() and all(previous[key].given == one for key, one in given.items()):
         return previous
-    contexts = {one.given.ca: one.context for one in previous.values()}
+    contexts = {one.given.ca: one.context for one in previous.values() if not one.problem}
     found = {}
     for key, one in given.items():
-        context = contexts.get(one.ca)
-        if context is None:
-            context = contexts[one.ca] = _authority(key, one.ca)
         try:
-            context.wrap_bio(MemoryBIO(), MemoryBIO(), server_hostname=one.server_name)
+            context = contexts.get(one.ca)
+            if context is None:
+                context = contexts[one.ca] = _authority(one.ca)
+            found[key] = EndpointTls(one, context, _problem(context, one.server_name))
         except ValueError as error:
-            raise ValueError(f"endpoints {key}: server_name: {error}") from None
-        found[key] = EndpointTls(one, context)
+            found[key] = EndpointTls(one, _context(PROTOCOL_TLS_CLIENT), str(error))
     return found
 
 
-def _authority(key: str, ca: str) -> SSLContext:
-    """What believes this authority, empty: the system's."""
+def _problem(context: SSLContext, server_name: str) -> str:
+    """What is wrong with a name to ask for; empty: nothing."""
+    try:
+        context.wrap_bio(MemoryBIO(), MemoryBIO(), server_hostname=server_name)
+    except ValueError as error:
+        return f"{server_name!r} is no name to ask for: {error}"
+    return ""
+
+
+def _authority(ca: str) -> SSLContext:
+    """What believes this authority, empty: the system's. Raises ValueError."""
     context = _context(PROTOCOL_TLS_CLIENT)
     context.hostname_checks_common_name = False
     if not ca:
@@ -148,7 +172,7 @@ def _authority(key: str, ca: str) -> SSLContext:
     try:
         context.load_verify_locations(cadata=ca)
     except (SSLError, ValueError):
-        raise ValueError(f"endpoints {key}: ca: there is no certificate in PEM") from None
+        raise ValueError("its authority has no certificate in PEM") from None
     return context
 
 
@@ -165,8 +189,9 @@ def _server(name: str, given: Certificate) -> SSLContext:
         except (SSLError, ValueError) as error:
             reason = getattr(error, "reason", None) or "no certificate and key in PEM"
             raise ValueError(
-                f"certificate {name} cannot be served ({reason}): tls.crt must hold a chain in PEM, the "
-                "server's certificate first, and tls.key its key without a password"
+                f"certificate {name} cannot be served ({reason}), and HTTPS for its hosts is refused: "
+                "tls.crt must hold a chain in PEM, the server's certificate first, and tls.key its key "
+                "without a password"
             ) from None
     return context
 

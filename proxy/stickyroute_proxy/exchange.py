@@ -386,5 +386,4 @@ class Exchange(Placement):
         if log is not None:
             record.status = self._status
             record.rule = self._rule
-            record.decision = getattr(self, "_decision", None)  # it may have ended undecided
             log.add(record, ended, self._plane.clock())

@@ -156,9 +156,9 @@ class Index:
 def compiled(pattern: str) -> Callable[[bytes], object]:
     """The full match of an RE2 expression; ValueError when it is none or too long."""
     # RE2 takes 2.5 MB, and most proxies serve no regular expression.
-    from stickyroute_proxy import pattern as patterns  # noqa: PLC0415
+    from stickyroute_api.pattern import compiled as compile_pattern  # noqa: PLC0415
 
-    return patterns.compiled(pattern)
+    return compile_pattern(pattern)
 
 
 def _named(part: str, pattern: str) -> Callable[[bytes], object]:

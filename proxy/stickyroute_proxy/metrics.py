@@ -49,6 +49,9 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "stickyroute_pushes_refused": Family("counter", "Snapshots and deltas refused."),
     "stickyroute_workers": Family("gauge", "Worker processes that serve now."),
     "stickyroute_worker_restarts": Family("counter", "Worker processes that ended and were replaced."),
+    "stickyroute_certificates_unusable": Family(
+        "gauge", "Certificates of the snapshot that OpenSSL refuses; each worker counts them."
+    ),
     # Sessions
     "stickyroute_decisions": Family(
         "counter", "Requests by why they went where they went.", (*_SCOPE, "reason")
@@ -228,6 +231,7 @@ def _served(table: Table) -> Iterator[Sample]:
         yield "stickyroute_requests_rejected", labels, scope.rejected
         for place in scope.sessions.places.values():
             yield "stickyroute_sessions", (*labels, place.service, place.pod), len(place.sessions)
+    yield "stickyroute_certificates_unusable", (), len(table.certificates.unusable)
     for set_id, found in table.sets.items():
         namespace = set_id.partition("/")[0]
         for endpoint in found.endpoints:

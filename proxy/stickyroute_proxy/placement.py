@@ -95,6 +95,8 @@ class Placement(ABC):
     def _attempt(self, rule: Rule, decision: Decision, now: float) -> None:
         """Send the request where the decision says, as soon as there is room."""
         self._decision = decision
+        if self._record is not None:
+            self._record.decision = decision
         self._attempts = 0
         endpoint = decision.endpoint
         if endpoint is None:
@@ -108,8 +110,10 @@ class Placement(ABC):
         if room and (endpoint.in_flight >= room or endpoint.queue):
             plane = self._plane
             head, tried = self._client.head, self._tried or ()
-            self._decision = sidestep(rule, head, decision, room, plane.random, tried=tried)
-            endpoint = self._decision.endpoint or endpoint
+            decision = self._decision = sidestep(rule, head, decision, room, plane.random, tried=tried)
+            if self._record is not None:
+                self._record.decision = decision
+            endpoint = decision.endpoint or endpoint
             if endpoint.in_flight >= room or endpoint.queue:
                 self._enqueue(rule, endpoint)
                 return

@@ -4,12 +4,11 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-import re2
-
 from stickyroute_api import spec as api
 from stickyroute_api.duration import parse_duration
 from stickyroute_api.fields import parse_size
 from stickyroute_api.guarded import plain
+from stickyroute_api.pattern import compiled
 from stickyroute_api.reasons import ConditionReason
 from stickyroute_api.snapshot import (
     Balancing,
@@ -208,14 +207,11 @@ def _notices_changed(spec: api.StickyRouteSpec) -> Iterator[Problem]:
 
 
 def _bad_patterns(spec: api.StickyRouteSpec) -> Iterator[Problem]:
-    options = re2.Options()
-    options.log_errors = False
     for field, pattern in _patterns(spec):
         try:
-            re2.compile(pattern, options)
-        except re2.error as error:
-            remedy = "write an RE2 expression (https://github.com/google/re2/wiki/Syntax)"
-            yield Problem(field, f"{_text(error)}; {remedy}")
+            compiled(pattern)
+        except ValueError as error:
+            yield Problem(field, f"{error}; see https://github.com/google/re2/wiki/Syntax")
 
 
 def _patterns(spec: api.StickyRouteSpec) -> Iterator[tuple[str, str]]:
@@ -228,8 +224,3 @@ def _patterns(spec: api.StickyRouteSpec) -> Iterator[tuple[str, str]]:
                 for index, value in enumerate(values):
                     if value.type == "RegularExpression":
                         yield f"{field}.{kind}[{index}].value", value.value
-
-
-def _text(error: Exception) -> str:
-    detail = error.args[0] if error.args else error
-    return detail.decode(errors="replace") if isinstance(detail, bytes) else str(detail)

@@ -7,7 +7,7 @@ from ssl import SSLError
 
 from stickyroute_proxy.certificates import EndpointTls
 from stickyroute_proxy.table import Endpoint
-from stickyroute_proxy.wire.handshake import Failure, HandshakeError, explain
+from stickyroute_proxy.wire.handshake import Cause, Failure, HandshakeError, explain
 from stickyroute_proxy.wire.secure import Secure
 from stickyroute_proxy.wire.upstream import Upstream
 
@@ -59,7 +59,12 @@ class Connect:
             self.task.cancel()
 
     async def _run(self, loop: AbstractEventLoop, endpoint: Endpoint) -> None:
-        address = endpoint.address
+        address, tls = endpoint.address, endpoint.tls
+        if tls is not None and tls.problem:
+            self.handshake = True
+            self._refused(endpoint, Failure(Cause.UNUSABLE, tls.problem))
+            self._failed(False)
+            return
         try:
             sock = socket(AF_INET6 if ":" in address else AF_INET, SOCK_STREAM)
         except OSError:
@@ -70,10 +75,10 @@ class Connect:
             sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
             await loop.sock_connect(sock, (address, endpoint.port))
             self._adopting = True
-            if endpoint.tls is None:
+            if tls is None:
                 await loop.create_connection(lambda: self._upstream, sock=sock)
             else:
-                await self._shake_hands(loop, sock, endpoint.tls)
+                await self._shake_hands(loop, sock, tls)
         except OSError:
             sock.close()
             if not self._cancelled:

@@ -41,8 +41,6 @@ class Counters:
         """By (route, rule), `namespace/name` and the rule's name."""
         self.unrouted = RuleCounters()
         """Requests that no rule was found for, or that could not be read."""
-        self.decisions: dict[str, int] = {}
-        """Choices of an endpoint, by BindingReason."""
         self.refused: dict[int, int] = {}
         """Answers of our own, by status."""
         self.connects = 0

@@ -11,7 +11,8 @@ RETRY_AFTER: Final = 1
 """Seconds that a 503 or 429 asks to wait: an endpoint is usually back within them."""
 
 _ALLOW: Final = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
-"""Of 405, which CONNECT and TRACE get: what nearly every endpoint serves; other methods go on as well."""
+"""Of 405, which CONNECT and TRACE get, and of OPTIONS that goes no further: what nearly every endpoint
+serves; other methods go on as well."""
 
 _HTML, _JSON, _TEXT = b"text/html; charset=utf-8", b"application/json", b"text/plain; charset=utf-8"
 _OFFERS: Final = ((_HTML, b"text/html"), (_JSON, b"application/json"), (_TEXT, b"text/plain"))
@@ -39,7 +40,7 @@ def answer(
     payload = _body(kind, status, message, request_id.decode("ascii"), location.decode("ascii"))
     if status in (429, 503):
         extra = b"Retry-After: %d\r\n" % RETRY_AFTER + extra
-    elif status == 405:
+    elif status in (200, 405):
         extra = _ALLOW + extra
     elif location:
         extra = b"Location: %b\r\n" % location + extra

@@ -5,8 +5,8 @@ from typing import Final
 
 # 0 is everything else: it goes on untouched.
 DROP, LENGTH, CODING, CONNECTION, UPGRADE, TRAILER = range(1, 7)
-HOST, COOKIE, EXPECT, ID, FORWARDED, NOTICE, TE = range(7, 14)
-CACHE_CONTROL, CONTENT_TYPE, DATE = range(14, 17)
+HOST, COOKIE, EXPECT, ID, FORWARDED, NOTICE, TE, HOPS = range(7, 15)
+CACHE_CONTROL, CONTENT_TYPE, DATE = range(15, 18)
 
 _REQUESTS: Final = {
     b"host": HOST,
@@ -21,6 +21,7 @@ _REQUESTS: Final = {
     b"forwarded": FORWARDED,
     b"x-real-ip": FORWARDED,
     b"te": TE,
+    b"max-forwards": HOPS,
     # Trailers of requests are dropped: nothing tells whether the endpoint would take them (RFC 9110, 6.5.1).
     b"trailer": DROP,
     b"keep-alive": DROP,

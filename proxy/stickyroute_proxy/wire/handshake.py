@@ -19,6 +19,8 @@ class Cause(StrEnum):
     NO_TLS = "NoTLS"
     CLOSED = "Closed"
     HANDSHAKE = "Handshake"
+    UNUSABLE = "Unusable"
+    """Not even tried: nobody could be believed."""
 
 
 class Failure(NamedTuple):

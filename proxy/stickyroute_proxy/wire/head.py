@@ -18,6 +18,7 @@ from stickyroute_proxy.wire.fields import (
     DIGITS,
     EXPECT,
     FORWARDED,
+    HOPS,
     HOST,
     ID,
     LENGTH,
@@ -208,6 +209,8 @@ class RequestHead:
                 self.forwarded = [*(self.forwarded or ()), field]
             elif kind == NOTICE:
                 self._notices = [*(self._notices or ()), field]
+            elif kind == HOPS:
+                kept.append(b": ".join(field) if method != b"OPTIONS" else _one_hop_less(field))
             elif kind == TE:
                 self.trailers = self.trailers or (http11 and b"trailers" in tokens(field[1]))
         if target[:1] != b"/":
@@ -339,6 +342,19 @@ class RequestHead:
             lines.append(b"Connection: TE\r\nTE: trailers")
         lines.append(forwarding)
         return b"\r\n".join(lines)
+
+
+def _one_hop_less(field: tuple[bytes, bytes]) -> bytes:
+    """The line of Max-Forwards that goes on with OPTIONS (RFC 9110, section 7.6.2).
+
+    Raises MalformedError with 200 where the client asks us: we are the last that may answer.
+    """
+    name, value = field
+    if not DIGITS.fullmatch(value):
+        return b": ".join(field)  # whatever it is, it limits nothing
+    if not int(value):
+        raise MalformedError(200, "this proxy answers, as Max-Forwards is 0")
+    return b"%b: %d" % (name, int(value) - 1)
 
 
 @lru_cache(maxsize=1024)

@@ -71,11 +71,8 @@ class Opening(Protocol):
         self._proxied = self._proxied and plane.trust.holds(peer)
         limit = plane.settings.timeouts.handshake
         self._due = monotonic() + limit if limit else inf
-        if plane.begin_opening(self):
+        if self._admitted():
             self._go_on()
-        else:
-            self._over = True
-            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self._started = True
@@ -100,7 +97,20 @@ class Opening(Protocol):
         self._end(Failure.CLOSED)
         self._transport.abort()
 
+    @property
+    def peer(self) -> str:
+        """The address that it counts for; empty: not known yet, or counted as a `Downstream` at once."""
+        return self._forwarding.peer if self._tls and not self._proxied else ""
+
     # The steps
+
+    def _admitted(self) -> bool:
+        """Whether it is let in. Who is not gets no answer: there is none before the handshake."""
+        if self._plane.begin_opening(self):
+            return True
+        self._over = True
+        self._transport.abort()
+        return False
 
     def _go_on(self) -> None:
         if self._proxied and not self._read_header():
@@ -131,12 +141,13 @@ class Opening(Protocol):
         source, end = found
         self._proxied = False
         self._buffer = self._buffer[end:]
-        if not source.local:
-            # A client that the proxy cannot name is not the proxy: it is believed nothing.
-            self._forwarding = Forwarding(
-                source.address or self._forwarding.peer, secure=self._tls, named=source.address is not None
-            )
-        return True
+        if source.local:
+            return True
+        # A client that the proxy cannot name is not the proxy: it is believed nothing.
+        self._forwarding = Forwarding(
+            source.address or self._forwarding.peer, secure=self._tls, named=source.address is not None
+        )
+        return self._admitted()
 
     def _read_hello(self) -> None:
         try:

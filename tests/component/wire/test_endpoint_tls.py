@@ -248,14 +248,19 @@ async def test_a_session_goes_on_over_tls_and_elsewhere_when_its_endpoint_proves
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"ca": "nonsense"}, r"endpoints shop/web:80: ca: there is no certificate in PEM"),
-        ({"name": ""}, r"endpoints shop/web:80: server_name: "),
-        ({"name": ".svc"}, r"endpoints shop/web:80: server_name: "),
-        ({"name": "a..b"}, r"endpoints shop/web:80: server_name: "),
+        ({"ca": "nonsense"}, "failed: its authority has no certificate in PEM"),
+        ({"name": ""}, "failed: '' is no name to ask for: "),
+        ({"name": ".svc"}, "failed: '.svc' is no name to ask for: "),
+        ({"name": "a..b"}, "failed: 'a..b' is no name to ask for: "),
     ],
 )
-async def test_what_cannot_be_used_is_refused_and_leaves_all_as_it_is(fields, problem):
-    async with before(server(NAME)) as (proxy, _):
-        with pytest.raises(ValueError, match=problem):
-            proxy.apply(speaking(proxy.plane.table.snapshot, revision=2, **fields))
+async def test_endpoints_of_whom_none_could_be_believed_are_not_spoken_to(fields, problem, caplog):
+    async with before(server(NAME)) as (proxy, backend):
+        given = proxy.plane.table.snapshot
+        proxy.apply(speaking(given, revision=2, **fields))
+        assert (await proxy.ask(get())).startswith(b"HTTP/1.1 502 ")
+        assert problem in caplog.text
+        assert not backend.connections
+        assert proxy.plane.counters.endpoint_handshakes_failed == {"Unusable": 1}
+        proxy.apply(speaking(given, revision=3))
         assert (await proxy.ask(get())).startswith(b"HTTP/1.1 200 OK\r\n")

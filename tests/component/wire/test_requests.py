@@ -406,3 +406,32 @@ async def test_a_trailer_ends_no_connection():
     message = get("/", "Transfer-Encoding: chunked", method="POST") + b"0\r\nConnection: close\r\n\r\n"
     async with serving(echo()) as (proxy, _):
         assert (await proxy.ask(message + get())).count(b"HTTP/1.1 200 ") == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "told"),
+    [
+        (b"OPTIONS", b"3", b"2"),
+        (b"OPTIONS", b"01", b"0"),
+        (b"OPTIONS", b"many", b"many"),
+        (b"GET", b"0", b"0"),
+    ],
+)
+async def test_max_forwards_counts_down_with_options(method, given, told):
+    async with serving(echo()) as (proxy, backend):
+        request = method + b" / HTTP/1.1\r\nHost: shop.example.com\r\nMax-Forwards: " + given + b"\r\n\r\n"
+        raw = await proxy.connect()
+        for _ in range(2):
+            await raw.send(request)
+            assert (await raw.answer())[0].startswith(b"HTTP/1.1 200 ")
+        await raw.close()
+        for _, _, fields in [message[:3] for message in backend.requests()]:
+            assert [value for name, value in fields if name == b"max-forwards"] == [told]
+
+
+async def test_options_that_may_go_no_further_is_answered_here():
+    async with serving(echo()) as (proxy, backend):
+        answer = await proxy.ask(b"OPTIONS * HTTP/1.1\r\nHost: shop.example.com\r\nMax-Forwards: 0\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"\r\nAllow: GET, " in answer
+        assert not backend.bytes

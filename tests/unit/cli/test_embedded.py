@@ -2,7 +2,7 @@ import copy
 from random import Random
 
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stickyroute_api.settings import Settings
@@ -133,7 +133,12 @@ def places(value, path=()):
 PLACES = [(index, path) for index, document in enumerate(DOCUMENTS) for path in places(document) if path]
 
 
+TARGET = next(place for place in PLACES if place[1][-2:] == ("targetRef", "name"))
+
+
 @settings(deadline=None)
+@example([(TARGET, "9" * 400)])
+@example([((TARGET[0], (*TARGET[1][:-1], "uid")), "9" * 400), (TARGET, "")])
 @given(st.lists(st.tuples(st.sampled_from(PLACES), JUNK), min_size=1, max_size=3))
 def test_no_content_of_any_field_raises(changes):
     documents = copy.deepcopy(list(yaml.safe_load_all(SHOP)))

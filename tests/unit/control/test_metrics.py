@@ -1,5 +1,8 @@
 """What several processes counted, as one proxy's metrics."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,3 +79,14 @@ def test_what_is_read_is_known_and_well_formed():
     assert 'stickyroute_requests_total{code="2xx",namespace="shop",route="shop",rule="app"} 1' in text
     assert 'stickyroute_request_seconds_bucket{le="0.005",namespace="shop",route="shop",rule="app"} 1' in text
     assert 'stickyroute_answers_own_total{code="503"} 2' in text
+
+
+ROOT = Path(__file__).parents[3]
+OF_THE_OPERATOR = {"stickyroute_certificate_expiry_seconds"}
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=str)
+def test_metrics_that_a_page_names_are_there(page):
+    named = set(re.findall(r"`(stickyroute_\w+)(?:\{[\w,]*\})?`", page.read_text()))
+    known = {name + ("_total" if family.kind == "counter" else "") for name, family in FAMILIES.items()}
+    assert named <= known | OF_THE_OPERATOR

@@ -1,5 +1,6 @@
 """Which certificate a host is served with, and which are refused before anything is touched."""
 
+import re
 import ssl
 from functools import cache
 from random import Random
@@ -8,8 +9,10 @@ import pytest
 import trustme
 
 from stickyroute_api.snapshot import Certificate, Route, RouteTls, Snapshot, TokenKeys
+from stickyroute_proxy import metrics
 from stickyroute_proxy.certificates import Certificates, Identity
 from stickyroute_proxy.table import build
+from stickyroute_proxy.wire.counters import Counters
 
 
 @cache
@@ -138,12 +141,20 @@ def locked():
     ],
     ids=range(8),
 )
-def test_what_cannot_be_served_is_named_and_nothing_of_it_told(bad):
-    given = GIVEN["a/one"].model_copy(update=bad)
-    with pytest.raises(ValueError, match=r"^certificate a/one cannot be served \([^()]+\): tls.crt") as told:
-        Certificates([route("one", tls="a/one")], {"a/one": given})
-    assert "nonsense" not in str(told.value)
-    assert told.value.__suppress_context__
+def test_what_cannot_be_served_is_left_out_and_told_once_and_nothing_of_it(bad, caplog):
+    given = {**GIVEN, "a/one": GIVEN["a/one"].model_copy(update=bad)}
+    routes = [route("one", "one", tls="a/one"), route("two", "two", tls="a/two")]
+    first = Certificates(routes, given)
+    for certificates in (first, Certificates(routes, given, first)):
+        assert shown(certificates, "one") is None
+        assert shown(certificates, "two") == "a/two"
+        assert list(certificates.unusable) == ["a/one"]
+    (told,) = caplog.messages
+    assert re.match(r"certificate a/one cannot be served \([^()]+\), .*: tls.crt must", told)
+    assert "nonsense" not in told
+    mended = Certificates(routes, GIVEN, first)
+    assert shown(mended, "one") == "a/one"
+    assert not mended.unusable
 
 
 KEYS = TokenKeys(sealing=1, keys={1: "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s="})
@@ -161,15 +172,15 @@ def snapshot(routes, certificates, revision=1):
     )
 
 
-def test_a_bad_one_leaves_the_table_as_it_is():
+def test_a_bad_one_refuses_no_snapshot():
     routes = [route("one", "one", tls="a/one")]
     table = build(snapshot(routes, GIVEN), None, 0.0, Random(0))
-    index = table.index
-    bad = {**GIVEN, "a/two": GIVEN["a/two"].model_copy(update={"key": ""})}
-    with pytest.raises(ValueError, match="certificate a/two"):
-        build(snapshot(routes, bad, 2), table, 1.0, Random(0))
-    assert table.index is index
-    later = build(snapshot(routes, GIVEN, 2), table, 1.0, Random(0))
+    bad = {**GIVEN, "a/one": GIVEN["a/one"].model_copy(update={"key": ""})}
+    table = build(snapshot(routes, bad, 2), table, 1.0, Random(0))
+    assert shown(table.certificates, "one") is None
+    samples = metrics.read(table, Counters())
+    assert samples["stickyroute_certificates_unusable"] == {(): 1}
+    later = build(snapshot(routes, bad, 3), table, 1.0, Random(0))
     assert later.certificates is table.certificates
 
 
