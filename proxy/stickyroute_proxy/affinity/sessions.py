@@ -235,7 +235,7 @@ class KnownSessions:
         self.tokens = {}
 
     def sweep(self, scopes: Iterable[ScopeSessions], now: float) -> None:
-        """Forget what has been idle too long, a slice of the whole at each call; call it four times a second."""
+        """Forget what has been idle too long, a slice of the whole at each call; four times a second."""
         self.second = now
         visits = max(SWEEP_AT_LEAST, ceil(self.count / SWEEP_TURN))
         begun = False
