@@ -348,12 +348,12 @@ class DataPlane:
             pool.sweep(now)
             if not pool:
                 self._idle_pools.discard(pool)
+        if self.table is not None:
+            self.table.sweep(self.clock())
         if not self._ticks % _SECOND:
             self.budget.mark(self.counters.requests)
             for tunnel in tuple(self.tunnels):
                 tunnel.expire(now)
-            if self.table is not None:
-                self.table.sweep(self.clock())
 
     def _look_at_idle(self, connections: Iterable[Downstream], now: float) -> None:
         keep_alive = self.settings.timeouts.keep_alive
