@@ -128,7 +128,7 @@ class Downstream(Protocol):
         phase = self._phase
         if phase is _HEAD and not self._buffer and not self._full:
             self._read_head(data)
-        elif phase is _BODY and not self._held:
+        elif phase is _BODY and not self._held and not self._buffer:
             self._read_body(data)
         elif phase is not _LEFT:
             self._buffer += data
@@ -225,6 +225,10 @@ class Downstream(Protocol):
             if pos < len(data):
                 self._buffer = data[pos:]
                 self._pause()
+        elif pos < len(data):
+            self._buffer = data[pos:]
+            self._pause()
+            self._plane.loop.call_soon(self._go_on)
         elif self._eof:
             self._transport.abort()
         exchange.send(parts, last=reader.done)

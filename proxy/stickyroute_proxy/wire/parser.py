@@ -35,6 +35,8 @@ MAX_CHUNK_LINE: Final = 1024
 """The most bytes of a chunk's size line with its extensions."""
 MAX_TRAILERS: Final = 8 * 1024
 """The most bytes of a trailer section."""
+MAX_PARTS: Final = 256
+"""How many chunks are read in one turn: what comes in chunks of a byte would keep others waiting."""
 
 _ANSWERS: Final = Limits()
 """What answers may measure: not for a client to say, and so not a setting."""
@@ -308,7 +310,7 @@ class Reader:
     def body(self, data: bytes, pos: int) -> tuple[list[Slice], int]:
         """The body's parts in `data[pos:]` and the position behind them; `done` says whether that was all.
 
-        Raises MalformedError.
+        Of many small chunks only the first are read: what is left is for a later turn. Raises MalformedError.
         """
         mode = self._mode
         if mode == CHUNKED:
@@ -336,7 +338,7 @@ class Reader:
         size = len(data)
         view = memoryview(data)
         try:
-            while pos < size and not self.done:
+            while pos < size and not self.done and len(parts) < MAX_PARTS:
                 if self._left:  # of a chunk's data and the line end behind it
                     end = min(pos + self._left, size)
                     payload = min(end, pos + self._left - 2)

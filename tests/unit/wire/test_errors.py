@@ -105,3 +105,8 @@ def test_a_redirect_says_where_to(accept, shown):
         assert shown.encode() in body
     else:
         assert json.loads(body)["location"] == location.decode()
+
+
+def test_an_accept_without_end_is_not_read_to_its_end():
+    assert negotiated(b"a," * 31 + b"application/json").startswith(b"application/json")
+    assert negotiated(b"a," * 32 + b"application/json").startswith(b"text/plain")
