@@ -1,1 +1,1 @@
-"""The proxy under hours of a life in minutes: `make soak`, `make slow`."""
+"""The proxy under load for long: `make soak`."""

@@ -80,7 +80,7 @@ class Stage:
     async def idle_counts(self) -> dict[str, float]:
         """What an idle proxy holds."""
         read = await self.metrics()
-        threads = len(os.listdir(f"/proc/{self.process.pid}/task"))
+        threads = _threads(self.process.pid)
         return {name: read.get(metric, 0.0) for name, metric in GAUGES.items()} | {"threads": float(threads)}
 
     def told(self) -> list[str]:
@@ -140,6 +140,10 @@ async def stage(folder: Path, seed: int) -> AsyncIterator[Stage]:
             yield made
         finally:
             await publisher.close()
+
+
+def _threads(pid: int) -> int:
+    return sum(1 for _ in Path(f"/proc/{pid}/task").iterdir())
 
 
 async def _said(pattern: re.Pattern[str], process: subprocess.Popen[bytes], log: Path) -> tuple[str, ...]:

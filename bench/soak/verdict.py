@@ -1,4 +1,4 @@
-"""What a soak or a crowd of slow clients must not change: pure judgements of what was read."""
+"""What a soak must not change: pure judgements of what was read."""
 
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -10,8 +10,6 @@ WINDOW: Final = 0.1
 """The share of the run whose median stands for one mark."""
 GROWTH: Final = 0.05
 """How much memory may grow from the mark to the end."""
-HARM: Final = 1.5
-"""How many times their p99 without slow clients others may have with them."""
 
 
 def at(samples: Sequence[float], mark: float) -> float:
@@ -34,9 +32,7 @@ def grown(samples: Sequence[float]) -> list[str]:
     if share <= GROWTH:
         return []
     before, after = at(samples, MARK) / 1e6, at(samples, 1) / 1e6
-    return [
-        f"memory grew by {share:.1%}, from {before:.1f} MB at {MARK:.0%} of the run to {after:.1f} MB at its end"
-    ]
+    return [f"memory grew by {share:.1%}, from {before:.1f} MB at {MARK:.0%} of the run to {after:.1f} MB"]
 
 
 def unreturned(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
@@ -45,14 +41,4 @@ def unreturned(before: Mapping[str, float], after: Mapping[str, float]) -> list[
         f"{name} is {after[name]:g} with the load gone; it was {idle:g} after the warm-up"
         for name, idle in before.items()
         if after[name] > idle
-    ]
-
-
-def harmed(ratios: Sequence[float]) -> list[str]:
-    """The fault of a p99 that slow clients made worse; ratios of interleaved rounds."""
-    middle = median(ratios)
-    if middle <= HARM:
-        return []
-    return [
-        f"with slow clients the p99 of others is {middle:.2f} times that without; at most {HARM:g} is right"
     ]
