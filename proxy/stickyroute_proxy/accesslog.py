@@ -104,8 +104,8 @@ class AccessLog:
         self._writer = Writer(handle, counters)
         self._random = random
         self._share = 1.0
-        self._second = -1
-        self._time = ""  # as far as the second goes
+        self._second = self._millisecond = -1
+        self._to_second = self._time = ""
 
     def take(self, given: settings.AccessLog) -> None:
         """Log the share of exchanges that the settings ask for."""
@@ -125,15 +125,21 @@ class AccessLog:
         """Log an exchange that has ended: on the monotonic clock, and in Unix seconds."""
         if record.status < 500 and self._share < 1.0 and self._random.random() >= self._share:
             return
-        second = int(now)
+        millisecond = int(now * 1000)
+        if millisecond != self._millisecond:
+            self._tell_time(millisecond)
+        text = line(record, ended, self._time)
+        if len(text) > PIPE_BUF:
+            text = line(record, ended, self._time, short=True)
+        self._writer.put(text.encode("ascii"))
+
+    def _tell_time(self, millisecond: int) -> None:
+        self._millisecond = millisecond
+        second = millisecond // 1000
         if second != self._second:
             self._second = second
-            self._time = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
-        moment = f"{self._time}.{int((now - second) * 1000):03}Z"
-        text = line(record, ended, moment)
-        if len(text) > PIPE_BUF:
-            text = line(record, ended, moment, short=True)
-        self._writer.put(text.encode("ascii"))
+            self._to_second = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
+        self._time = f"{self._to_second}.{millisecond % 1000:03}Z"
 
 
 def line(record: Record, ended: float, time: str, *, short: bool = False) -> str:
