@@ -3,7 +3,9 @@
 import asyncio
 import logging
 
+import aiohttp
 from aiohttp import WSMsgType, web
+from isal import isal_zlib
 
 
 async def echo(request):
@@ -20,6 +22,7 @@ async def echo(request):
 
 async def main():
     logging.disable()  # it tells of each bad frame: they are what the cases are made of
+    aiohttp.set_zlib_backend(isal_zlib)  # the compressed cases are most of the run
     application = web.Application()
     application.router.add_get("/", echo)
     runner = web.AppRunner(application)
