@@ -1,6 +1,7 @@
 """REDbot's notes on URLs, as JSON. It runs an event loop of its own, so it has a process of its own.
 
-Reads a JSON list of [name, URL, method, fields] on standard input; writes {name: [[where, level, note, subject], …]}.
+Reads JSON on standard input:
+[[name, URL, method, fields], …]. Writes {name: [[where, level, note, subject], …]}.
 """
 
 import json
@@ -24,7 +25,9 @@ def notes(found):
     """Of the answer, of those before it, and of what REDbot asked besides: validation, ranges, negotiation."""
     messages = [("answer", found.response)]
     messages += [(f"interim {i}", one) for i, one in enumerate(found.nonfinal_responses)]
-    messages += [(check.check_name, check.response) for check in found.subreqs.values() if check.fetch_started]
+    messages += [
+        (check.check_name, check.response) for check in found.subreqs.values() if check.fetch_started
+    ]
     listed = [
         [where, note.level.value, type(note).__name__, note.subject]
         for where, message in messages

@@ -42,7 +42,5 @@ def differences(direct, proxied):
     """Where two runs differ: {name: (direct, proxied)}."""
     names = sorted(direct.keys() | proxied.keys())
     return {
-        name: (direct.get(name), proxied.get(name))
-        for name in names
-        if direct.get(name) != proxied.get(name)
+        name: (direct.get(name), proxied.get(name)) for name in names if direct.get(name) != proxied.get(name)
     }

@@ -5,8 +5,22 @@ from pathlib import Path
 import pytest
 from tests.conformance.processes import HERE, differences, serving, told
 
-EXPLAINED = {}
-"""Tests that may differ, and why."""
+BREAKS = "the server breaks off: a client without the proxy has no answer, one with it has 502"
+EXPLAINED = {
+    "304-etag-update-response-Content-Length": "more follows than the length says: the rest is not passed on",
+    "headers-store-Content-Length": "more follows than the length says: the rest is not passed on",
+    "headers-store-Transfer-Encoding": "an unknown transfer coding: 502",
+    "stale-close": BREAKS,
+    "stale-close-must-revalidate": BREAKS,
+    "stale-close-no-cache": BREAKS,
+    "stale-close-proxy-revalidate": BREAKS,
+    "stale-close-s-maxage=2": BREAKS,
+    "stale-sie-503": BREAKS,
+    "stale-sie-close": BREAKS,
+    "stale-warning-become": BREAKS,
+    "stale-warning-stored": BREAKS,
+}
+"""Tests that differ, and why. One that no longer does has no place here."""
 
 
 @pytest.fixture
@@ -31,4 +45,4 @@ async def test_http_cache_tests_see_no_proxy(proxied, node, package, tmp_path):
     print(f"{len(direct)} cases of http-cache-tests")
     assert len(direct) > 300
     found = differences(direct, seen)
-    assert found.keys() <= EXPLAINED.keys(), found
+    assert found.keys() == EXPLAINED.keys(), found
