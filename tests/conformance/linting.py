@@ -1,7 +1,6 @@
 """REDbot's notes on URLs, as JSON. It runs an event loop of its own, so it has a process of its own.
 
-Reads JSON on standard input:
-[[name, URL, method, fields], …]. Writes {name: [[where, level, note, subject], …]}.
+Reads [[name, URL, method, fields], …] on standard input, writes {name: [[where, level, note, subject], …]}.
 """
 
 import json
@@ -22,7 +21,7 @@ def resource(url, method, fields):
 
 
 def notes(found):
-    """Of the answer, of those before it, and of what REDbot asked besides: validation, ranges, negotiation."""
+    """Of the answer, of those before it, of what REDbot asked besides: validation, ranges, negotiation."""
     messages = [("answer", found.response)]
     messages += [(f"interim {i}", one) for i, one in enumerate(found.nonfinal_responses)]
     messages += [

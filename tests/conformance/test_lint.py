@@ -67,12 +67,7 @@ async def test_redbot_finds_nothing_bad_in_answers_of_our_own(unused_tcp_port):
         path = "a" * 300 if name == "too long" else "a"
         url = f"http://127.0.0.1:{proxies[-1].port}/{path}"
         asked += [
-            (
-                f"{name}: {method} {accept}",
-                f"http://127.0.0.1:{proxies[-1].port}/{path}",
-                method,
-                [("Accept", accept)],
-            )
+            (f"{name}: {method} {accept}", url, method, [("Accept", accept)])
             for method in ("GET", "HEAD")
             for accept in ("text/html", "application/json", "text/plain")
         ]
