@@ -9,7 +9,7 @@ BASE_IMAGE ?=
 BENCH  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check e2e image crds chart bench differential lock format clean
+.PHONY: help run test check e2e image crds chart bench soak differential conformance fuzz lock format clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,19 +56,42 @@ chart: $(VENV)/.ready crds  ## write the chart's README, check the chart and ren
 bench: $(VENV)/.ready  ## measure beside the peers that are installed, 12 minutes (BENCH=--install: bring them)
 	$(BIN)/python -m bench $(BENCH)
 
+soak: $(VENV)/.ready  ## load of every kind while pods come and go, 30 minutes (SOAK_MINUTES=5: shorter)
+	$(BIN)/python -m bench.soak
+
 differential: $(VENV)/.ready  ## the corpus of odd messages beside HAProxy and nginx; writes docs/differential.md
 	$(BIN)/python -m tests.differential
+
+fuzz: $(VENV)/.ready  ## fuzz the readers of requests, answers and cookies for FUZZ_SECONDS (60)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.txt
+	$(BIN)/python -m tests.fuzz
+
+conformance: .venv-conformance/.ready  ## Autobahn, REDbot and http-cache-tests with the proxy and without it, 5 minutes (needs node)
+	CONFORMANCE_NODE_MODULES=.venv-conformance/node_modules .venv-conformance/bin/python -m pytest tests/conformance -q -s
+
+.venv-conformance/.ready: requirements/conformance.txt pyproject.toml
+	@command -v node >/dev/null && command -v npm >/dev/null || \
+	  { echo "make conformance needs node (18.11 or newer) and npm on PATH" >&2; exit 1; }
+	@test -x .venv-conformance/bin/python || $(PYTHON) -m venv .venv-conformance
+	.venv-conformance/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/conformance.txt
+	.venv-conformance/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	npm install --prefix .venv-conformance --no-save --no-audit --no-fund --ignore-scripts http-cache-tests@0.4.5
+	@touch $@
 
 lock:  ## pin the dependencies anew (needs uv)
 	uv pip compile -q --upgrade --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header \
 	  pyproject.toml --all-extras --group dev -o requirements/dev.txt
 	uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header \
 	  --constraint requirements/dev.txt pyproject.toml --extra operator --extra proxy --extra cli -o requirements/image.txt
+	uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header \
+	  --constraint requirements/dev.txt --group fuzz -o requirements/fuzz.txt
+	uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header \
+	  --constraint requirements/dev.txt pyproject.toml --all-extras --group conformance -o requirements/conformance.txt
 
 format: $(VENV)/.ready  ## format and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:  ## remove what was built and installed
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-conformance build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

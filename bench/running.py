@@ -31,7 +31,7 @@ class Running:
 
     def url(self, path: str, *, tls: bool = False) -> str:
         if tls:
-            return f"https://{site.ADDRESS}:{self.proxy.tls_port}{path}"
+            return f"https://{site.HOST}:{self.proxy.tls_port}{path}"
         return f"http://{site.ADDRESS}:{self.proxy.port}{path}"
 
     @property

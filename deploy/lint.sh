@@ -31,6 +31,7 @@ refused /proxy/settings/timeouts/head --set proxy.settings.timeouts.head=15
 refused /proxy/settings/accessLog/mode --set proxy.settings.accessLog.mode=On
 refused headbytes --set proxy.settings.limits.headbytes=32Ki
 refused /proxy/workers --set proxy.workers=0
+refused proxy.settings.proxyProtocol --set proxy.settings.proxyProtocol=true
 refused proxy.terminationGracePeriodSeconds --set proxy.terminationGracePeriodSeconds=20
 refused proxy.serviceAccount.name --set proxy.serviceAccount.create=false
 

@@ -113,9 +113,9 @@ class Failover(Model):
 
     mode: Literal["Repin", "Temporary", "Reject", "Redirect"] = "Repin"
     """Repin: another pod from now on. Temporary: another pod until its own is back.
-    Reject: an error. Redirect: a redirect to redirectURL."""
+    Reject: an error. Redirect: a redirect to redirectURL. Only Repin is served."""
     hold: Duration = "0s"
-    """How long a request waits for its pod to come back first."""
+    """How long a request waits for its pod to come back first. Not served yet."""
     status: Annotated[int, Field(ge=400, le=599)] = 503
     """The status of mode Reject."""
     redirect_url: Annotated[
@@ -276,11 +276,12 @@ class Persistence(Model):
 
     type: Literal["Cookie", "AppCookie", "Header", "QueryParam", "SourceIP", "None"] = "Cookie"
     """What a session is known by. Cookie: a cookie of ours. AppCookie: one of the application's.
-    None: requests are spread freely."""
+    None: requests are spread freely. Only Cookie and None are served."""
     session_name: HttpToken | None = None
     """The cookie, header or query parameter. None given with type Cookie: a name of the scope's own."""
     bind_to: Literal["Pod", "StatefulPod"] = "Pod"
-    """Pod: that very pod. StatefulPod: the pod's name, so a restarted StatefulSet pod keeps its sessions."""
+    """Pod: that very pod. StatefulPod: the pod's name, so a restarted StatefulSet pod keeps its sessions.
+    Only Pod is served."""
     idle_timeout: PositiveDuration | None = None
     """A session unused for so long ends. None given: no such limit."""
     absolute_timeout: PositiveDuration | None = None
@@ -290,13 +291,13 @@ class Persistence(Model):
     cookie: CookieOptions = CookieOptions()
     """The cookie's attributes, with type Cookie."""
     learn: Learn | None = None
-    """How the application's own key is learned, with types AppCookie and Header."""
+    """How the application's own key is learned, with types AppCookie and Header. Not served yet."""
     failover: Failover = Failover()
     """What a client gets when its session's pod is gone."""
     drain_timeout: Duration = "0s"
-    """How long a terminating pod keeps its sessions. 0s: they move at once."""
+    """How long a terminating pod keeps its sessions. 0s: they move at once; no other is served."""
     limits: Limits = Limits()
-    """What one pod takes."""
+    """What one pod takes. Not served yet."""
 
 
 def _prefixed(persistence: Persistence, *prefixes: str) -> bool:

@@ -1,6 +1,7 @@
 """Where to listen, as people write it: `127.0.0.1:8080`, `[::1]:8080`, `:8080`, `8080`."""
 
 import errno
+import os
 from typing import NamedTuple
 
 import click
@@ -65,5 +66,6 @@ def explain_listen(error: OSError, address: Address, option: str) -> str:
         )
     if error.errno == errno.EACCES:
         return f"port {address.port} on {address.host} needs more rights; choose one above 1023 with {option}"
-    reason = error.strerror or str(error)
+    # the text of the error number alone: socket repeats the address beside it
+    reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
     return f"cannot listen on {address} ({reason}); choose an address of this machine with {option} HOST:PORT"

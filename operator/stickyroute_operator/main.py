@@ -99,7 +99,6 @@ def parser() -> argparse.ArgumentParser:
     shape.add_argument(
         "--allow-shared-hosts",
         action="store_true",
-        default=_env("ALLOW_SHARED_HOSTS", "") == "true",
         help="let routes of several namespaces name one host (STICKYROUTE_ALLOW_SHARED_HOSTS=true)",
     )
     shape.add_argument(
@@ -111,15 +110,17 @@ def parser() -> argparse.ArgumentParser:
     )
     shape.add_argument(
         "--log-level",
-        choices=LEVELS,
+        type=_one_of(*LEVELS),
         default=_env("LOG_LEVEL", "info"),
-        help="how much is logged (STICKYROUTE_LOG_LEVEL; %(default)s)",
+        metavar="LEVEL",
+        help=f"how much is logged: {', '.join(LEVELS)} (STICKYROUTE_LOG_LEVEL; %(default)s)",
     )
     shape.add_argument(
         "--log-format",
-        choices=("json", "text"),
+        type=_one_of("json", "text"),
         default=_env("LOG_FORMAT", "json"),
-        help="how it is logged (STICKYROUTE_LOG_FORMAT; %(default)s)",
+        metavar="FORMAT",
+        help="how it is logged: json, text (STICKYROUTE_LOG_FORMAT; %(default)s)",
     )
     return shape
 
@@ -140,7 +141,7 @@ def _options(given: argparse.Namespace) -> Options:
         watch_namespaces=tuple(sorted(set(watched))),
         health=given.health,
         settings=settings,
-        allow_shared_hosts=given.allow_shared_hosts,
+        allow_shared_hosts=given.allow_shared_hosts or _flag("ALLOW_SHARED_HOSTS"),
     )
 
 
@@ -188,6 +189,14 @@ def _list(name: str, read: Callable[[str], str]) -> list[str]:
         parser().error(f"STICKYROUTE_{name}: {error}")
 
 
+def _flag(name: str) -> bool:
+    """A variable that is true or false. Ends the command like a bad option does."""
+    text = _env(name, "false")
+    if text not in {"true", "false"}:
+        parser().error(f"STICKYROUTE_{name}: {text!r} is neither true nor false")
+    return text == "true"
+
+
 def _own_namespace() -> str:
     try:
         return NAMESPACE_FILE.read_text("utf-8").strip() or "default"
@@ -199,6 +208,17 @@ def _label(text: str) -> str:
     if len(text) > 63 or not re.fullmatch(DNS_LABEL, text):
         raise argparse.ArgumentTypeError(f"{text!r} is no name in Kubernetes, such as stickyroute")
     return text
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    """Unlike `choices` it holds for defaults, which come from the environment, too."""
+
+    def read(text: str) -> str:
+        if text not in words:
+            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(words)}")
+        return text
+
+    return read
 
 
 def _settings(path: str) -> Settings:

@@ -7,7 +7,6 @@ target no query: they can hold secrets.
 """
 
 import logging
-from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quote
 from random import Random
 from re import compile as regex
@@ -16,9 +15,7 @@ from time import gmtime, strftime
 from typing import Final
 
 from stickyroute_api import settings
-from stickyroute_api.reasons import BindingReason
 from stickyroute_proxy.affinity.choose import Decision
-from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.rule import Rule
 from stickyroute_proxy.wire.counters import Counters
 from stickyroute_proxy.wire.head import RequestHead
@@ -107,8 +104,8 @@ class AccessLog:
         self._writer = Writer(handle, counters)
         self._random = random
         self._share = 1.0
-        self._stamp = -1  # Unix milliseconds
-        self._time = ""
+        self._second = self._millisecond = -1
+        self._to_second = self._time = ""
 
     def take(self, given: settings.AccessLog) -> None:
         """Log the share of exchanges that the settings ask for."""
@@ -128,23 +125,32 @@ class AccessLog:
         """Log an exchange that has ended: on the monotonic clock, and in Unix seconds."""
         if record.status < 500 and self._share < 1.0 and self._random.random() >= self._share:
             return
-        stamp = int(now * 1000)
-        if stamp != self._stamp:
-            self._stamp = stamp
-            self._time = f"{strftime('%Y-%m-%dT%H:%M:%S', gmtime(stamp // 1000))}.{stamp % 1000:03}Z"
+        millisecond = int(now * 1000)
+        if millisecond != self._millisecond:
+            self._tell_time(millisecond)
         text = line(record, ended, self._time)
         if len(text) > PIPE_BUF:
             text = line(record, ended, self._time, short=True)
         self._writer.put(text.encode("ascii"))
 
+    def _tell_time(self, millisecond: int) -> None:
+        self._millisecond = millisecond
+        second = millisecond // 1000
+        if second != self._second:
+            self._second = second
+            self._to_second = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
+        self._time = f"{self._to_second}.{millisecond % 1000:03}Z"
+
 
 def line(record: Record, ended: float, time: str, *, short: bool = False) -> str:
     """The line, in ASCII; `time` goes into it as it is. `short`: little of what clients can make long."""
-    head, rule, decision, started = record.head, record.rule, record.decision, record.started
+    head, started = record.head, record.started
     path = "null"
     if head is None:
         told = f"{_client(record)},{_NO_REQUEST}"
+        placed = _placed(record.rule, record.decision)
     else:
+        placed = _placed_again(head, record.rule, record.decision)
         if short:
             told = f"{_client(record)},{_request(head, _SHORT)}"
         elif head.told:
@@ -157,9 +163,7 @@ def line(record: Record, ended: float, time: str, *, short: bool = False) -> str
         f'{{"time":"{time}","requestId":{_quoted(record.request_id)},{told},"path":{path},'
         f'"status":{record.status},"message":{"null" if message is None else quote(message)},'
         f'"received":{record.received},"sent":{record.sent},'
-        f"{_NO_RULE if rule is None else _rule(rule.route, rule.name, rule.scope.id)},"
-        f"{_NO_DECISION if decision is None else _decision(decision.reason, decision.endpoint)},"
-        f'"retries":{record.retries},"total":{(ended - started) * 1000:.3f},'
+        f'{placed},"retries":{record.retries},"total":{(ended - started) * 1000:.3f},'
         f'"connect":{"null" if connect is None else f"{connect * 1000:.3f}"},'
         f'"firstByte":{"null" if first_byte is None else f"{(first_byte - started) * 1000:.3f}"}}}\n'
     )
@@ -185,21 +189,31 @@ def _request(head: RequestHead, max_agent: int) -> str:
     )
 
 
-def _decision(reason: BindingReason, endpoint: Endpoint | None) -> str:
+def _placed_again(head: RequestHead, rule: Rule | None, decision: Decision | None) -> str:
+    """The same as `_placed`, made once for the requests of a connection that go to the same endpoint."""
+    if rule is None or decision is None or decision.endpoint is None:
+        return _placed(rule, decision)
+    of = (rule.scope, rule, decision.reason, decision.endpoint)
+    if of != head.placed_of:
+        head.placed = _placed(rule, decision)
+        head.placed_of = of
+    return head.placed
+
+
+def _placed(rule: Rule | None, decision: Decision | None) -> str:
+    told = _NO_RULE if rule is None else _rule(rule)
+    if decision is None:
+        return f"{told},{_NO_DECISION}"
+    endpoint = decision.endpoint
     if endpoint is None:
-        return f'"reason":"{reason}","endpoint":null,"address":null'
-    return f'"reason":"{reason}",{_endpoint(endpoint.pod, endpoint.address, endpoint.port)}'
+        return f'{told},"reason":"{decision.reason}","endpoint":null,"address":null'
+    host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
+    address = quote(f"{host}:{endpoint.port}")
+    return f'{told},"reason":"{decision.reason}","endpoint":{quote(endpoint.pod)},"address":{address}'
 
 
-@lru_cache(maxsize=1024)
-def _rule(route: str, rule: str, scope: str) -> str:
-    return f'"route":{quote(route)},"rule":{quote(rule)},"scope":{quote(scope)}'
-
-
-@lru_cache(maxsize=4096)
-def _endpoint(pod: str, address: str, port: int) -> str:
-    host = f"[{address}]" if ":" in address else address
-    return f'"endpoint":{quote(pod)},"address":{quote(f"{host}:{port}")}'
+def _rule(rule: Rule) -> str:
+    return f'"route":{quote(rule.route)},"rule":{quote(rule.name)},"scope":{quote(rule.scope.id)}'
 
 
 def _quoted(value: bytes) -> str:

@@ -131,12 +131,12 @@ class Exchange(Placement):
             rule.notify_header,
             decision.notice,
             client.forwarding(authority),
-            changes=rule.changes,
+            rule.changes,
         )
         if head.body:
             self._await(wait.BODY, now)
             upstream.cork()
-            upstream.begin(self, written, to_head=head.method == b"HEAD")
+            upstream.begin(self, written, head.method == b"HEAD")
             client.proceed()
             upstream.uncork()
         else:
@@ -144,7 +144,7 @@ class Exchange(Placement):
             first_byte = rule.timeouts.first_byte
             if first_byte:
                 self._await_until(wait.ANSWER, now + first_byte)
-            upstream.begin(self, written, to_head=head.method == b"HEAD")
+            upstream.begin(self, written, head.method == b"HEAD")
 
     # What the client's side tells
 
@@ -263,7 +263,7 @@ class Exchange(Placement):
     def interim(self, answer: AnswerHead) -> None:
         self._client.interim(answer)
 
-    def answer(self, answer: AnswerHead, parts: list[Slice], *, last: bool) -> None:
+    def answer(self, answer: AnswerHead, parts: list[Slice], last: bool) -> None:
         """The answer's head has come, and what of its body came with it."""
         rule = self._rule
         assert rule is not None  # noqa: S101 - only a routed request has an answer
@@ -280,7 +280,7 @@ class Exchange(Placement):
             if self._record is not None:
                 self._record.sent += size
         told = self._decision.set_token is not None or answer.long_lived
-        self._client.answer(answer, self._set_cookie(answer) if told else b"", parts, last=last)
+        self._client.answer(answer, self._set_cookie(answer) if told else b"", parts, last)
 
     def _set_cookie(self, answer: AnswerHead) -> bytes:
         """The lines that give the client its token; empty where it has the right one."""

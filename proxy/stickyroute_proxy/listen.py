@@ -1,5 +1,6 @@
 """Addresses and listening sockets."""
 
+import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -73,6 +74,6 @@ def bound(listener: socket.socket) -> Address:
 
 def busy(what: str, address: Address, error: OSError) -> StartError:
     """Why `--what` cannot listen there."""
-    return StartError(
-        f"cannot listen at {address} ({error.strerror or error}): set another address with --{what} HOST:PORT"
-    )
+    # the text of the error number alone: socket repeats the address beside it
+    reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
+    return StartError(f"cannot listen at {address} ({reason}): set another address with --{what} HOST:PORT")

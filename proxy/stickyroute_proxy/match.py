@@ -7,7 +7,8 @@ expression, the longest prefix; then a method; then more headers; then more quer
 route, the route's name, and the order within it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 from stickyroute_api import snapshot
@@ -182,9 +183,15 @@ def _has_header(headers: Headers, wanted: Value) -> bool:
 
 
 def _has_params(query: bytes, wanted: Sequence[Value]) -> bool:
+    given = _params(query)
+    return all(param.name in given and bool(param.fits(given[param.name])) for param in wanted)
+
+
+@lru_cache(maxsize=1)  # a host's matches look at the same query in turn
+def _params(query: bytes) -> Mapping[bytes, bytes]:
     """The first value of a repeated parameter counts."""
     given: dict[bytes, bytes] = {}
-    for part in query.split(b"&"):
+    for part in dict.fromkeys(query.split(b"&")):
         name, _, value = part.partition(b"=")
         given.setdefault(decoded(name), decoded(value))
-    return all(param.name in given and bool(param.fits(given[param.name])) for param in wanted)
+    return given

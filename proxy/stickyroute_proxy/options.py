@@ -93,6 +93,9 @@ def parse(arguments: Sequence[str] | None, environment: Mapping[str, str]) -> Op
     option("log-level", "info", f"how much to say: {', '.join(LEVELS)}", _level, metavar="LEVEL")
     parser.add_argument("--version", action="version", version=f"stickyroute-proxy {VERSION}")
     found = parser.parse_args(arguments)
+    # workers share addresses, so the kernel would not object
+    if found.https == found.http and found.http.port:
+        parser.error(f"argument --https: '{found.https}' is where --http listens: set another address")
     return Options(
         class_name=found.class_name,
         name=found.name,

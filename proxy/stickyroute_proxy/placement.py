@@ -124,7 +124,7 @@ class Placement(ABC):
     def _reach(self, endpoint: Endpoint, now: float) -> None:
         """Send by a connection that is there, or by a new one."""
         pool: Pool | None = endpoint.pool
-        upstream = pool.take(now, repeatable=self._repeatable) if pool is not None else None
+        upstream = pool.take(now, self._repeatable) if pool is not None else None
         if upstream is None:
             self._connect(endpoint)
         else:

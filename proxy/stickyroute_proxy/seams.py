@@ -60,7 +60,7 @@ class Client(Protocol):
     def interim(self, answer: AnswerHead) -> None:
         """Pass on a 1xx answer."""
 
-    def answer(self, answer: AnswerHead, extra: bytes, parts: list[Slice], *, last: bool) -> None:
+    def answer(self, answer: AnswerHead, extra: bytes, parts: list[Slice], last: bool) -> None:
         """Pass on the answer's head, with further complete lines, and the body's first parts or all of it."""
 
     def payload(self, parts: list[Slice], *, last: bool) -> None:

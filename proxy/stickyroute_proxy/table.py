@@ -98,7 +98,7 @@ class Table:
             yield from found.endpoints
 
     def sweep(self, now: float) -> None:
-        """Forget what has been idle too long and note drains that have ended; to be called each second."""
+        """Forget what has been idle too long and note drains that have ended; four times a second."""
         for scope in self.scopes.values():
             if scope.draining:
                 scope.settle(now)

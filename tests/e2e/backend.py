@@ -121,8 +121,8 @@ class Server:
 
     async def exchange(self, name, head, reader, writer):
         line, headers = head
-        if self.reporter and line.startswith("POST ") and "x-request-id" in headers:
-            await self.reporter.report(headers["x-request-id"])
+        if self.reporter and line.startswith("POST ") and "x-load-id" in headers:
+            await self.reporter.report(headers["x-load-id"])
         if headers.get("expect", "").lower() == "100-continue":
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request = Message(line, headers, await read_body(reader, headers))

@@ -78,7 +78,7 @@ class Browser:
         record = Record(self.number, uuid.uuid4().hex, method, time.time())
         try:
             async with self.session.request(
-                method, self.url + path, data=body or None, headers={"X-Request-Id": record.id}
+                method, self.url + path, data=body or None, headers={"X-Load-Id": record.id}
             ) as answer:
                 record.status = answer.status
                 if answer.status == 200:

@@ -95,10 +95,16 @@ def serve(
 
 def _settings(file: Path) -> Settings:
     try:
-        return parse_settings(yaml.safe_load(file.read_bytes()))
+        settings = parse_settings(yaml.safe_load(file.read_bytes()))
     except InvalidObject as error:
         raise InputError("\n".join(f"{file}: {problem}" for problem in error.problems)) from None
     except OSError as error:
         raise InputError(f"{file} cannot be read ({error.strerror}); name a file with --settings") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{file} is not YAML: {error}") from None
+    if settings.proxy_protocol and not settings.trusted_proxies:
+        raise InputError(
+            f"{file}: proxyProtocol: no address is trusted, so no PROXY header is read; list the load "
+            "balancer's in trustedProxies"
+        )
+    return settings

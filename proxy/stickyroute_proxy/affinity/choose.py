@@ -14,7 +14,7 @@ from typing import Final
 
 from stickyroute_api.reasons import EXPIRED, MOVED, BindingReason
 from stickyroute_proxy.affinity.endpoint import Endpoint
-from stickyroute_proxy.affinity.keys import Facts, presented
+from stickyroute_proxy.affinity.keys import Facts
 from stickyroute_proxy.affinity.rule import Rule, Scope
 from stickyroute_proxy.affinity.token import LONG_LIVED, SESSION_BYTES, Binding
 
@@ -59,8 +59,7 @@ def choose(rule: Rule, facts: Facts, now: float, random: Random) -> Decision:
     scope = rule.scope
     if not scope.sticky:
         return _unpinned(rule, facts, now, random)
-    cookies = facts.cookies
-    tokens = presented(cookies, scope.prefix) if cookies else None
+    tokens = facts.presented(scope.prefix) if facts.cookies else None
     if not tokens:
         return _begin(rule, facts, BindingReason.NEW, now, random)
     session = scope.sessions.known.tokens.get(tokens[0])

@@ -18,12 +18,12 @@ def strip(value: bytes, name: bytes) -> bytes | None:
     if name not in value:
         return value
     pairs = value.split(b";")
-    kept = [pair for pair in pairs if not _is_named(pair, name)]
+    kept = [pair for pair in pairs if name not in pair or not _is_named(pair, name)]
     if len(kept) == len(pairs):
         return value
-    if not any(pair.strip(b" \t") for pair in kept):
-        return None
     rest = b";".join(kept)
+    if not rest.strip(b"; \t"):
+        return None
     # What followed the first pair begins with the white space that parted the two.
     return rest if kept[0] is pairs[0] else rest.lstrip(b" \t")
 

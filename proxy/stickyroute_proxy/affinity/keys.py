@@ -1,15 +1,18 @@
 """What a decision reads of a request: the values of our cookie, or the value that is hashed."""
 
+from binascii import unhexlify
 from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
+from re import Match
+from re import compile as regex
 from typing import Final, Protocol
-from urllib.parse import unquote_to_bytes
 
 from stickyroute_api import snapshot
 
 MAX_PRESENTED: Final = 8
 """How many cookies of one name are looked at."""
+_ESCAPE: Final = regex(rb"%([0-9A-Fa-f]{2})")
 
 
 class Facts(Protocol):
@@ -23,6 +26,9 @@ class Facts(Protocol):
 
     def field(self, name: bytes) -> bytes:
         """The values of a field, by its lower-case name, joined by commas; empty when there is none."""
+
+    def presented(self, prefix: bytes) -> list[bytes]:
+        """The values of the cookies that start with `prefix`, as the function of that name finds them."""
 
 
 Reader = Callable[[Facts], bytes]
@@ -42,7 +48,7 @@ def reader(hash_on: snapshot.HashOn) -> Reader:
             return lambda facts: param(facts.query, name)
         case "Cookie":
             prefix = name + b"="
-            return lambda facts: next(iter(presented(facts.cookies, prefix)), b"")
+            return lambda facts: next(iter(facts.presented(prefix)), b"")
 
 
 @lru_cache(maxsize=4096)
@@ -57,7 +63,7 @@ def network(address: str) -> bytes:
 
 def param(query: bytes, name: bytes) -> bytes:
     """The first value of a query parameter, decoded; empty when there is none."""
-    for part in query.split(b"&"):
+    for part in dict.fromkeys(query.split(b"&")):
         key, _, value = part.partition(b"=")
         if decoded(key) == name:
             return decoded(value)
@@ -66,7 +72,13 @@ def param(query: bytes, name: bytes) -> bytes:
 
 def decoded(text: bytes) -> bytes:
     """A name or value of a query as it is meant."""
-    return unquote_to_bytes(text.replace(b"+", b" "))
+    if b"+" in text:
+        text = text.replace(b"+", b" ")
+    return _ESCAPE.sub(_unescaped, text) if b"%" in text else text
+
+
+def _unescaped(found: Match[bytes]) -> bytes:
+    return unhexlify(found[1])
 
 
 def presented(cookies: list[bytes], prefix: bytes) -> list[bytes]:

@@ -26,9 +26,9 @@ DEPARTURE_SECONDS: Final = 900.0
 """How long a departure, and the place that was left, are remembered."""
 GATHER_SECONDS: Final = 60.0
 """Moves away from an endpoint that stays are one departure within this time."""
-SWEEP_TURN: Final = 30
+SWEEP_TURN: Final = 120
 """The number of sweeps in which each session is visited once."""
-SWEEP_AT_LEAST: Final = 1000
+SWEEP_AT_LEAST: Final = 250
 """How many sessions and places each sweep visits, where there are so many."""
 
 
@@ -177,8 +177,10 @@ class ScopeSessions:
         """Forget sessions, places and departures whose time is over, a step at a time."""
         known = self.known
         for place in (*self.places.values(), *self.gone.values()):
-            for key, session in list(place.sessions.items()):
-                if session.used + self.window <= known.second and place.sessions.get(key) is session:
+            # A copy of the keys alone: pairs would be as many objects, made at once, while requests wait.
+            for key in list(place.sessions):
+                session = place.sessions.get(key)
+                if session is not None and session.used + self.window <= known.second:
                     del place.sessions[key]
                     known.drop(session)
                 yield
@@ -233,7 +235,7 @@ class KnownSessions:
         self.tokens = {}
 
     def sweep(self, scopes: Iterable[ScopeSessions], now: float) -> None:
-        """Forget what has been idle too long, a slice of the whole at each call; call it each second."""
+        """Forget what has been idle too long, a slice of the whole at each call; four times a second."""
         self.second = now
         visits = max(SWEEP_AT_LEAST, ceil(self.count / SWEEP_TURN))
         begun = False

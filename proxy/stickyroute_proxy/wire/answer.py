@@ -84,7 +84,7 @@ class AnswerHead:
         self.changes = None
 
     def read(  # noqa: C901, PLR0915 - one pass
-        self, line: bytes, headers: Headers, *, to_head: bool, same: bool = False
+        self, line: bytes, headers: Headers, to_head: bool, same: bool = False
     ) -> None:
         """Understand a head whose fields the parser has passed.
 
@@ -203,7 +203,7 @@ class AnswerHead:
         ]
         self.trailers = b"".join(kept)
 
-    def write(self, extra: bytes, *, chunked: bool) -> bytes:
+    def write(self, extra: bytes, chunked: bool) -> bytes:
         """The head that goes down. `extra`: further complete lines; `chunked`: how the body will go."""
         written_with = (extra, chunked)
         if written_with == self._written_with:

@@ -103,7 +103,7 @@ class Downstream(Writing):
         phase = self._phase
         if phase is HEAD and not self._buffer and not self._full:
             self._read_head(data)
-        elif phase is BODY and not self._held:
+        elif phase is BODY and not self._held and not self._buffer:
             self._read_body(data)
         elif phase is not LEFT:
             self._buffer += data
@@ -148,7 +148,7 @@ class Downstream(Writing):
                     timeout = plane.settings.timeouts.head
                     self.due = monotonic() + timeout if timeout else inf
                 return
-            head.read(reader.line, reader.headers, plane.kinds, same=reader.same)
+            head.read(reader.line, reader.headers, plane.kinds, reader.same)
             identity = self._identity
             if identity is not None and head.host != identity.host:
                 self._check_host(identity)
@@ -200,6 +200,10 @@ class Downstream(Writing):
             if pos < len(data):
                 self._buffer = data[pos:]
                 self._pause()
+        elif pos < len(data):
+            self._buffer = data[pos:]
+            self._pause()
+            self._plane.loop.call_soon(self._go_on)
         elif self._eof:
             self._transport.abort()
         exchange.send(parts, last=reader.done)

@@ -19,6 +19,8 @@ _OFFERS: Final = ((_HTML, b"text/html"), (_JSON, b"application/json"), (_TEXT, b
 _WEIGHT: Final = regex(rb"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 _MAX_ACCEPT: Final = 1024
 """How many bytes of Accept are looked at."""
+_MAX_RANGES: Final = 32
+"""How many of its elements."""
 
 
 def answer(
@@ -59,7 +61,7 @@ def negotiated(accept: bytes) -> bytes:
     others: they are mostly terminals and logs.
     """
     weights: dict[bytes, float] = {}
-    for element in accept.lower().split(b","):
+    for element in accept.lower().split(b",", _MAX_RANGES)[:_MAX_RANGES]:
         media, *parameters = [part.strip(b" \t") for part in element.split(b";")]
         weight = 1.0
         for parameter in parameters:

@@ -9,6 +9,7 @@ from re import compile as regex
 from typing import Final
 
 from stickyroute_proxy.affinity.cookie import strip
+from stickyroute_proxy.affinity.keys import presented
 from stickyroute_proxy.changes import UNCHANGED, Changes
 from stickyroute_proxy.wire.fields import (
     CODING,
@@ -58,6 +59,8 @@ class RequestHead:
         "_kept",
         "_kinds",
         "_notices",
+        "_presented",
+        "_presented_of",
         "_tail",
         "_tail_of",
         "_version",
@@ -73,6 +76,8 @@ class RequestHead:
         "keep_alive",
         "method",
         "path",
+        "placed",
+        "placed_of",
         "query",
         "request_id",
         "target",
@@ -110,6 +115,9 @@ class RequestHead:
     """The client's own forwarding fields: the same list while the fields are the same."""
     told: str
     """What the access log has made of the fields; empty: nothing yet."""
+    placed: str
+    """What it has made of where the last request went, and of what that was: `placed_of`."""
+    placed_of: tuple[object, ...]
     request_id: bytes
     """The client's own; empty when it sent none that can be used, until it is given one."""
 
@@ -119,11 +127,15 @@ class RequestHead:
         self.method = self._version = b""
         self._in_origin_form = False
         self._kinds: Kinds | None = None
+        self._presented: list[bytes] = []
+        self._presented_of = b""
         self._tail = b""
         self._tail_of: tuple[object, ...] = ()
+        self.placed = ""
+        self.placed_of = ()
 
     def read(  # noqa: C901, PLR0915 - one pass
-        self, line: bytes, headers: Headers, kinds: Kinds, *, same: bool = False
+        self, line: bytes, headers: Headers, kinds: Kinds, same: bool = False
     ) -> None:
         """Understand a head whose fields the parser has passed; `same`: they are those that were read last.
 
@@ -158,6 +170,7 @@ class RequestHead:
         self._version = version
         self._in_origin_form = target[:1] == b"/"
         self._kinds = kinds
+        self._presented_of = b""
         self._tail_of = ()
         self.told = ""
         self.http11 = http11
@@ -273,14 +286,20 @@ class RequestHead:
         """The values of a field, by its lower-case name, joined by commas; empty when there is none."""
         return b", ".join([value for key, value in self.headers if key.lower() == name])
 
-    def write(
+    def presented(self, prefix: bytes) -> list[bytes]:
+        """The values of the cookies that start with `prefix`; looked for once while fields are the same."""
+        if prefix != self._presented_of:
+            self._presented = presented(self.cookies, prefix)
+            self._presented_of = prefix
+        return self._presented
+
+    def write(  # noqa: PLR0917 - keywords cost time on each request
         self,
         authority: bytes,
         cookie: bytes,
         notify: bytes,
         notice: bytes | None,
         forwarding: bytes,
-        *,
         changes: Changes = UNCHANGED,
     ) -> bytes:
         """The head that goes upstream.

@@ -110,7 +110,7 @@ class DataPlane:
         self._overload = Overload()
         self._empty: asyncio.Event | None = None
         self._complaints = Sparing()
-        self._ids = count()
+        self._ids = count(1 << 28)  # eight digits, as a rule
         self._id_prefix = SystemRandom().randbytes(8).hex().encode()
 
     async def listen(self, host: str, port: int, *, tls: bool = False) -> Server:
@@ -285,7 +285,7 @@ class DataPlane:
 
     def next_id(self) -> bytes:
         """An id for a request that has none: unique in the fleet, and cheap."""
-        return b"%b%08x" % (self._id_prefix, next(self._ids))
+        return self._id_prefix + b"%x" % next(self._ids)
 
     def pool(self, endpoint: Endpoint) -> Pool:
         pool: Pool | None = endpoint.pool
@@ -347,12 +347,12 @@ class DataPlane:
             pool.sweep(now)
             if not pool:
                 self._idle_pools.discard(pool)
+        if self.table is not None:
+            self.table.sweep(self.clock())
         if not self._ticks % _SECOND:
             self.budget.mark(self.counters.requests)
             for tunnel in tuple(self.tunnels):
                 tunnel.expire(now)
-            if self.table is not None:
-                self.table.sweep(self.clock())
 
     def _look_at_idle(self, connections: Iterable[Downstream], now: float) -> None:
         keep_alive = self.settings.timeouts.keep_alive

@@ -35,6 +35,8 @@ MAX_CHUNK_LINE: Final = 1024
 """The most bytes of a chunk's size line with its extensions."""
 MAX_TRAILERS: Final = 8 * 1024
 """The most bytes of a trailer section."""
+MAX_PARTS: Final = 256
+"""How many chunks are read in one turn: what comes in chunks of a byte would keep others waiting."""
 
 _ANSWERS: Final = Limits()
 """What answers may measure: not for a client to say, and so not a setting."""
@@ -154,6 +156,16 @@ class Reader:
 
         In the latter case all of `data` has been consumed. Raises MalformedError.
         """
+        repeatable = self._repeatable
+        if repeatable and not pos and not self._partial:
+            # Taken apart, not searched: `find` takes its arguments in a way that costs more than the search.
+            line, _, rest = data[: self._max_head].partition(b"\r\n")
+            if line and rest[: len(repeatable)] == repeatable:
+                if len(line) > self._max_target:
+                    self._bound(line, 0)
+                self.line = line
+                self.same = True
+                return len(line) + 2 + len(repeatable)
         end = data.find(b"\r\n\r\n", pos) + 4
         if end == 3 or self._partial or data.startswith(b"\r\n", pos):
             return self._split_head(data, pos)
@@ -161,12 +173,8 @@ class Reader:
         self.line = line = data[pos:line_end]
         if end - pos > self._max_head or len(line) > self._max_target:
             self._bound(line, end - pos)
-        fields = data[line_end:end]
-        if fields == self._repeatable:
-            self.same = True
-            return end
         self.same = False
-        self._fields = fields
+        self._fields = data[line_end + 2 : end]
         if self._stale:
             self._renew()
         self._finished = False
@@ -262,7 +270,7 @@ class Reader:
         except HttpParserError as error:
             raise MalformedError(400, f"malformed HTTP: {error}") from None
 
-    def expect(self, framing: int, *, announced: bool = False) -> None:
+    def expect(self, framing: int, announced: bool = False) -> None:
         """Say how the message of the last head is framed: its length, CHUNKED or UNTIL_CLOSE.
 
         `announced`: the head may name a body that does not come, as answers to HEAD do.
@@ -270,7 +278,7 @@ class Reader:
         """
         self.done = not framing
         self._mode = framing
-        self._left = max(0, framing)
+        self._left = framing
         if self.same and framing != CHUNKED:
             self._counted = False
             return
@@ -281,6 +289,7 @@ class Reader:
                     raise MalformedError(400, "malformed HTTP: unclear framing")
                 self._stale = True
         elif framing == CHUNKED:
+            self._left = 0
             self._trailing = -1
             self._count = len(self.headers)
             if self._stale or self.same:
@@ -301,7 +310,7 @@ class Reader:
     def body(self, data: bytes, pos: int) -> tuple[list[Slice], int]:
         """The body's parts in `data[pos:]` and the position behind them; `done` says whether that was all.
 
-        Raises MalformedError.
+        Of many small chunks only the first are read: what is left is for a later turn. Raises MalformedError.
         """
         mode = self._mode
         if mode == CHUNKED:
@@ -309,6 +318,10 @@ class Reader:
         end = len(data)
         if mode == UNTIL_CLOSE:
             return [_cut(data, pos, end)] if end > pos else [], end
+        if end - pos == self._left and not self._counted and end <= _COPY:
+            self.done = True
+            self._left = 0
+            return [data[pos:]], end
         if end - pos >= self._left:
             end = pos + self._left
             self.done = True
@@ -325,7 +338,7 @@ class Reader:
         size = len(data)
         view = memoryview(data)
         try:
-            while pos < size and not self.done:
+            while pos < size and not self.done and len(parts) < MAX_PARTS:
                 if self._left:  # of a chunk's data and the line end behind it
                     end = min(pos + self._left, size)
                     payload = min(end, pos + self._left - 2)

@@ -31,7 +31,7 @@ class Pool:
     def __len__(self) -> int:
         return len(self._idle)
 
-    def take(self, now: float, *, repeatable: bool) -> "Upstream | None":
+    def take(self, now: float, repeatable: bool) -> "Upstream | None":
         """An idle connection, or None; `repeatable`: the request may be sent again if it turns out closed."""
         idle = self._idle
         oldest = now - (KEEP if repeatable else FRESH)

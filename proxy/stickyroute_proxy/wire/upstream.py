@@ -1,6 +1,6 @@
 """A connection to an endpoint: writes requests, reads answers, and is kept only when nothing is in doubt."""
 
-from asyncio import Protocol, Transport
+from asyncio import Protocol, Transport, get_running_loop
 from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
@@ -34,6 +34,7 @@ class Upstream(Protocol):
         "_paused",
         "_pool",
         "_reader",
+        "_rest",
         "_reused",
         "_to_head",
         "_transport",
@@ -56,6 +57,7 @@ class Upstream(Protocol):
         self._answer = AnswerHead()
         self._in_body = self._to_head = self._paused = False
         self._interims = 0  # 1xx answers to the present request
+        self._rest = b""  # received, and left for a later turn
         self._corked: list[Slice] | None = None
         self._reused = False  # it has served an exchange before the present one
         self._answering = False  # a byte of the present answer has come
@@ -65,7 +67,7 @@ class Upstream(Protocol):
 
     # What the exchange asks for
 
-    def begin(self, exchange: "Exchange", head: bytes, *, to_head: bool) -> None:
+    def begin(self, exchange: "Exchange", head: bytes, to_head: bool) -> None:
         """Send a request's head; its answer goes to `exchange`."""
         self._exchange = exchange
         self._in_body = self._answering = False
@@ -101,7 +103,8 @@ class Upstream(Protocol):
     def resume(self) -> None:
         if not self.closing and self._paused:
             self._paused = False
-            self._transport.resume_reading()
+            if not self._rest:
+                self._transport.resume_reading()
 
     @property
     def unanswered_reuse(self) -> bool:
@@ -137,6 +140,9 @@ class Upstream(Protocol):
             self.close()
             return
         self._answering = True
+        if self._rest:
+            self._rest += data
+            return
         try:
             self._read(exchange, data)
         except MalformedError as error:
@@ -152,7 +158,7 @@ class Upstream(Protocol):
                 pos = reader.head(data, pos)
                 if pos < 0:
                     return
-                answer.read(reader.line, reader.headers, to_head=self._to_head, same=reader.same)
+                answer.read(reader.line, reader.headers, self._to_head, reader.same)
                 if answer.status >= 200:
                     break
                 if answer.status == 101:
@@ -167,7 +173,7 @@ class Upstream(Protocol):
                 exchange.interim(answer)
                 if pos == len(data):
                     return
-            reader.expect(answer.body, announced=True)
+            reader.expect(answer.body, True)
         parts: list[Slice] = []
         if not reader.done:
             parts, pos = reader.body(data, pos)
@@ -178,11 +184,24 @@ class Upstream(Protocol):
                 exchange.payload(parts, last=reader.done)
         else:
             self._in_body = True
-            exchange.answer(self._answer, parts, last=reader.done)
+            exchange.answer(self._answer, parts, reader.done)
         if reader.done:
-            self._end(exchange, clean=pos == len(data))
+            self._end(exchange, pos == len(data))
+        elif pos < len(data) and not self.closing:
+            self._rest = data[pos:]
+            self._transport.pause_reading()
+            get_running_loop().call_soon(self._go_on)
 
-    def _end(self, exchange: "Exchange", *, clean: bool) -> None:
+    def _go_on(self) -> None:
+        """Read what was left for this turn, then on from the kernel."""
+        rest, self._rest = self._rest, b""
+        if self.closing:
+            return
+        self.data_received(rest)
+        if not (self._rest or self._paused or self.closing):
+            self._transport.resume_reading()
+
+    def _end(self, exchange: "Exchange", clean: bool) -> None:
         if self._exchange is None:
             return  # the client went while the last part was passed on
         self._exchange = None

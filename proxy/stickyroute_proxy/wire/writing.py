@@ -63,7 +63,7 @@ class Writing(Protocol):
         if self.head.http11:
             self._transport.write(answer.write(b"", chunked=False))
 
-    def answer(self, answer: AnswerHead, extra: bytes, parts: list[Slice], *, last: bool) -> None:
+    def answer(self, answer: AnswerHead, extra: bytes, parts: list[Slice], last: bool) -> None:
         head = self.head
         http11 = head.http11
         unsized = answer.body < 0
@@ -83,7 +83,7 @@ class Writing(Protocol):
             if head.trailers:
                 extra += answer.trailer
             parts = self._chunk(parts, last=last)
-        written = answer.write(extra, chunked=self._chunked)
+        written = answer.write(extra, self._chunked)
         if parts:
             # One write, one system call: it costs more than all that is done here.
             self._transport.writelines((written, *parts))

@@ -147,6 +147,7 @@ async def test_https_by_a_secret_of_the_folder(command, unused_tcp_port_factory,
         (None, "cannot be read"),
         ("a: b: c", "is not YAML"),
         ("limits: {headBytes: 3}", "limits.headBytes: must be from 1Ki to 1Mi"),
+        ("proxyProtocol: true", "list the load balancer's in trustedProxies"),
     ],
 )
 async def test_bad_settings_are_told(command, tmp_path, content, told):

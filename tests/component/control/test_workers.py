@@ -337,7 +337,7 @@ async def test_a_busy_port_is_named(files):
         start(f"--tls-dir={files}", "--workers=2", f"--http=127.0.0.1:{first.http}", ready=False) as second,
     ):
         assert await asyncio.wait_for(second.process.wait(), 20) == 2
-    assert f"cannot listen at 127.0.0.1:{first.http}" in second.log
+    assert f"cannot listen at 127.0.0.1:{first.http} (Address already in use): set" in second.log
     assert "Traceback" not in second.log
 
 

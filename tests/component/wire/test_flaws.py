@@ -12,7 +12,7 @@ import pytest
 from tests.component.wire.harness import COOKIE, OK, echo, get, serving
 
 from stickyroute_api.settings import Limits
-from stickyroute_proxy.wire import head
+from stickyroute_proxy.wire.head import Kinds
 
 MARKER = b"GET /smuggled HTTP/1.1\r\nHost: evil.example.com\r\n\r\n"
 
@@ -379,7 +379,7 @@ async def test_a_head_without_end_is_given_up():
 
 def test_what_is_remembered_of_names_has_bounds():
     """A client that never spells a name twice fills no memory."""
-    kinds = head.Kinds()
+    kinds = Kinds()
     for number in range(20_000):
         assert kinds[b"x-%d" % number] == 0
     assert len(kinds) <= 4096

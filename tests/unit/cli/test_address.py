@@ -49,7 +49,11 @@ def test_the_url_prefers_a_name(host, url):
         ),
         (errno.EADDRINUSE, 65535, "--http 127.0.0.1:8080"),
         (errno.EACCES, 80, "port 80 on 127.0.0.1 needs more rights; choose one above 1023 with --http"),
-        (errno.EADDRNOTAVAIL, 80, "cannot listen on 127.0.0.1:80 (gone); choose an address of this machine"),
+        (
+            errno.EADDRNOTAVAIL,
+            80,
+            "127.0.0.1:80 (Cannot assign requested address); choose an address of this machine",
+        ),
     ],
 )
 def test_why_it_cannot_listen(number, port, words):

@@ -69,6 +69,14 @@ def test_bad_values_name_their_option(flag, text, capsys):
     assert f"argument --{flag}: '{text}' is" in capsys.readouterr().err
 
 
+def test_http_and_https_need_a_port_each(capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(["--http=0.0.0.0:8443"], {})
+    assert ended.value.code == 2
+    assert "argument --https: '0.0.0.0:8443' is where --http listens" in capsys.readouterr().err
+    parse(["--http=127.0.0.1:0", "--https=127.0.0.1:0"], {})  # the system chooses two
+
+
 @pytest.mark.parametrize(
     ("snapshot", "pushes", "age", "draining", "why"),
     [

@@ -17,6 +17,9 @@ def no_environment(monkeypatch):
         "TRUSTED_PROXIES",
         "HEALTH",
         "SETTINGS",
+        "ALLOW_SHARED_HOSTS",
+        "LOG_LEVEL",
+        "LOG_FORMAT",
     ):
         monkeypatch.delenv(f"STICKYROUTE_{name}", raising=False)
     monkeypatch.delenv("POD_NAMESPACE", raising=False)
@@ -122,6 +125,29 @@ def test_log_lines_are_json():
     record = logging.LogRecord("a.b", logging.INFO, "f", 1, "route %s", ("x",), None)
     line = json.loads(_Json().format(record))
     assert (line["level"], line["logger"], line["message"]) == ("info", "a.b", "route x")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("LOG_LEVEL", "argument --log-level: 'loud' is none of debug, info, warning, error"),
+        ("LOG_FORMAT", "argument --log-format: 'loud' is none of json, text"),
+        ("ALLOW_SHARED_HOSTS", "STICKYROUTE_ALLOW_SHARED_HOSTS: 'loud' is neither true nor false"),
+    ],
+)
+def test_a_bad_word_in_the_environment_is_bad_usage(monkeypatch, capsys, name, told):
+    monkeypatch.setenv(f"STICKYROUTE_{name}", "loud")
+    with pytest.raises(SystemExit) as end:
+        read()
+    assert end.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_shared_hosts_by_the_environment(monkeypatch):
+    assert not read().allow_shared_hosts
+    for text, allowed in (("true", True), ("false", False)):
+        monkeypatch.setenv("STICKYROUTE_ALLOW_SHARED_HOSTS", text)
+        assert read().allow_shared_hosts is allowed
 
 
 @pytest.mark.parametrize("name", ["WATCH_NAMESPACES", "TRUSTED_PROXIES"])

@@ -9,6 +9,7 @@ from stickyroute_api.reasons import EndpointState
 from stickyroute_api.settings import Settings
 from stickyroute_api.snapshot import Snapshot, TokenKeys
 from stickyroute_proxy.affinity.choose import Decision, choose
+from stickyroute_proxy.affinity.keys import presented
 from stickyroute_proxy.table import Rule, Table, build
 
 NOW = 1_800_000_000.0
@@ -73,6 +74,9 @@ class Request:
 
     def field(self, name: bytes) -> bytes:
         return self.headers.get(name, b"")
+
+    def presented(self, prefix: bytes) -> list[bytes]:
+        return presented(self.cookies, prefix)
 
 
 class Proxy:

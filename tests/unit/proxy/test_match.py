@@ -1,9 +1,12 @@
+from urllib.parse import unquote_to_bytes
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.proxy.fleets import Proxy, fleet, pods, route, rule
 
 from stickyroute_api.snapshot import HeaderMatch, Match
+from stickyroute_proxy.affinity.keys import decoded
 from stickyroute_proxy.match import compiled
 
 
@@ -179,3 +182,9 @@ def test_any_request_is_safe(host, path, query):
 def test_what_is_no_pattern_is_said(pattern):
     with pytest.raises(ValueError, match="regular expression"):
         compiled(pattern)
+
+
+@given(st.lists(st.sampled_from([b"%", b"4", b"1", b"f", b"G", b"+", b"&", b"\xff", b"%e2%82%ac"])))
+def test_names_and_values_are_decoded_as_forms_encode_them(parts):
+    text = b"".join(parts)
+    assert decoded(text) == unquote_to_bytes(text.replace(b"+", b" "))

@@ -14,7 +14,7 @@ from stickyroute_api.settings import Limits
 from stickyroute_proxy.wire.answer import AnswerHead
 from stickyroute_proxy.wire.fields import Kinds
 from stickyroute_proxy.wire.head import RequestHead
-from stickyroute_proxy.wire.parser import CHUNKED, UNTIL_CLOSE, MalformedError, Reader
+from stickyroute_proxy.wire.parser import CHUNKED, MAX_PARTS, UNTIL_CLOSE, MalformedError, Reader
 
 TOKEN = string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~"
 CHUNKED_HEAD = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -355,3 +355,16 @@ def test_bounds_hold_for_lines_that_trickle():
     with pytest.raises(MalformedError) as caught:
         trickle(reader, b"X: abcd\r\n")
     assert caught.value.status == 431
+
+
+@given(st.integers(1, 3 * MAX_PARTS), st.integers(1, 3))
+def test_small_chunks_are_read_in_turns(count, size):
+    reader, body = Reader(HttpRequestParser), chunks([b"a" * size] * count)
+    assert reader.head(CHUNKED_HEAD, 0) == len(CHUNKED_HEAD)
+    reader.expect(CHUNKED)
+    pos = found = 0
+    while not reader.done:
+        parts, pos = reader.body(body + b"NEXT", pos)
+        assert len(parts) <= MAX_PARTS
+        found += len(b"".join(parts))
+    assert (pos, found) == (len(body), count * size)

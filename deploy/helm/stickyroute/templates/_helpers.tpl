@@ -72,6 +72,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 
 {{/* The settings file of the operator. */}}
 {{- define "stickyroute.settings" -}}
+{{- if and .Values.proxy.settings.proxyProtocol (not .Values.trustedProxies) }}
+{{- fail "proxy.settings.proxyProtocol: no address is trusted, so no PROXY header is read; list the load balancer's in trustedProxies" }}
+{{- end }}
 {{- merge (dict "trustedProxies" .Values.trustedProxies) .Values.proxy.settings | toJson }}
 {{- end }}
 

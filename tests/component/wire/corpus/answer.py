@@ -25,7 +25,7 @@ RULES = {
     "HTTP/1.0 answer": Rule(SERVED, "RFC 9110 §2.5: passed on as HTTP/1.1"),
     "until close": Rule(SERVED, "RFC 9112 §6.3: the connection's end is the body's"),
     "empty line first": Rule(EITHER, "RFC 9112 §2.2 speaks of requests only"),
-    "interim": Rule(SERVED, "RFC 9110 §15.2: passed on, but to HTTP/1.0"),
+    "interim": Rule(SERVED, "RFC 9110 §15.2: passed on, but to HTTP/1.0; a 100 may go no further"),
     "behind the end": Rule(SERVED, "RFC 9112 §9.2: the answer to nothing; its connection is closed"),
     "no body here": Rule(SERVED, "RFC 9112 §6.3: none for HEAD, 204 and 304, whatever the fields say"),
     "hop by hop": Rule(SERVED, "RFC 9110 §7.6.1"),

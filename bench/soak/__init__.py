@@ -1,0 +1,1 @@
+"""The proxy under load for long: `make soak`."""

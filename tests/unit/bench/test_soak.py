@@ -1,0 +1,75 @@
+from random import Random
+
+import pytest
+from bench.soak import ids, verdict
+from bench.soak.client import check
+from bench.soak.fleet import LEAST, Fleet
+from bench.soak.messages import Answer, WrongError, take_answer
+
+NAME, OTHER = b"0123456789abcdef", b"fedcba9876543210"
+
+
+@pytest.mark.parametrize(("end", "right"), [(100.0, True), (104.0, True), (106.0, False), (50.0, True)])
+def test_memory_may_grow_by_a_twentieth_after_the_mark(end, right):
+    samples = [10.0] * 20 + [100.0] * 60 + [end] * 20
+    assert (verdict.grown(samples) == []) is right
+
+
+def test_one_outlier_is_no_growth():
+    assert verdict.grown([100.0] * 95 + [500.0] + [100.0] * 4) == []
+
+
+def test_a_run_too_short_to_judge_is_a_fault():
+    assert "too short" in verdict.grown([1.0] * 5)[0]
+
+
+def test_what_is_left_of_the_load_is_named():
+    (fault,) = verdict.unreturned({"open files": 20, "threads": 6}, {"open files": 21, "threads": 5})
+    assert fault == "open files is 21 with the load gone; it was 20 after the warm-up"
+
+
+def answer(name=NAME, body=None, status=200):
+    return Answer(status, {b"x-soak-id": name}, ids.repeated(NAME, 100) if body is None else body)
+
+
+def test_an_answer_of_its_own_is_right():
+    check(answer(), NAME, 100)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        answer(status=502),
+        answer(name=OTHER),
+        answer(body=ids.repeated(NAME, 99)),
+        answer(body=ids.repeated(NAME, 48) + ids.repeated(OTHER, 52)),
+    ],
+    ids=["status", "another's head", "incomplete", "another's part"],
+)
+def test_any_other_is_a_fault(wrong):
+    with pytest.raises(WrongError):
+        check(wrong, NAME, 100)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabcde",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n",
+    ],
+)
+def test_an_answer_is_taken_when_all_of_it_is_there_and_no_more(message):
+    for end in range(len(message)):
+        assert take_answer(bytearray(message[:end])) is None
+    buffer = bytearray(message + b"more")
+    assert take_answer(buffer).body == b"abcde"
+    assert buffer == b"more"
+
+
+def test_the_fleet_changes_by_its_seed_and_never_runs_empty():
+    one, other = (Fleet(range(1, 9), Random(5)) for _ in range(2))
+    for now in range(100):
+        pods = one.next(float(now)).endpoints
+        assert pods == other.next(float(now)).endpoints
+        assert sum(pod.state == "Serving" for pod in pods["shop/web:80"]) >= LEAST
+    assert one.joined > 50 < one.left
