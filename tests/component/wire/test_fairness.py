@@ -1,5 +1,7 @@
 """What is cheap to send and dear to read keeps nobody else waiting."""
 
+from asyncio import create_task
+
 from tests.component.wire.harness import OK, echo, get, serving
 from tests.component.wire.securely import half_closing, serving_tls
 
@@ -25,12 +27,15 @@ async def test_others_are_served_while_a_body_comes_in_crumbs():
         crumbs, polite = await proxy.connect(), await proxy.connect()
         await polite.send(get("/first"))
         await polite.answer()
-        # Both have come when the loop looks next; the crumbs are read first.
-        await crumbs.send(get("/", "Transfer-Encoding: chunked", method="POST") + CRUMBS)
+        # Both have come when the loop looks next; the crumbs, many turns of them, are read first.
+        many = 100 * MAX_PARTS
+        body = b"1\r\na\r\n" * many + b"0\r\n\r\n"
+        sending = create_task(crumbs.send(get("/", "Transfer-Encoding: chunked", method="POST") + body))
         await polite.send(get("/second"))
         await polite.answer()
-        assert backend.bytes.count(b"a" * MAX_PARTS) < 10
-        assert (await crumbs.answer())[1] == b"a" * COUNT
+        assert backend.bytes.count(b"a" * MAX_PARTS) < 100
+        await sending
+        assert (await crumbs.answer())[1] == b"a" * many
         await crumbs.close()
         await polite.close()
 
