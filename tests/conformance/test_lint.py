@@ -10,7 +10,10 @@ from stickyroute_api.settings import Limits, Settings
 from stickyroute_api.snapshot import Cookie, Persistence
 
 LINTING = HERE / "linting.py"
-DATED = {"DATE_CORRECT": "Date is added where the endpoint sent none (RFC 9110, section 6.6.1)"}
+DATED = {
+    "DATE_CORRECT": "Date is added where the endpoint sent none (RFC 9110, section 6.6.1)",
+    "CURRENT_AGE": "reckoned from that Date, when a second has passed since",
+}
 PRIVATE = "Cache-Control: private keeps the session's cookie out of shared caches"
 COUNTED = "of any answer with a Cache-Control, by REDbot's own reckoning of its age"
 ADDED = {
