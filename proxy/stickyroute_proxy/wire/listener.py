@@ -6,7 +6,7 @@ import socket
 from asyncio import AbstractEventLoop, Server, Task
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
-from itertools import count
+from itertools import chain, count
 from math import inf
 from random import Random, SystemRandom
 from resource import RLIMIT_NOFILE, getrlimit
@@ -95,7 +95,7 @@ class DataPlane:
         self.kinds = Kinds()
         self.active = set()
         self.tunnels: set[Tunnel] = set()
-        self.openings: set[Opening] = set()
+        self.openings: dict[Opening, str] = {}
         self.draining = self.stopped = False
         self.date = b""
         self._tell_time()
@@ -161,7 +161,9 @@ class DataPlane:
         for part in self._connections:
             for connection in part:
                 part[connection] = self._counted(connection.peer)
-        addresses = (address for part in self._connections for address in part.values())
+        for opening in self.openings:
+            self.openings[opening] = self._counted(opening.peer)
+        addresses = chain(self.openings.values(), *(part.values() for part in self._connections))
         self.admission.take(settings.limits, addresses)
 
     def _configure_log(self, given: AccessLogSettings) -> None:
@@ -229,21 +231,22 @@ class DataPlane:
     # For the connections
 
     def begin_opening(self, opening: Opening) -> bool:
-        """Whether it may go on; it counts as a connection, and its address does once it is known."""
+        """Whether it may go on; it counts as a connection, also of its address if that is known."""
         counters = self.counters
-        refusal = self.admission.enter("", counters.open_connections)
+        address = self._counted(opening.peer)
+        refusal = self.admission.enter(address, counters.open_connections)
         if refusal is not None:
             counters.connections += 1
             counters.count_shed(refusal.cause)
             return False
-        self.openings.add(opening)
+        self.openings[opening] = address
         counters.open_connections += 1
         return True
 
     def end_opening(self, opening: Opening, failure: Failure | None) -> None:
         """`failure`: why it carried no request; None: a `Downstream` takes it over."""
         counters = self.counters
-        self.openings.discard(opening)
+        self.admission.leave(self.openings.pop(opening))
         counters.open_connections -= 1
         if failure is not None:
             counters.connections += 1
@@ -264,8 +267,8 @@ class DataPlane:
         return None
 
     def _counted(self, peer: str) -> str:
-        """The address by which a client's connections are limited; none: it is trusted."""
-        return "" if self.trust.holds(peer) else peer
+        """The address by which a client's connections are limited; none: it is trusted, or not known yet."""
+        return "" if not peer or self.trust.holds(peer) else peer
 
     def closed(self, connection: Downstream) -> None:
         self.counters.open_connections -= 1

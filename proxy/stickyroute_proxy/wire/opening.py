@@ -100,6 +100,11 @@ class Opening(Protocol):
         self._end(Failure.CLOSED)
         self._transport.abort()
 
+    @property
+    def peer(self) -> str:
+        """Whose connection it is; empty until its PROXY header has come."""
+        return "" if self._proxied else self._forwarding.peer
+
     # The steps
 
     def _go_on(self) -> None:
@@ -136,6 +141,13 @@ class Opening(Protocol):
             self._forwarding = Forwarding(
                 source.address or self._forwarding.peer, secure=self._tls, named=source.address is not None
             )
+        if self._tls:
+            # From here on it counts as what it is: whoever is behind a proxy can stall, too.
+            self._plane.end_opening(self, None)
+            if not self._plane.begin_opening(self):
+                self._over = True
+                self._transport.abort()
+                return False
         return True
 
     def _read_hello(self) -> None:

@@ -108,5 +108,5 @@ def test_a_redirect_says_where_to(accept, shown):
 
 
 def test_an_accept_without_end_is_not_read_to_its_end():
-    assert negotiated(b"a," * 31 + b"application/json").startswith(b"application/json")
-    assert negotiated(b"a," * 32 + b"application/json").startswith(b"text/plain")
+    assert errors.negotiated(b"a," * 31 + b"application/json").startswith(b"application/json")
+    assert errors.negotiated(b"a," * 32 + b"application/json").startswith(b"text/plain")
