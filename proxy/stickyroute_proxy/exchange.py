@@ -123,7 +123,7 @@ class Exchange(Placement):
         client, decision, rule = self._client, self._decision, self._rule
         assert rule is not None  # noqa: S101 - only a routed request gets here
         head = client.head
-        authority = head.authority or b"%b:%d" % (endpoint.address.encode(), endpoint.port)
+        authority = head.authority or _authority(endpoint)
         scope = rule.scope
         written = head.write(
             authority,
@@ -289,11 +289,15 @@ class Exchange(Placement):
         token = decision.set_token
         if answer.long_lived and decision.token is not None:
             token = prolong(rule, decision, self._plane.clock())
-        if token is None or not may_set(answer.status, answer.cache_control):
+        said = answer.cache_control or b""
+        if token is None or not may_set(answer.status, said) or answer.targets_caches():
             return b""
         line = set_cookie(rule.scope, token, self._client.secure)
-        directives = (answer.cache_control or b"").lower().split(b",")
-        if any(directive.strip(b" \t") in (b"private", b"no-store") for directive in directives):
+        directives = said.lower().split(b",")
+        # What stands in quotes may look like a directive, and be none.
+        if b'"' not in said and any(
+            directive.strip(b" \t") in (b"private", b"no-store") for directive in directives
+        ):
             return line
         return line + b"Cache-Control: private\r\n"
 
@@ -382,3 +386,9 @@ class Exchange(Placement):
             record.status = self._status
             record.rule = self._rule
             log.add(record, ended, self._plane.clock())
+
+
+def _authority(endpoint: Endpoint) -> bytes:
+    """For a client that named none (HTTP/1.0)."""
+    host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
+    return f"{host}:{endpoint.port}".encode()

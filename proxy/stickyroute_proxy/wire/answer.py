@@ -25,6 +25,7 @@ _KINDS: Final = AnswerKinds()
 _NONE: Final[frozenset[bytes]] = frozenset()
 _NOT_NOMINATED: Final = (b"close", b"keep-alive", b"upgrade", b"cache-control", b"")
 """What Connection may name and does not end here; Cache-Control is for all (RFC 9110, section 7.6.1)."""
+_TARGETED: Final = (b"cdn-cache-control", b"surrogate-control")
 _STATUS: Final = regex(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _STATUS_LINES: Final = {
     b"HTTP/1.1 %d %b" % (status, status.phrase.encode()): status.value for status in HTTPStatus
@@ -193,6 +194,14 @@ class AnswerHead:
         pairs = [line.partition(b":") for line in self._lines]
         given = [value.strip(b" \t") for name, _, value in pairs if name.lower() == b"cache-control"]
         self.cache_control = b",".join(given) if given else None
+
+    def targets_caches(self) -> bool:
+        """Whether it lets caches of a kind keep it, whatever Cache-Control says to the others (RFC 9213)."""
+        for line in self._lines:
+            name, _, value = line.lower().partition(b":")
+            if name.endswith(_TARGETED) and b"no-store" not in value and b"private" not in value:
+                return True
+        return False
 
     def take_trailers(self, trailers: Headers) -> None:
         """Keep of the fields behind the body those that may go on."""

@@ -68,7 +68,9 @@ class Kinds(dict[bytes, int]):
 
     def __missing__(self, name: bytes) -> int:
         kind = self._kind(name.lower())
-        if len(name) <= _LONGEST and len(self) < _MOST:
+        if len(name) <= _LONGEST:
+            if len(self) >= _MOST:
+                self.clear()  # else names made up once would keep out for ever what all clients send
             self[name] = kind
         return kind
 

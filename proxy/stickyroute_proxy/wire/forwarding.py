@@ -60,12 +60,13 @@ class Forwarding:
         """Take the forwarding fields of a head, None: it has none; and who is trusted now."""
         if given is self._given and trust is self._trust:
             return
-        if trust is not self._trust:
+        anew = trust is not self._trust
+        if anew:
             self._trust = trust
             self.trusted = self._named and trust.holds(self.peer)
         self._given = given
         fields = _joined(given) if given is not None and self.trusted else {}
-        if fields == self._fields:
+        if fields == self._fields and not anew:
             return
         self._fields = fields
         self._lines = b""

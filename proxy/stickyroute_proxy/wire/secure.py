@@ -15,6 +15,8 @@ from stickyroute_proxy.wire.parser import Slice
 RECORD: Final = 16 * 1024
 """The most that a record carries (RFC 8446, section 5.1). OpenSSL gets no more at once: its buffers grow, and
 never shrink."""
+MAX_UNREAD: Final = 1 << 20
+"""Bytes that a peer may leave unread while what it sends has TLS answer: each KeyUpdate asks for another."""
 
 
 class Secure(Transport, Protocol):
@@ -159,6 +161,8 @@ class Secure(Transport, Protocol):
     def _flush(self) -> None:
         if self._outgoing.pending:
             self._transport.write(self._outgoing.read())
+            if self._transport.get_write_buffer_size() > MAX_UNREAD:
+                self.abort()
 
     # What the protocol above asks for
 

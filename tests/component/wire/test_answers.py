@@ -495,3 +495,21 @@ async def test_a_backend_that_closes_by_proxy_connection_is_not_asked_again():
         for _ in range(2):
             assert (await proxy.ask(get())).endswith(b"\r\n\r\nok")
         assert backend.connections == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "sticky"),
+    [
+        (b"CDN-Cache-Control: max-age=60", False),
+        (b"Example-CDN-Cache-Control: max-age=60", False),
+        (b"Surrogate-Control: max-age=60", False),
+        (b"CDN-Cache-Control: no-store", True),
+        (b'Cache-Control: max-age=60, x="a, private, b"', True),
+    ],
+)
+async def test_no_shared_cache_may_keep_our_cookie(field, sticky):
+    """Not by the words that CDNs have for themselves (RFC 9213), nor by what only looks like `private`."""
+    answer = OK.replace(b"\r\n\r\n", b"\r\n" + field + b"\r\n\r\n")
+    async with serving(echo(lambda *_: answer)) as (proxy, _):
+        head = await proxy.ask(get())
+        assert (b"\r\nset-cookie: " in head) == (b"\r\nCache-Control: private\r\n" in head) == sticky

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import pytest
 from tests.component.wire.harness import OK, echo, endpoint, eventually, fleet, get, serving
+from tests.component.wire.securely import connect, serving_tls
 
 from stickyroute_api.settings import Limits, RetryBudget, Settings
 from stickyroute_api.snapshot import Limits as RuleLimits
@@ -297,7 +298,7 @@ uvloop.run(main())
 async def test_without_open_files_it_neither_spins_nor_ends():
     """Nor does it take the pods for dead, or forget those whom it serves."""
     backend = socket.create_server(("127.0.0.1", 0))
-    code = STARVED.format(path=[*sys.path, "."], port=backend.getsockname()[1])
+    code = STARVED.format(path=[".", *sys.path], port=backend.getsockname()[1])
     child = subprocess.Popen(  # noqa: ASYNC220 - it starts while nothing else runs
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -328,3 +329,43 @@ async def test_without_open_files_it_neither_spins_nor_ends():
         child.wait()
         for one in (child.stdin, child.stdout, backend, *clients):
             one.close()
+
+
+async def test_connections_of_one_address_that_stall_before_tls():
+    async with serving_tls(echo(), settings=limited(connections_per_address=2, connections=5)) as (proxy, _):
+        plane = proxy.plane
+        stalled = [await asyncio.open_connection("127.0.0.1", proxy.https) for _ in range(9)]
+        await eventually(lambda: sum(plane.counters.shed.values()) == 7)
+        assert plane.counters.shed == {"ConnectionsPerAddress": 7}
+        assert len(plane.openings) == 2
+        # A change of the limits counts them, too.
+        given = plane.table.snapshot
+        settings = limited(connections_per_address=3)
+        proxy.apply(given.model_copy(update={"settings": settings, "revision": 3}))
+        third = await proxy.connect()
+        assert (await proxy.ask(get())).startswith(b"HTTP/1.1 429 ")
+        await third.close()
+        for _, writer in stalled:
+            writer.close()
+        await eventually(lambda: not plane.openings)
+        raw = await connect(proxy.https)
+        await raw.send(get())
+        assert (await raw.answer())[0].startswith(b"HTTP/1.1 200 ")
+        await raw.close()
+
+
+async def test_connections_of_one_address_that_a_proxy_brings_and_that_stall_before_tls():
+    settings = Settings(
+        trusted_proxies=("127.0.0.0/8",), proxy_protocol=True, limits=Limits(connections_per_address=2)
+    )
+    async with serving_tls(echo(), settings=settings) as (proxy, _):
+        plane = proxy.plane
+        stalled = []
+        for _ in range(5):
+            stalled.append(await asyncio.open_connection("127.0.0.1", proxy.https))
+            stalled[-1][1].write(b"PROXY TCP4 192.0.2.1 10.0.0.1 56324 443\r\n")
+        await eventually(lambda: plane.counters.shed == {"ConnectionsPerAddress": 3})
+        assert sorted(plane.openings.values()) == ["192.0.2.1"] * 2
+        for _, writer in stalled:
+            writer.close()
+        await eventually(lambda: not plane.openings)

@@ -4,7 +4,7 @@ import asyncio
 import gzip
 
 import pytest
-from tests.component.wire.harness import echo, get, serving
+from tests.component.wire.harness import echo, fleet, get, serving
 
 from stickyroute_api.settings import Limits, Settings, Timeouts
 
@@ -435,3 +435,16 @@ async def test_options_that_may_go_no_further_is_answered_here():
         assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
         assert b"\r\nAllow: GET, " in answer
         assert not backend.bytes
+
+
+async def test_an_endpoint_by_ipv6_is_the_authority_of_a_client_that_named_none():
+    async with serving(echo()) as (proxy, backend):
+        server = await asyncio.start_server(backend._serve, "::1", 0)
+        port = server.sockets[0].getsockname()[1]
+        (one,) = proxy.plane.table.snapshot.endpoints["shop/web:80"]
+        proxy.apply(fleet(one.model_copy(update={"address": "::1", "port": port}), revision=2))
+        assert (await proxy.ask(b"GET / HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        authority = b"[::1]:%d" % port
+        assert b"\r\nHost: %b\r\n" % authority in backend.bytes
+        assert b'host="%b"' % authority in backend.bytes
+        server.close()

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stickyroute_proxy.wire import errors
-from stickyroute_proxy.wire.errors import negotiated
 
 HTML, JSON, TEXT = "text/html; charset=utf-8", "application/json", "text/plain; charset=utf-8"
 CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
@@ -109,5 +108,5 @@ def test_a_redirect_says_where_to(accept, shown):
 
 
 def test_an_accept_without_end_is_not_read_to_its_end():
-    assert negotiated(b"a," * 31 + b"application/json").startswith(b"application/json")
-    assert negotiated(b"a," * 32 + b"application/json").startswith(b"text/plain")
+    assert errors.negotiated(b"a," * 31 + b"application/json").startswith(b"application/json")
+    assert errors.negotiated(b"a," * 32 + b"application/json").startswith(b"text/plain")

@@ -183,3 +183,17 @@ def test_peers_of_sockets(name, address):
 def test_a_bad_cidr_is_named():
     with pytest.raises(ValueError, match=r"^settings.trusted_proxies: '10.0.0.0/99' does not"):
         Trust(("10.0.0.0/99",))
+
+
+def test_who_is_trusted_may_change_while_a_connection_lives():
+    given = [(b"X-Forwarded-For", b"1.1.1.1, 10.0.0.2")]
+    forwarding = Forwarding("10.0.0.1", secure=False)
+    for trusted, client in (
+        (("10.0.0.0/24",), "1.1.1.1"),
+        (("10.0.0.1/32",), "10.0.0.2"),
+        ((), "10.0.0.1"),
+        (("10.0.0.0/24",), "1.1.1.1"),
+    ):
+        forwarding.read(given, Trust(trusted))
+        assert forwarding.address == client
+        assert b"x-real-ip: %b\r\n" % client.encode() in forwarding.lines(b"a")

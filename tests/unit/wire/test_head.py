@@ -178,6 +178,8 @@ def test_spellings_are_remembered_within_bounds():
     for number in range(10_000):
         assert kinds[b"x-%d" % number] == 0
     assert len(kinds) <= 4096
+    assert kinds[b"Accept"] == 0
+    assert b"Accept" in kinds
     assert kinds[b"HOST"] == Kinds()[b"host"]
 
 

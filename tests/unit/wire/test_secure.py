@@ -1,14 +1,18 @@
 """TLS as a pair of protocols: two ends back to back, however their bytes are cut."""
 
 import asyncio
+import re
 import ssl
 from functools import cache
 
 import trustme
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stickyroute_proxy.wire.secure import RECORD, Secure
+from stickyroute_proxy.wire.secure import MAX_UNREAD, RECORD, Secure
 
 
 class Wire(asyncio.Transport):
@@ -18,6 +22,9 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.written = bytearray()
         self.ended = self.closed = self.aborted = False
+
+    def get_write_buffer_size(self):
+        return len(self.written)
 
     def write(self, data):
         assert not self.ended
@@ -261,3 +268,37 @@ def test_buffers_stay_small_whatever_passes():
         pair.ends[1].data_received(data[start : start + 262_144])
     assert pair.applications[1].received == b"x" * 1_000_000
     assert most < 3 * RECORD
+
+
+def expand(secret, label, length):
+    """HKDF-Expand-Label (RFC 8446, section 7.1)."""
+    name = b"tls13 " + label
+    info = length.to_bytes(2, "big") + bytes((len(name),)) + name + b"\0"
+    return HKDFExpand(hashes.SHA384(), length, info).derive(secret)
+
+
+def key_updates(secret, count):
+    """A client's first records behind the handshake, each of which asks for a KeyUpdate (section 4.6.3)."""
+    for _ in range(count):
+        key, iv = expand(secret, b"key", 32), expand(secret, b"iv", 12)
+        header = b"\x17\x03\x03\x00\x16"
+        yield header + AESGCM(key).encrypt(iv, b"\x18\0\0\x01\x01\x16", header)
+        secret = expand(secret, b"traffic upd", 48)
+
+
+def test_who_has_tls_answer_and_reads_nothing_is_cut_off(tmp_path):
+    log = tmp_path / "secrets"
+    contexts()[1].keylog_filename = str(log)
+    try:
+        pair = Pair()
+    finally:
+        contexts()[1].keylog_filename = None
+    (server, _), (wire, _) = pair.ends, pair.wires
+    assert pair.ends[1]._object.cipher()[0] == "TLS_AES_256_GCM_SHA384"
+    (secret,) = re.findall(r"CLIENT_TRAFFIC_SECRET_0 \S+ (\S+)", log.read_text())
+    wire.written += bytes(MAX_UNREAD - 100)  # all that the client has been sent so far
+    for number, update in enumerate(key_updates(bytes.fromhex(secret), 10)):
+        assert not wire.aborted or number > 3
+        if not wire.aborted:
+            server.data_received(update)
+    assert wire.aborted
