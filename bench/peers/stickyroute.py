@@ -30,13 +30,14 @@ class StickyRoute(Peer):
         self._python = python
         self.module = "stickyroute_proxy.main"
         self.access_log = settings.AccessLog()
+        self.variables: dict[str, str] = {}
 
     @property
     def environment(self) -> dict[str, str]:
         path = os.pathsep.join(str(site.ROOT / package) for package in _PACKAGES)
         # The bench's own modules and the dependencies' folders follow, for another interpreter than this one.
         more = os.pathsep.join([str(site.ROOT), *(entry for entry in sys.path if "site-packages" in entry)])
-        return {"PYTHONPATH": os.pathsep.join([path, more]), **image_environment()}
+        return {"PYTHONPATH": os.pathsep.join([path, more]), **image_environment(), **self.variables}
 
     @property
     def serves_tls(self) -> bool:
