@@ -223,6 +223,8 @@ class Exchange(Placement):
         elif what is wait.ROOM:
             self._shed(Cause.QUEUE_TIMEOUT, what.told(rule))
         else:
+            if what.status == 504:
+                self._tell_failure()
             self._refuse(what.status, what.told(rule))
 
     # What the connection upstream tells
@@ -248,6 +250,7 @@ class Exchange(Placement):
             else:
                 self._connect(self._endpoint)
         else:
+            self._tell_failure()
             self._refuse(502, f"the endpoint gave no answer: {message}")
 
     def upstream_full(self) -> None:
@@ -273,6 +276,9 @@ class Exchange(Placement):
         if answer.changes is not rule.changes.answer:
             answer.change(rule.changes.answer)
         self._wait = None
+        endpoint = self._endpoint
+        if endpoint is not None and endpoint.judge is not None:
+            self._plane.health.answered(endpoint, answer.status)
         if self._record is not None:
             self._record.first_byte = monotonic()
         if parts:

@@ -177,6 +177,7 @@ class Placement(ABC):
         self._wait = None
         if rule is None or endpoint is None:
             return
+        self._tell_failure()
         if self._left(endpoint):
             self._begin_anew()
             return
@@ -194,6 +195,12 @@ class Placement(ABC):
             head, failed = self._client.head, self._decision
             decision = rechoose(rule, head, failed, plane.clock(), plane.random, tried=tried)
             self._attempt(rule, decision, monotonic())
+
+    def _tell_failure(self) -> None:
+        """The endpoint has failed the request."""
+        endpoint = self._endpoint
+        if endpoint is not None and endpoint.judge is not None:
+            self._plane.health.failed(endpoint)
 
     def _may_retry(self) -> bool:
         counters = self._plane.counters

@@ -6,6 +6,7 @@ from math import floor
 from typing import Final, NamedTuple
 
 from stickyroute_api.affinity import ID_BYTES, AffinityReport, Departure, EndpointSessions, ScopeReport
+from stickyroute_api.reasons import EndpointState
 from stickyroute_api.snapshot import Version
 from stickyroute_proxy.affinity.sessions import DEPARTURE_SECONDS
 from stickyroute_proxy.table import Endpoint, Scope, Table
@@ -93,18 +94,21 @@ class _Merged:
     def __init__(self, first: EndpointSessions) -> None:
         self._first = first
         self._stated = self._in_flight = self._carried = 0
+        self._state: EndpointState | None = None
         self._ids: set[bytes] = set()
 
     def add(self, sessions: EndpointSessions, ids: Sequence[bytes]) -> None:
         self._stated += sessions.active
         self._in_flight += sessions.in_flight
+        self._state = self._state or sessions.state
         self._carried += len(ids)
         self._ids.update(ids)
 
     def row(self, scope_id: str) -> _Row:
         # without overlap the stated number stays exact, sampled or not
         active = round(self._stated * len(self._ids) / self._carried) if self._carried else self._stated
-        content = self._first.model_copy(update={"active": active, "in_flight": self._in_flight})
+        found = {"active": active, "in_flight": self._in_flight, "state": self._state}
+        content = self._first.model_copy(update=found)
         return _endpoint(scope_id, content, self._ids)
 
 
@@ -137,13 +141,15 @@ def _rows(scope: Scope, now: float) -> Iterator[_Row]:
         yield _departure(scope.id, departure, departed.ids, now)
     for endpoint in scope.endpoints:
         ids = _at(scope, endpoint)
-        if ids or endpoint.in_flight:
+        state = endpoint.found(now)
+        if ids or endpoint.in_flight or state:
             sessions = EndpointSessions(
                 endpoint=endpoint.id,
                 pod=endpoint.pod,
                 service=endpoint.service,
                 active=len(ids),
                 in_flight=endpoint.in_flight,
+                state=state,
             )
             yield _endpoint(scope.id, sessions, ids)
 

@@ -1,1 +1,1 @@
-"""Whether endpoints are well, beyond their readiness in Kubernetes: what checks and clients' requests tell."""
+"""Whether endpoints are well beyond their readiness in Kubernetes, as checks and clients' requests tell."""

@@ -35,7 +35,7 @@ class Watch:
         self.judges: dict[str, Judge] = {}
         """By set; only sets with checks."""
         self._random = random
-        self._clock = clock
+        self.clock = clock
         self._table: Table | None = None
         self._due: list[tuple[float, int, Judge, Endpoint]] = []
         self._scheduled: set[Endpoint] = set()
@@ -85,13 +85,13 @@ class Watch:
 
     def answered(self, endpoint: Endpoint, status: int) -> None:
         """An endpoint with a passive check has answered a client's request."""
-        now = self._clock()
+        now = self.clock()
         if endpoint.judge.answered(endpoint, status, now):
             self._eject(endpoint)
 
     def failed(self, endpoint: Endpoint) -> None:
         """An endpoint with a passive check has failed a client's request."""
-        if endpoint.judge.failed(endpoint, self._clock()):
+        if endpoint.judge.failed(endpoint, self.clock()):
             self._eject(endpoint)
 
     def close(self) -> None:
@@ -127,4 +127,4 @@ class Watch:
     def _touch(self, endpoints: Iterable[Endpoint]) -> None:
         if self._table is not None:
             for endpoint in endpoints:
-                self._table.touch(endpoint, self._clock())
+                self._table.touch(endpoint, self.clock())

@@ -16,6 +16,7 @@ from typing import Any, Final
 from stickyroute_api.settings import AccessLog as AccessLogSettings
 from stickyroute_api.settings import Settings
 from stickyroute_proxy.accesslog import AccessLog
+from stickyroute_proxy.health.watch import Watch
 from stickyroute_proxy.listen import BACKLOG
 from stickyroute_proxy.placement import Placement, admit_waiting
 from stickyroute_proxy.table import Endpoint, Table
@@ -89,6 +90,7 @@ class DataPlane:
         self.counters = Counters()
         self.admission = Admission(self.settings.limits, open_files or getrlimit(RLIMIT_NOFILE)[0])
         self.budget = Budget(self.settings.retry_budget)
+        self.health = Watch(self.random, clock)
         self.log: AccessLog | None = None
         self.lingering = 0
         self.kinds = Kinds()
@@ -150,6 +152,7 @@ class DataPlane:
         )
         if notices != self.kinds.notices:
             self.kinds = Kinds(notices)
+        self.health.follow(table, monotonic())
         self._settle_queues(table)
 
     def _configure(self, settings: Settings, trust: Trust) -> None:
@@ -220,6 +223,7 @@ class DataPlane:
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
+        self.health.close()
         if self.log is not None:
             await asyncio.to_thread(self.log.close, FLUSH)
             self.log = None
@@ -349,6 +353,7 @@ class DataPlane:
                 self._idle_pools.discard(pool)
         if self.table is not None:
             self.table.sweep(self.clock())
+            self.health.tick(now)
         if not self._ticks % _SECOND:
             self.budget.mark(self.counters.requests)
             for tunnel in tuple(self.tunnels):

@@ -92,7 +92,9 @@ def test_an_applications_own_errors_eject_nobody():
     assert not any(judge.answered(first, status, NOW) for status in (500, 501, 505, 400) * 9)
 
 
-@pytest.mark.parametrize(("count", "percent", "out"), [(4, 50, 2), (3, 50, 1), (1, 50, 0), (4, 0, 0), (4, 100, 4)])
+@pytest.mark.parametrize(
+    ("count", "percent", "out"), [(4, 50, 2), (3, 50, 1), (1, 50, 0), (4, 0, 0), (4, 100, 4)]
+)
 def test_no_more_than_the_largest_share_is_ejected(count, percent, out):
     policy = HealthCheck(passive=PASSIVE.model_copy(update={"max_ejected_percent": percent}))
     judge, endpoints = judged(count, policy)
