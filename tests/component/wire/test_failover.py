@@ -212,22 +212,5 @@ async def test_a_pod_that_refuses_connections_is_held_too_and_asked_once_more():
         await stage.pods[0].stop()
         asking = asyncio.create_task(stage.ask(token))
         await eventually(lambda: stage.proxy.plane.counters.queued == 1)
-        server = await asyncio.start_server(
-            lambda reader, writer: named(b"a")(Peer(reader, writer)), "127.0.0.1", port
-        )
-        try:
-            assert b"X-Pod: a" in await asking
-        finally:
-            server.close()
-
-
-class Peer:
-    def __init__(self, reader, writer):
-        self.reader, self.writer = reader, writer
-
-    async def request(self):
-        return await self.reader.readuntil(b"\r\n\r\n"), b""
-
-    async def send(self, data):
-        self.writer.write(data)
-        await self.writer.drain()
+        stage.pods[0] = await Backend(named(b"a")).start(port)
+        assert b"X-Pod: a" in await asking
