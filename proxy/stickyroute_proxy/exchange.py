@@ -220,6 +220,8 @@ class Exchange(Placement):
             self._await(what)
         elif self._answered:
             self._cut()
+        elif what is wait.HOLD:
+            self._unpark()
         elif what is wait.ROOM:
             self._shed(Cause.QUEUE_TIMEOUT, what.told(rule))
         else:
@@ -339,14 +341,16 @@ class Exchange(Placement):
 
     # Ending
 
-    def _refuse(self, status: int, message: str, *, last: bool = False, location: bytes = b"") -> None:
+    def _refuse(
+        self, status: int, message: str, *, last: bool = False, location: bytes = b"", extra: bytes = b""
+    ) -> None:
         self._status = status
         refused = self._plane.counters.refused
         refused[status] = refused.get(status, 0) + 1
         if self._record is not None:
             self._record.message = message
         self._finish()
-        self._client.refuse(status, message, last=last, location=location)
+        self._client.refuse(status, message, last=last, location=location, extra=extra)
 
     def _shed(self, cause: Cause, message: str, *, last: bool = False) -> None:
         """Turn the request away, so that others are served."""
