@@ -104,7 +104,8 @@ class Connection:
 
     async def more(self) -> None:
         try:
-            part = await asyncio.wait_for(self.reader.read(1 << 18), PATIENCE)
+            async with asyncio.timeout(PATIENCE):  # not wait_for: before 3.12 it may swallow cancellation
+                part = await self.reader.read(1 << 18)
         except TimeoutError:
             raise WrongError(f"nothing came for {PATIENCE:g} s, {len(self.buffer)} bytes in") from None
         if not part:
@@ -114,7 +115,8 @@ class Connection:
     async def closed(self) -> None:
         """Wait for the proxy's end. Raises WrongError where more comes than that."""
         try:
-            rest = bytes(self.buffer) + await asyncio.wait_for(self.reader.read(), PATIENCE)
+            async with asyncio.timeout(PATIENCE):
+                rest = bytes(self.buffer) + await self.reader.read()
         except TimeoutError:
             raise WrongError("not closed behind its last answer") from None
         if rest:

@@ -1,10 +1,12 @@
 from random import Random
 
 import pytest
-from bench.soak import ids, verdict
+from bench.soak import ids, stage, verdict
 from bench.soak.client import check
 from bench.soak.fleet import LEAST, Fleet
 from bench.soak.messages import Answer, WrongError, take_answer
+
+from stickyroute_proxy.metrics import FAMILIES
 
 NAME, OTHER = b"0123456789abcdef", b"fedcba9876543210"
 
@@ -26,6 +28,33 @@ def test_a_run_too_short_to_judge_is_a_fault():
 def test_what_is_left_of_the_load_is_named():
     (fault,) = verdict.unreturned({"open files": 20, "threads": 6}, {"open files": 21, "threads": 5})
     assert fault == "open files is 21 with the load gone; it was 20 after the warm-up"
+
+
+def test_what_is_read_of_the_proxy_has_the_names_that_it_gives():
+    gauges = {name for name, family in FAMILIES.items() if family.kind == "gauge"}
+    counters = {f"{name}_total" for name, family in FAMILIES.items() if family.kind == "counter"}
+    assert {*stage.GAUGES.values(), stage.MEMORY} <= gauges
+    assert {stage.REQUESTS, stage.SHED} <= counters
+
+
+@pytest.mark.parametrize(
+    ("pairs", "right"),
+    [
+        ([(1.0, 1.5)] * 5, True),
+        ([(1.0, 1.6)] * 5, False),
+        ([(1.0, 1.6)] * 3 + [(1.0, 1.0)] * 2, False),
+        ([(1.0, 1.0)] * 3 + [(1.0, 9.0)] * 2, True),
+        ([(1.0, 9.0)] * 2, True),
+    ],
+    ids=["at the limit", "each", "most", "two outliers", "too few to say"],
+)
+def test_slow_clients_harm_where_most_pairs_say_so(pairs, right):
+    assert (verdict.harmed(pairs) == []) is right
+
+
+def test_a_slow_client_may_hold_so_much_memory():
+    assert verdict.costly(64 * 1024) == []
+    assert verdict.costly(200 * 1024) == ["a slow client holds 200 KiB of the proxy's memory"]
 
 
 def answer(name=NAME, body=None, status=200):
