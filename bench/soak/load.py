@@ -85,7 +85,8 @@ async def load(made: Stage, seconds: float, seed: str, tally: Tally) -> Load:
             if now >= told + 60:
                 told = now
                 print(
-                    f"{(now - began) / 60:.0f} min: {read[REQUESTS] - before[REQUESTS]:,.0f} requests, "
+                    f"{(now - began) / 60:.0f} min: "
+                    f"{read[REQUESTS] - before.get(REQUESTS, 0.0):,.0f} requests, "
                     f"{read[MEMORY] / 1e6:.1f} MB, {tally.bad.total()} faults",
                     flush=True,
                 )
@@ -95,8 +96,9 @@ async def load(made: Stage, seconds: float, seed: str, tally: Tally) -> Load:
             await asyncio.sleep(1)
         after = await made.metrics()
         done.seconds = time.monotonic() - began
-        done.requests = round(after[REQUESTS] - before[REQUESTS])
-        done.shed = round(after.get(SHED, 0.0) - before.get(SHED, 0.0))
+        done.requests, done.shed = (
+            round(after.get(name, 0.0) - before.get(name, 0.0)) for name in (REQUESTS, SHED)
+        )
         done.cpu = (machine.cpu(made.process.pid) - cpu) / done.seconds
         done.joined, done.left = made.fleet.joined - joined, made.fleet.left - left
     finally:
