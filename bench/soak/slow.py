@@ -90,7 +90,7 @@ async def crowded(aim: Aim, seed: str, tally: Tally) -> AsyncIterator[None]:
         await process.stdout.readline()
         yield
     finally:
-        said, _ = await process.communicate()
+        said, _ = await process.communicate(b"")
     met = json.loads(said)
     tally.good.update(met["good"])
     tally.bad.update(met["bad"])

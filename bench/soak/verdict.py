@@ -15,7 +15,7 @@ PAIRS: Final = 3
 """So few pairs of rounds, with slow clients and without, say something."""
 HARM: Final = 1.5
 """How many times as high slow clients may drive the others' p99."""
-EACH: Final = 128 * 1024
+EACH: Final = 256 * 1024
 """Bytes of memory that a slow client may hold."""
 
 

@@ -54,7 +54,7 @@ def test_slow_clients_harm_where_most_pairs_say_so(pairs, right):
 
 def test_a_slow_client_may_hold_so_much_memory():
     assert verdict.costly(64 * 1024) == []
-    assert verdict.costly(200 * 1024) == ["a slow client holds 200 KiB of the proxy's memory"]
+    assert verdict.costly(300 * 1024) == ["a slow client holds 300 KiB of the proxy's memory"]
 
 
 def answer(name=NAME, body=None, status=200):
