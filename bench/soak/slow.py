@@ -8,12 +8,14 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from math import inf
 from random import Random
 from typing import Final
 
 from bench import machine
 from bench.soak import crowd
 from bench.soak.client import Aim, Client, Connection, Tally, check, request, session
+from bench.soak.messages import WrongError
 from bench.soak.stage import MEMORY, Stage
 
 PAIRS: Final = 5
@@ -44,37 +46,39 @@ class Slow:
 
 
 async def measure(made: Stage, seed: int, tally: Tally) -> Slow:
-    """The rounds, every other pair with the crowd first. What the crowd meets is added to the tally."""
+    """The rounds, every other pair with the crowd first. What is amiss is added to the tally."""
     slow, aim = Slow(), Aim.at(made.port, made.tls_port)
-    await p99(aim, f"{seed}/before")
+    await p99(aim, f"{seed}/before", tally)
     before = (await made.metrics())[MEMORY]
     most = before
     for number in range(PAIRS):
         found: dict[bool, float] = {}
         foreign = 0.0
         for beside in (False, True) if number % 2 else (True, False):
-            name = f"{seed}/{number}/{beside}"
-            used = Used()
-            if beside:
-                async with crowded(aim, name, tally):
-                    found[beside] = await p99(aim, name)
-                    foreign = max(foreign, used.foreign())
-                    most = max(most, (await made.metrics())[MEMORY])
-            else:
-                await asyncio.sleep(GONE)
-                found[beside] = await p99(aim, name)
+            used, name = Used(), f"{seed}/{number}/{beside}"
+            async with crowded(aim, name, tally) if beside else alone():
+                found[beside] = await p99(aim, name, tally)
+                most = max(most, (await made.metrics())[MEMORY])
                 foreign = max(foreign, used.foreign())
-        if foreign > FOREIGN:
+        void = foreign > FOREIGN
+        if void:
             slow.void += 1
         else:
             slow.pairs.append((found[False], found[True]))
         print(
             f"p99 {found[False] * 1000:.2f} ms, beside {crowd.COUNT} slow clients {found[True] * 1000:.2f} ms"
-            f"{f', void: other processes used {foreign:.0%} of a core' if foreign > FOREIGN else ''}",
+            f"{f', void: other processes used {foreign:.0%} of a core' if void else ''}",
             flush=True,
         )
     slow.each = (most - before) / crowd.COUNT
     return slow
+
+
+@asynccontextmanager
+async def alone() -> AsyncIterator[None]:
+    """No slow clients are there any more."""
+    await asyncio.sleep(GONE)
+    yield
 
 
 @asynccontextmanager
@@ -97,40 +101,39 @@ async def crowded(aim: Aim, seed: str, tally: Tally) -> AsyncIterator[None]:
     tally.faults += met["faults"]
 
 
-async def p99(aim: Aim, seed: str) -> float:
+async def p99(aim: Aim, seed: str, tally: Tally) -> float:
     """The others' 99th percentile, in seconds; what goes out late counts from when it was due."""
     latencies: list[float] = []
-    begins = time.monotonic() + 0.1
-    stop = asyncio.Event()
+    begins, stop = time.monotonic() + 0.1, asyncio.Event()
+    clients = [Client("others", aim, Random(f"{seed}/{one}"), tally, stop) for one in range(OTHERS)]
     await asyncio.gather(
         *(
-            _ask(
-                Client("others", aim, Random(f"{seed}/{one}"), Tally(), stop),
-                begins + one / RATE,
-                begins + SECONDS,
-                latencies,
-            )
-            for one in range(OTHERS)
+            _ask(client, begins + number / RATE, begins + SECONDS, latencies)
+            for number, client in enumerate(clients)
         )
     )
-    return sorted(latencies)[int(len(latencies) * 0.99)]
+    return sorted(latencies)[int(len(latencies) * 0.99)] if latencies else inf
 
 
 async def _ask(client: Client, due: float, ends: float, latencies: list[float]) -> None:
-    """One connection's share of the rate. Raises WrongError."""
-    connection = await Connection.open(client.aim)
-    while due < ends:
-        await asyncio.sleep(max(0.0, due - time.monotonic()))
-        name = client.name()
-        answer = await connection.ask(request(f"/size/{_SIZE}", name, cookie=client.cookie))
-        check(answer, name, _SIZE)
-        client.cookie = session(answer, client.cookie)
-        latencies.append(time.monotonic() - due)
-        due += OTHERS / RATE
-        if answer.closes:
-            connection.close()
-            connection = await Connection.open(client.aim)
-    connection.close()
+    """One client's share of the rate."""
+    try:
+        connection = await Connection.open(client.aim)
+        while due < ends:
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            name = client.name()
+            answer = await connection.ask(request(f"/size/{_SIZE}", name, cookie=client.cookie))
+            check(answer, name, _SIZE)
+            client.cookie = session(answer, client.cookie)
+            client.good()
+            latencies.append(time.monotonic() - due)
+            due += OTHERS / RATE
+            if answer.closes:
+                connection.close()
+                connection = await Connection.open(client.aim)
+        connection.close()
+    except (WrongError, OSError) as error:
+        client.tally.fault(client.kind, str(error) or type(error).__name__)
 
 
 class Used:
