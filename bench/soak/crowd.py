@@ -7,12 +7,14 @@ import asyncio
 import json
 import os
 import sys
+from dataclasses import asdict
 from random import Random
 from typing import Final
 
 import uvloop
 from bench.soak import kinds
 from bench.soak.client import Aim, Client, Tally
+from bench.soak.pulse import Pulse
 
 KINDS: Final = ("trickled heads", "trickled bodies", "bodies that stop", "never reading")
 EACH: Final = 100
@@ -25,12 +27,12 @@ _FILL: Final = 2.0
 
 
 async def main(aim: Aim, seed: str) -> None:
-    tally, stop = Tally(), asyncio.Event()
-    tasks = []
+    tally, stop, pulse = Tally(), asyncio.Event(), Pulse()
+    tasks = [asyncio.create_task(pulse.run())]
     for number in range(EACH):
         for kind in KINDS:
             visit, _, pause = kinds.KINDS[kind]
-            client = Client(kind, aim, Random(f"{seed}/{kind}/{number}"), tally, stop)
+            client = Client(kind, aim, Random(f"{seed}/{kind}/{number}"), tally, stop, pulse)
             tasks.append(asyncio.create_task(kinds.run(visit, client, pause)))
         await asyncio.sleep(_RAMP / EACH)
     await asyncio.sleep(_FILL)
@@ -40,7 +42,8 @@ async def main(aim: Aim, seed: str) -> None:
         task.cancel()
     ends = await asyncio.gather(*tasks, return_exceptions=True)
     defects = [repr(end) for end in ends if not isinstance(end, asyncio.CancelledError)]
-    json.dump({"good": tally.good, "bad": tally.bad, "faults": [*tally.faults, *defects]}, sys.stdout)
+    tally.faults += defects
+    json.dump(asdict(tally), sys.stdout)
 
 
 if __name__ == "__main__":

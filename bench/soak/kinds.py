@@ -12,7 +12,7 @@ from typing import Final
 from bench import site
 from bench.soak import fleet, ids
 from bench.soak.client import PATIENCE, Client, Connection, check, request, session
-from bench.soak.messages import WrongError, accept_key, frame, take_answer
+from bench.soak.messages import UntimelyError, WrongError, accept_key, frame, take_answer
 
 LARGE: Final = 1 << 20
 HUGE: Final = 16 << 20
@@ -236,13 +236,15 @@ async def _trickle(client: Client, first: bytes, more: bytes, seconds: float) ->
         began = monotonic()
         while not (await asyncio.wait([answer], timeout=0.3))[0]:
             if monotonic() > began + seconds + SLACK:
-                raise WrongError(f"not closed after {monotonic() - began:.1f} s; {seconds:g} s are its time")
+                raise UntimelyError(
+                    f"not closed after {monotonic() - began:.1f} s; {seconds:g} s are its time"
+                )
             connection.writer.write(more)
         status = answer.result().status
         if status != 408:
             raise WrongError(f"status {status} and not 408")
         if (took := monotonic() - opened) < seconds:
-            raise WrongError(f"closed after {took:.1f} s; {seconds:g} s are its time")
+            raise UntimelyError(f"closed after {took:.1f} s; {seconds:g} s are its time")
         await connection.closed()
         client.good()
     finally:
@@ -265,7 +267,7 @@ async def never_reading(client: Client) -> None:
         except ConnectionError:
             pass
         except TimeoutError:
-            raise WrongError("not closed") from None
+            raise UntimelyError("not closed") from None
         if size >= HUGE:
             raise WrongError("all was kept for it")
         client.good()
@@ -306,8 +308,14 @@ SLOW: Final = ("trickled heads", "trickled bodies", "never reading")
 async def run(visit: Visit, client: Client, pause: float) -> None:
     """Visit after visit until the soak ends."""
     while not client.stop.is_set():
+        began = monotonic()
         try:
             await visit(client)
+        except UntimelyError as error:
+            if client.pulse.missed(began):
+                client.tally.unjudged[client.kind] += 1
+            else:
+                client.tally.fault(client.kind, str(error))
         except (WrongError, OSError, ValueError, asyncio.IncompleteReadError) as error:
             if client.kind != "going away":
                 client.tally.fault(client.kind, f"{error or type(error).__name__}")

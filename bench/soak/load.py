@@ -9,11 +9,12 @@ from typing import Final
 from bench import machine
 from bench.soak import kinds
 from bench.soak.client import Aim, Client, Tally
+from bench.soak.pulse import Pulse
 from bench.soak.stage import MEMORY, REQUESTS, SHED, Stage
 
 CHURN: Final = 3.0
 """Mean seconds between two changes of the pods."""
-ENDING: Final = 15.0
+ENDING: Final = 60.0
 """Seconds that visits have to come to their end."""
 
 
@@ -40,9 +41,11 @@ class Clients:
         self._tally = tally
         self._stop = asyncio.Event()
         self._tasks: dict[str, list[asyncio.Task[None]]] = {}
+        pulse = Pulse()
+        self._pulse = asyncio.create_task(pulse.run())
         for kind, (visit, count, pause) in kinds.KINDS.items():
             made = [
-                Client(kind, aim, Random(f"{seed}/{kind}/{number}"), tally, self._stop)
+                Client(kind, aim, Random(f"{seed}/{kind}/{number}"), tally, self._stop, pulse)
                 for number in range(count)
             ]
             self._tasks[kind] = [asyncio.create_task(kinds.run(visit, one, pause)) for one in made]
@@ -67,7 +70,8 @@ class Clients:
                 if not task.done():
                     self._tally.fault(kind, f"a visit did not end within {ENDING:g} s of the load's end")
                     task.cancel()
-        await asyncio.gather(*everything, return_exceptions=True)
+        self._pulse.cancel()
+        await asyncio.gather(self._pulse, *everything, return_exceptions=True)
 
 
 async def load(made: Stage, seconds: float, seed: str, tally: Tally) -> Load:

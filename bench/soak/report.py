@@ -19,9 +19,12 @@ def counts(idle: Mapping[str, float]) -> str:
 
 
 def _clients(soaked: "Soaked") -> report.Table:
-    kinds = sorted(soaked.tally.good.keys() | soaked.tally.bad.keys())
-    lines = [[kind, f"{soaked.tally.good[kind]:,}", f"{soaked.tally.bad[kind]:,}"] for kind in kinds]
-    return [["clients", "as it should be", "faults"], *lines]
+    tally = soaked.tally
+    lines = [
+        [kind, *(f"{found[kind]:,}" for found in (tally.good, tally.bad, tally.unjudged))]
+        for kind in sorted(tally.good.keys() | tally.bad.keys() | tally.unjudged.keys())
+    ]
+    return [["clients", "as it should be", "faults", "not judged"], *lines]
 
 
 def _memory(soaked: "Soaked") -> report.Table:
@@ -86,6 +89,8 @@ INTRODUCTION: Final = """\
 One proxy at high load while pods join and leave every few seconds and clients of each kind come and go.
 `python -m bench.soak --write docs/soak.md` writes this page. Each request has an id that the pod repeats in
 head and body of its answer: an answer counts as it should be when it is the only one, complete, and its own.
+What went amiss by the clock is not judged where the soak's own process did not keep time, for other work on
+the machine.
 Memory is resident memory, the median of a tenth of the run. When the load has gone, slow clients crowd in
 (heads and bodies that trickle, bodies that stop, answers that nobody reads), and 1,000 requests a second of
 others are timed beside them and without them."""

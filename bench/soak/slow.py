@@ -16,6 +16,7 @@ from bench import machine
 from bench.soak import crowd
 from bench.soak.client import Aim, Client, Connection, Tally, check, request, session
 from bench.soak.messages import WrongError
+from bench.soak.pulse import Pulse
 from bench.soak.stage import MEMORY, Stage
 
 PAIRS: Final = 5
@@ -95,17 +96,14 @@ async def crowded(aim: Aim, seed: str, tally: Tally) -> AsyncIterator[None]:
         yield
     finally:
         said, _ = await process.communicate(b"")
-    met = json.loads(said)
-    tally.good.update(met["good"])
-    tally.bad.update(met["bad"])
-    tally.faults += met["faults"]
+    tally.add(Tally(**json.loads(said)))
 
 
 async def p99(aim: Aim, seed: str, tally: Tally) -> float:
     """The others' 99th percentile, in seconds; what goes out late counts from when it was due."""
     latencies: list[float] = []
     begins, stop = time.monotonic() + 0.1, asyncio.Event()
-    clients = [Client("others", aim, Random(f"{seed}/{one}"), tally, stop) for one in range(OTHERS)]
+    clients = [Client("others", aim, Random(f"{seed}/{one}"), tally, stop, Pulse()) for one in range(OTHERS)]
     await asyncio.gather(
         *(
             _ask(client, begins + number / RATE, begins + SECONDS, latencies)

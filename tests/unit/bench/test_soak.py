@@ -1,10 +1,13 @@
+import asyncio
+import time
 from random import Random
 
 import pytest
-from bench.soak import ids, stage, verdict
-from bench.soak.client import check
+from bench.soak import ids, kinds, stage, verdict
+from bench.soak.client import Client, Tally, check
 from bench.soak.fleet import LEAST, Fleet
-from bench.soak.messages import Answer, WrongError, take_answer
+from bench.soak.messages import Answer, UntimelyError, WrongError, take_answer
+from bench.soak.pulse import BEAT, LATE, Pulse
 
 from stickyroute_proxy.metrics import FAMILIES
 
@@ -55,6 +58,44 @@ def test_slow_clients_harm_where_most_pairs_say_so(pairs, right):
 def test_a_slow_client_may_hold_so_much_memory():
     assert verdict.costly(64 * 1024) == []
     assert verdict.costly(300 * 1024) == ["a slow client holds 300 KiB of the proxy's memory"]
+
+
+async def test_a_pulse_misses_what_keeps_the_loop():
+    pulse = Pulse()
+    assert not pulse.missed(0.0)
+    beating = asyncio.create_task(pulse.run())
+    await asyncio.sleep(0)
+    began = time.monotonic()
+    assert not pulse.missed(began)
+    time.sleep(BEAT + LATE + 0.05)  # noqa: ASYNC251 - it keeps the loop
+    assert pulse.missed(began)
+    beating.cancel()
+
+
+def client(missed):
+    pulse = Pulse()
+    pulse.missed = lambda _: missed
+    return Client("slow", None, Random(1), Tally(), asyncio.Event(), pulse)
+
+
+@pytest.mark.parametrize(
+    ("error", "missed", "found"),
+    [
+        (UntimelyError, False, (1, 0)),
+        (UntimelyError, True, (0, 1)),
+        (WrongError, False, (1, 0)),
+        (WrongError, True, (1, 0)),
+    ],
+)
+async def test_what_goes_amiss_by_the_clock_counts_where_the_soak_kept_time(error, missed, found):
+    one = client(missed)
+
+    async def visit(one):
+        one.stop.set()
+        raise error("amiss")
+
+    await kinds.run(visit, one, 0)
+    assert (one.tally.bad.total(), one.tally.unjudged.total()) == found
 
 
 def answer(name=NAME, body=None, status=200):
