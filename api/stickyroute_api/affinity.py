@@ -7,7 +7,7 @@ and the error is stated by `sample`.
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from stickyroute_api.reasons import BindingReason
+from stickyroute_api.reasons import BindingReason, EndpointState
 
 ID_BYTES = 8
 """The length of one session id in a report."""
@@ -29,6 +29,16 @@ class EndpointSessions(_Wire):
     in_flight: int = Field(ge=0)
     ids: str = ""
     """The active sessions' ids."""
+    placed: int = Field(ge=0, default=0)
+    """New sessions placed there since `AffinityReport.started`, less those whose token never came back."""
+    pending: int = Field(ge=0, default=0)
+    """Of these, those whose token has not come back yet."""
+    tunnels: int = Field(ge=0, default=0)
+    """Open tunnels and event streams."""
+    state: EndpointState | None = None
+    """AtLimit, Ejected or Unhealthy, where this proxy finds it so."""
+    since: float = 0.0
+    """When it did."""
 
 
 class Departure(_Wire):
@@ -53,6 +63,8 @@ class ScopeReport(_Wire):
     moved: int = 0
     expired: int = 0
     rejected: int = 0
+    restarted: int = 0
+    """Sessions whose application was told of a restarted container."""
     endpoints: tuple[EndpointSessions, ...] = ()
     departures: tuple[Departure, ...] = ()
     """The newest few, newest first."""

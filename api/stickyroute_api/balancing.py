@@ -127,3 +127,5 @@ class HealthCheck(Model):
     """Requests of our own."""
     passive: PassiveCheck | None = None
     """What clients' requests tell."""
+    panic_percent: Annotated[int, Field(ge=0, le=100)] = 50
+    """When fewer of a backend's pods than that are healthy, the checks are not believed. 0: never."""

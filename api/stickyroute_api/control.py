@@ -18,6 +18,8 @@ VERSION_PATH: Final = "/v1/version"
 """GET what the proxy holds: `Held`."""
 AFFINITY_PATH: Final = "/v1/affinity"
 """GET sessions and moves: `AffinityReport`."""
+LEASES_PATH: Final = "/v1/leases"
+"""PUT `Leases`: what the proxy may do of what only the fleet as a whole can know."""
 
 MAX_SNAPSHOT_BYTES: Final = 64 * 1024 * 1024
 """The largest body that a proxy takes; more is answered with 413."""

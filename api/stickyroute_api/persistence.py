@@ -133,6 +133,18 @@ class Limits(Model):
     """Sessions on one pod before new ones go elsewhere."""
     max_requests_per_pod: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
     """Requests in flight on one pod before new sessions go elsewhere."""
+    overflow: Literal["OtherPod", "Queue", "Reject"] = "OtherPod"
+    """What a new session gets whose pod is at a limit. OtherPod: another pod. Queue: a place in the queue.
+    Reject: 503."""
+
+
+class Rebalance(Model):
+    """The moving of idle sessions to new pods, for applications that can take it. Off by default."""
+
+    sessions_per_minute: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """How many may move in a minute, over all proxies. 0: none."""
+    idle_for: PositiveDuration = "60s"
+    """Only sessions without a request for so long, and without an open tunnel."""
 
 
 class Persistence(Model):
@@ -279,9 +291,9 @@ class Persistence(Model):
     None: requests are spread freely. Only Cookie and None are served."""
     session_name: HttpToken | None = None
     """The cookie, header or query parameter. None given with type Cookie: a name of the scope's own."""
-    bind_to: Literal["Pod", "StatefulPod"] = "Pod"
+    bind_to: Literal["Pod", "StatefulPod", "Cohort"] = "Pod"
     """Pod: that very pod. StatefulPod: the pod's name, so a restarted StatefulSet pod keeps its sessions.
-    Only Pod is served."""
+    Cohort: any pod of the same version. Only Pod is served."""
     idle_timeout: PositiveDuration | None = None
     """A session unused for so long ends. None given: no such limit."""
     absolute_timeout: PositiveDuration | None = None
@@ -298,6 +310,11 @@ class Persistence(Model):
     """How long a terminating pod keeps its sessions. 0s: they move at once; no other is served."""
     limits: Limits = Limits()
     """What one pod takes. Not served yet."""
+    rebalance: Rebalance = Rebalance()
+    """Whether idle sessions move to pods with few. Not served yet."""
+    pod_deletion_cost: bool = False
+    """Whether pods' deletion cost follows their sessions, so that scale-in takes the emptiest first.
+    Not served yet."""
 
 
 def _prefixed(persistence: Persistence, *prefixes: str) -> bool:

@@ -26,6 +26,14 @@ class BindingReason(StrEnum):
     IDLE_TIMEOUT = "IdleTimeout"
     RELEASED = "Released"
     """An override released the pod's sessions."""
+    REBALANCED = "Rebalanced"
+    """An idle session was moved to a pod that had fewer."""
+    CONTAINER_RESTARTED = "ContainerRestarted"
+    """The binding holds, but the pod's memory is gone: the application is told once."""
+    HASHED = "Hashed"
+    """Placed by its value alone: a key that no binding is kept for."""
+    ENDPOINTS_CHANGED = "EndpointsChanged"
+    """A hashed key that another set of pods places elsewhere."""
 
     POD_TERMINATED = "PodTerminated"
     """The pod is terminating and its drain is over, or its identity is known no more."""
@@ -39,6 +47,8 @@ class BindingReason(StrEnum):
 
     NO_ENDPOINT = "NoEndpoint"
     """Nothing can serve the request: 503."""
+    AT_LIMIT = "AtLimit"
+    """Every pod has as many sessions or requests as it takes: 503."""
 
 
 EXPIRED = frozenset({BindingReason.ABSOLUTE_TIMEOUT, BindingReason.IDLE_TIMEOUT})
@@ -54,6 +64,8 @@ MOVED = frozenset(
         BindingReason.CONNECT_FAILED,
         BindingReason.POLICY_CHANGED,
         BindingReason.EPOCH_RAISED,
+        BindingReason.REBALANCED,
+        BindingReason.ENDPOINTS_CHANGED,
     }
 )
 """A session that lost its pod: counted as moved, and the application gets the notice."""
@@ -66,6 +78,12 @@ class ConditionType(StrEnum):
     RESOLVED_REFS = "ResolvedRefs"
     PROGRAMMED = "Programmed"
     READY = "Ready"
+
+    # Only there while True.
+    COOKIE_CONFLICT = "CookieConflict"
+    """A browser would send the cookies of two scopes to one of them."""
+    GRACE_PERIOD_TOO_SHORT = "GracePeriodTooShort"
+    """Pods are killed before their drain is over."""
 
 
 class ConditionReason(StrEnum):
@@ -101,6 +119,8 @@ class ConditionReason(StrEnum):
     """The fleet has no ready proxy."""
     NOT_ACCEPTED = "NotAccepted"
     """Nothing of the route is served; Accepted says why."""
+    COOKIE_CONFLICT = "CookieConflict"
+    GRACE_PERIOD_TOO_SHORT = "GracePeriodTooShort"
 
 
 class EventReason(StrEnum):
@@ -119,6 +139,12 @@ class EventReason(StrEnum):
     PROGRAMMED = "Programmed"
     PROXY_REJECTED_SNAPSHOT = "ProxyRejectedSnapshot"
     NO_ENDPOINTS = "NoEndpoints"
+    COOKIE_CONFLICT = "CookieConflict"
+    GRACE_PERIOD_TOO_SHORT = "GracePeriodTooShort"
+    CONTAINER_RESTARTED = "ContainerRestarted"
+    """A container began anew inside its pod: sessions stay, their memory is gone."""
+    POD_EJECTED = "PodEjected"
+    POD_UNHEALTHY = "PodUnhealthy"
 
 
 class EndpointState(StrEnum):
@@ -130,3 +156,13 @@ class EndpointState(StrEnum):
     DRAINING = "Draining"
     """Terminating: takes no new session; bound ones until its deadline."""
     NOT_READY = "NotReady"
+
+    # What proxies and routes find on their own; a snapshot's endpoints are in none of these.
+    AT_LIMIT = "AtLimit"
+    """Has as many sessions or requests as it takes: no new sessions."""
+    EJECTED = "Ejected"
+    """Failed several clients in a row (passive check): no new sessions for a while, bound ones stay."""
+    UNHEALTHY = "Unhealthy"
+    """Fails the active check: neither new nor bound sessions."""
+    DISABLED = "Disabled"
+    """By an override: neither new nor bound sessions."""

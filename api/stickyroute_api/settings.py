@@ -59,6 +59,21 @@ class RetryBudget(Part):
     """So many are always allowed."""
 
 
+class Store(Part):
+    """The Valkey server that keeps learned keys with mode Store."""
+
+    address: str = ""
+    """`host:port`; empty: there is none."""
+    database: int = Field(ge=0, default=0)
+    username: str = ""
+    password: str = Field(repr=False, default="")
+    tls: bool = False
+    ca: str = ""
+    """PEM, with `tls`; empty = the system's."""
+    server_name: str = ""
+    """What the certificate must name, with `tls`; empty = the address's host."""
+
+
 class Settings(Part):
     """One fleet's."""
 
@@ -70,5 +85,8 @@ class Settings(Part):
     timeouts: Timeouts = Timeouts()
     access_log: AccessLog = AccessLog()
     retry_budget: RetryBudget = RetryBudget()
+    store: Store = Store()
+    proxies: int = Field(ge=0, default=0)
+    """How many the fleet has: what a proxy without leases divides limits by; 0 = not known."""
     zones: dict[str, str] = Field(default_factory=dict)
     """The zone of each proxy, by its pod's name."""

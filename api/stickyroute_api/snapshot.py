@@ -75,16 +75,59 @@ class Cookie(Part):
     """True: `Max-Age` is set from the absolute timer. False: a browser-session cookie."""
 
 
+class Failover(Part):
+    """What a client gets when its session's pod is gone."""
+
+    mode: Literal["Repin", "Temporary", "Reject", "Redirect"] = "Repin"
+    hold: Seconds = 0.0
+    """How long a request waits first for its pod to come back."""
+    status: int = Field(ge=400, le=599, default=503)
+    """Of mode Reject."""
+    redirect_url: str = ""
+    """Of mode Redirect: an absolute URL, or a path."""
+    notify_header: str = "X-Session-Lost"
+    """The request header that tells the application why."""
+
+
+class SessionLimits(Part):
+    """What one pod takes of a scope, counted over the whole fleet; 0 = no limit."""
+
+    sessions: int = Field(ge=0, default=0)
+    requests: int = Field(ge=0, default=0)
+    """In flight."""
+    overflow: Literal["OtherPod", "Queue", "Reject"] = "OtherPod"
+    """A new session whose pod is at its limit: another pod; waits; 503."""
+
+
+class Rebalance(Part):
+    """The moving of idle sessions to pods that have few."""
+
+    sessions_per_minute: int = Field(ge=0, default=0)
+    """Over the whole fleet; 0 = none is moved."""
+    idle_for: Seconds = 60.0
+    """Only sessions without a request for so long."""
+
+
 class Persistence(Part):
     """The resolved policy of a scope."""
 
-    type: Literal["Cookie", "None"] = "None"
+    type: Literal["Cookie", "AppCookie", "Header", "QueryParam", "SourceIP", "None"] = "None"
+    name: str = ""
+    """The header, query parameter or application's cookie; our own cookie's name is in `cookie`."""
     cookie: Cookie | None = None
+    """With type Cookie."""
+    learn: Literal["Envelope", "Store"] | None = None
+    """With AppCookie always, with Header where the application gives out the value."""
+    bind_to: Literal["Pod", "StatefulPod", "Cohort"] = "Pod"
+    """What a binding names: `Endpoint.id`, `Endpoint.stable` or `Endpoint.cohort`."""
     idle_timeout: Seconds | None = None
     absolute_timeout: Seconds | None = None
     epoch: int = Field(ge=0, default=0)
-    failover: Literal["Repin"] = "Repin"
-    notify_header: str = "X-Session-Lost"
+    failover: Failover = Failover()
+    drain_timeout: Seconds = 0.0
+    """How long after `Endpoint.draining_since` bound sessions may stay; 0 = they leave at once."""
+    limits: SessionLimits = SessionLimits()
+    rebalance: Rebalance = Rebalance()
 
 
 class Timeouts(Part):
@@ -135,6 +178,45 @@ class Balancing(Part):
     """Endpoints of the proxy's own zone first, while it has any that take new sessions."""
 
 
+class ActiveCheck(Part):
+    """Requests of the proxy's own that ask a pod for its health."""
+
+    path: str = "/"
+    interval: Seconds = 5.0
+    timeout: Seconds = 1.0
+    healthy: int = Field(ge=1, default=2)
+    """Good answers in a row until an unhealthy pod is healthy."""
+    unhealthy: int = Field(ge=1, default=3)
+    """Bad answers in a row until a healthy pod is unhealthy."""
+
+
+class PassiveCheck(Part):
+    """What clients' own requests tell of a pod's health."""
+
+    consecutive_failures: int = Field(ge=1, default=5)
+    eject_for: Seconds = 30.0
+    max_ejected_percent: int = Field(ge=0, le=100, default=50)
+
+
+class HealthCheck(Part):
+    """How a route's pods are found unhealthy, beyond their readiness in Kubernetes."""
+
+    active: ActiveCheck | None = None
+    passive: PassiveCheck | None = None
+    panic_percent: int = Field(ge=0, le=100, default=50)
+    """When fewer of a backend's pods than that are healthy, the checks are not believed; 0 = never."""
+
+
+class Override(Part):
+    """What is ordered for one pod of a route."""
+
+    pod: str
+    """The pod's name."""
+    action: Literal["Drain", "Disable", "Release"]
+    """Drain: no new sessions. Disable: none at all. Release: bindings made before `since` end."""
+    since: Seconds = 0.0
+
+
 class Retries(Part):
     attempts: int = Field(ge=0, default=1)
     on: tuple[Literal["connect-failure"], ...] = ("connect-failure",)
@@ -173,6 +255,9 @@ class Route(Part):
     """Lower case, `*.` for one or more leading labels; empty = any host."""
     tls: RouteTls | None = None
     rules: tuple[Rule, ...]
+    health: HealthCheck = HealthCheck()
+    overrides: tuple[Override, ...] = ()
+    """At most one of a pod."""
 
     @property
     def key(self) -> str:
@@ -193,8 +278,14 @@ class Endpoint(Part):
     state: EndpointState = EndpointState.SERVING
     serving: bool = True
     """Whether it can still answer: what decides for Draining endpoints, and in the last resort."""
-    drain_until: Seconds = 0.0
-    """Draining: bound sessions keep it until then; 0 = they have left already."""
+    draining_since: Seconds = 0.0
+    """Draining: when it was first seen to terminate; how long bound sessions stay is each scope's policy."""
+    stable: str = ""
+    """`namespace/name` of a StatefulSet's pod, which a successor takes over; empty for other pods."""
+    cohort: str = ""
+    """What pods of one version share: owner and template hash; empty where it is not known."""
+    started: Seconds = 0.0
+    """When the youngest of its containers began to run; 0 = not known. Later for one pod: memory is lost."""
 
 
 class Certificate(Part):

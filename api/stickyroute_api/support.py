@@ -53,3 +53,12 @@ def _persistence(path: str, policy: Persistence) -> Iterator[Problem]:
             f"{path}.limits.maxRequestsPerPod",
             "limits are not served by this version: remove maxRequestsPerPod",
         )
+    if policy.rebalance.sessions_per_minute:
+        yield Problem(
+            f"{path}.rebalance.sessionsPerMinute",
+            "rebalancing is not served by this version: remove sessionsPerMinute",
+        )
+    if policy.pod_deletion_cost:
+        yield Problem(
+            f"{path}.podDeletionCost", "deletion costs are not served by this version: remove podDeletionCost"
+        )

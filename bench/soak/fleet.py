@@ -46,8 +46,8 @@ class Fleet:
 
     def next(self, now: float) -> snapshot.Snapshot:
         """The next revision: some pods join, some begin to drain, and those that have drained are gone."""
-        draining = {one.port for one in self._draining if one.drain_until > now}
-        self._draining = [one for one in self._draining if one.drain_until > now]
+        draining = {one.port for one in self._draining if one.draining_since + DRAIN > now}
+        self._draining = [one for one in self._draining if one.draining_since + DRAIN > now]
         for port in self.ports:
             if port in self._serving:
                 if len(self._serving) > LEAST and self.random.random() < 0.3:
@@ -68,7 +68,7 @@ class Fleet:
 
     def _leave(self, port: int, now: float) -> None:
         self.left += 1
-        leaving = {"state": EndpointState.DRAINING, "drain_until": now + DRAIN}
+        leaving = {"state": EndpointState.DRAINING, "draining_since": now}
         self._draining.append(self._serving.pop(port).model_copy(update=leaving))
 
 
@@ -85,7 +85,11 @@ def _base() -> snapshot.Snapshot:
         backends=(snapshot.Backend(service="web", endpoints="shop/web:80"),),
         scope="web",
         persistence=snapshot.Persistence(
-            type="Cookie", cookie=snapshot.Cookie(name=COOKIE), idle_timeout=SESSION, absolute_timeout=60
+            type="Cookie",
+            cookie=snapshot.Cookie(name=COOKIE),
+            idle_timeout=SESSION,
+            absolute_timeout=60,
+            drain_timeout=DRAIN,
         ),
         timeouts=snapshot.Timeouts(body_idle=BODY_IDLE, request=REQUEST, first_byte=REQUEST / 2),
         limits=snapshot.Limits(requests_per_endpoint=1000),

@@ -196,7 +196,8 @@ def compiled(rule: snapshot.Rule, *, to_https: bool) -> Changes:
     given = rule.changes
     if not to_https and given == changes.Changes():
         return UNCHANGED
+    notice = rule.persistence.failover.notify_header
     try:
-        return Changes(given, rule.matches, to_https=to_https, notify_header=rule.persistence.notify_header)
+        return Changes(given, rule.matches, to_https=to_https, notify_header=notice)
     except ValueError as error:
         raise ValueError(f"changes.{error}") from error

@@ -292,7 +292,7 @@ class _Route:
         rule.retries = given.retries
         rule.changes = self.changes[given.name]
         rule.limits = given.limits
-        rule.notify_header = given.persistence.notify_header.lower().encode()
+        rule.notify_header = given.persistence.failover.notify_header.lower().encode()
         rule.balancer.take(given, scope.sessions, random)
         return rule
 
@@ -323,8 +323,9 @@ def _same(one: object, other: object) -> bool:
 def _check(rule: snapshot.Rule) -> None:
     """ValueError for what would break the head of a message: the second look, behind the operator's."""
     policy = rule.persistence
-    if not _TOKEN.fullmatch(policy.notify_header):
-        raise ValueError(f"persistence.notify_header: {policy.notify_header!r} is not a header name")
+    notice = policy.failover.notify_header
+    if not _TOKEN.fullmatch(notice):
+        raise ValueError(f"persistence.failover.notify_header: {notice!r} is not a header name")
     if policy.cookie is None:
         if policy.type == "Cookie":
             raise ValueError("persistence.cookie: missing, and type is Cookie")

@@ -13,6 +13,7 @@ from stickyroute_api.reasons import ConditionReason
 from stickyroute_api.snapshot import (
     Balancing,
     Cookie,
+    Failover,
     HashOn,
     HeaderMatch,
     Limits,
@@ -164,7 +165,7 @@ def _value(match: api.ValueMatch) -> HeaderMatch:
 
 def _persistence(policy: api.Persistence, identity: str) -> Persistence:
     if policy.type != "Cookie":
-        return Persistence(type="None", notify_header=policy.failover.notify_header)
+        return Persistence(type="None", failover=Failover(notify_header=policy.failover.notify_header))
     cookie = policy.cookie
     return Persistence(
         type="Cookie",
@@ -181,7 +182,7 @@ def _persistence(policy: api.Persistence, identity: str) -> Persistence:
         idle_timeout=_seconds(policy.idle_timeout),
         absolute_timeout=_seconds(policy.absolute_timeout),
         epoch=policy.epoch,
-        notify_header=policy.failover.notify_header,
+        failover=Failover(notify_header=policy.failover.notify_header),
     )
 
 

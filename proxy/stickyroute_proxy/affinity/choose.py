@@ -170,7 +170,7 @@ def endpoint_is_known(rule: Rule, binding: Binding, _now: float) -> BindingReaso
 def endpoint_keeps_sessions(rule: Rule, binding: Binding, now: float) -> BindingReason | None:
     """By its state and, while it drains, its deadline."""
     endpoint = rule.members[binding.endpoint]
-    return None if now < endpoint.keep_until else endpoint.loss
+    return None if now < endpoint.kept_until(rule.scope.policy.drain_timeout) else endpoint.loss
 
 
 CHECKS: Final[tuple[Check, ...]] = (

@@ -11,6 +11,7 @@ from stickyroute_proxy.certificates import EndpointTls
 KEY_BYTES: Final = 12
 """The length of an endpoint's key, by which tokens name it."""
 
+_KEEPS: Final = frozenset({EndpointState.SERVING, EndpointState.JOINING})
 _LOSSES: Final = {
     EndpointState.DRAINING: BindingReason.POD_TERMINATED,
     EndpointState.NOT_READY: BindingReason.POD_NOT_READY,
@@ -22,7 +23,7 @@ class Endpoint:
 
     __slots__ = (
         "address",
-        "drain_until",
+        "draining_since",
         "id",
         "in_flight",
         "keep_until",
@@ -56,11 +57,12 @@ class Endpoint:
     since: float
     """When it was seen to begin to serve (Unix seconds); -inf: before this proxy began, or never."""
     serving: bool
-    drain_until: float
+    draining_since: float
+    """When it began to terminate (Unix seconds)."""
     keep_until: float
-    """Bound sessions may reach it until then (Unix seconds)."""
+    """Bound sessions of every scope may reach it until then (Unix seconds)."""
     loss: BindingReason
-    """Why bound sessions leave once `keep_until` has passed."""
+    """Why bound sessions leave."""
     in_flight: int
     """Exchanges under way; the data path adds and subtracts."""
     pool: Any
@@ -95,9 +97,15 @@ class Endpoint:
         self.zone = given.zone
         self.state = given.state
         self.serving = given.serving
-        self.drain_until = given.drain_until
-        self.keep_until = _keep_until(given)
+        self.draining_since = given.draining_since
+        self.keep_until = inf if given.state in _KEEPS else 0.0
         self.loss = _LOSSES.get(given.state, BindingReason.POD_TERMINATED)
+
+    def kept_until(self, drain: float) -> float:
+        """Until when bound sessions of a scope that drains for so many seconds may reach it."""
+        if self.state is EndpointState.DRAINING and self.serving:
+            return self.draining_since + drain
+        return self.keep_until
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.pod} {self.address}:{self.port} {self.state}>"
@@ -111,11 +119,3 @@ def endpoint_key(identity: str) -> bytes:
 def seed(digest: bytes) -> int:
     """What consistent hashing multiplies by: odd, so that every number has a product of its own."""
     return int.from_bytes(digest[:8], "big") | 1
-
-
-def _keep_until(given: snapshot.Endpoint) -> float:
-    if given.state in (EndpointState.SERVING, EndpointState.JOINING):
-        return inf
-    if given.state is EndpointState.DRAINING and given.serving:
-        return given.drain_until
-    return 0.0

@@ -156,7 +156,7 @@ class Scope:
     def settle(self, now: float) -> None:
         """Note the endpoints whose drain is over."""
         for endpoint in self.draining:
-            if endpoint.keep_until <= now and not self._is_last_resort(endpoint):
+            if endpoint.kept_until(self.policy.drain_timeout) <= now and not self._is_last_resort(endpoint):
                 self.sessions.leave(endpoint, endpoint.loss, now)
                 self.draining = tuple(other for other in self.draining if other is not endpoint)
 

@@ -144,7 +144,7 @@ class DataPlane:
         if settings != self.settings or trust is not self.trust:
             self._configure(settings, trust)
         notices = frozenset(
-            rule.persistence.notify_header.lower().replace("_", "-").encode()
+            rule.persistence.failover.notify_header.lower().replace("_", "-").encode()
             for route in table.snapshot.routes.values()
             for rule in route.rules
         )

@@ -101,7 +101,7 @@ def backend(**more):
         (
             manifest(persistence={"bindTo": "Node"}),
             "spec.persistence.bindTo",
-            "must be Pod or StatefulPod (is 'Node')",
+            "must be one of Pod, StatefulPod, Cohort (is 'Node')",
         ),
         (
             manifest(persistence={"cookie": {"httpOnly": "yes"}}),

@@ -142,7 +142,10 @@ REFUSED = {
 
 def rule(given, **fields):
     policy = snapshot.Persistence(
-        type="Cookie", cookie=snapshot.Cookie(name="sr"), notify_header="X-Moved", **fields
+        type="Cookie",
+        cookie=snapshot.Cookie(name="sr"),
+        failover=snapshot.Failover(notify_header="X-Moved"),
+        **fields,
     )
     matches = (snapshot.Match(path_type="Exact", path="/a"),)
     return snapshot.Rule(

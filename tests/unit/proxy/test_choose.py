@@ -85,12 +85,16 @@ def test_a_refused_connection_moves_a_bound_session():
 
 
 def test_a_draining_pod_keeps_its_sessions_until_its_deadline():
-    proxy = Proxy(fleet(web=(pod("web-1"),)))
+    proxy = Proxy(fleet([route(rule(persistence=persistence(drain_timeout=30)))], web=(pod("web-1"),)))
     client = Client()
     client.ask(proxy)
     client.ask(proxy)
-    draining = pod("web-1", EndpointState.DRAINING, drain_until=proxy.now + 30)
-    proxy.apply(fleet(web=(draining, pod("web-2")), revision=2))
+    draining = pod("web-1", EndpointState.DRAINING, draining_since=proxy.now)
+    proxy.apply(
+        fleet(
+            [route(rule(persistence=persistence(drain_timeout=30)))], revision=2, web=(draining, pod("web-2"))
+        )
+    )
     assert pod_of(proxy.ask()) == "web-2"
     assert client.ask(proxy).reason is BindingReason.BOUND
     proxy.tick(31)

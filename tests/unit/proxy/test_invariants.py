@@ -11,7 +11,7 @@ from stickyroute_api.snapshot import Balancing, HashOn
 SETTINGS = Settings(zones={"proxy-1": "zone-1"})
 SERVICES = ("web", "canary")
 NAMES = [f"{service}-{number}" for service in SERVICES for number in range(4)]
-DRAINED, DRAINING = (EndpointState.DRAINING, 0.0), (EndpointState.DRAINING, NOW + 1000)
+DRAINED, DRAINING = (EndpointState.DRAINING, 0.0), (EndpointState.DRAINING, NOW)
 STATES = [
     (EndpointState.SERVING, 0.0),
     (EndpointState.SERVING, 0.0),
@@ -47,11 +47,11 @@ def snapshot(world, revision):
             pod(
                 name,
                 state,
-                drain_until=until,
+                draining_since=since,
                 address=f"10.0.0.{int(name[-1]) % world['address'] + 1}",
                 zone=f"zone-{int(name[-1]) % 2}",
             )
-            for name, (state, until) in sorted(world["states"].items())
+            for name, (state, since) in sorted(world["states"].items())
             if name.startswith(service)
         )
         for service in SERVICES
@@ -59,7 +59,7 @@ def snapshot(world, revision):
     rules = rule(
         services=tuple(zip(SERVICES, world["weights"], strict=True)),
         balancing=world["balancing"],
-        persistence=persistence(idle_timeout=1000),
+        persistence=persistence(idle_timeout=1000, drain_timeout=1000),
     )
     return fleet([route(rules)], revision, settings=SETTINGS, **services)
 

@@ -2,7 +2,7 @@ import pytest
 from tests.unit.proxy.fleets import Client, Proxy, fleet, persistence, pod, pods, route, rule
 
 from stickyroute_api.reasons import BindingReason, EndpointState
-from stickyroute_api.snapshot import Cookie, Delta, HeaderMatch, Match
+from stickyroute_api.snapshot import Cookie, Delta, Failover, HeaderMatch, Match
 
 
 def test_endpoints_rules_and_scopes_outlive_snapshots():
@@ -132,7 +132,10 @@ def test_a_backend_that_leaves_the_scope_while_its_pod_lives():
             rule(persistence=persistence(cookie=Cookie(name="a", domain="a\r\nb"))),
             r"persistence\.cookie\.domain",
         ),
-        (rule(persistence=persistence(notify_header="X: y")), r"persistence\.notify_header"),
+        (
+            rule(persistence=persistence(failover=Failover(notify_header="X: y"))),
+            r"persistence\.failover\.notify_header",
+        ),
     ],
 )
 def test_a_bad_snapshot_is_refused_whole_and_changes_nothing(bad, message):

@@ -1,0 +1,54 @@
+"""Leases: what the operator tells one proxy of the whole fleet, again and again.
+
+Sessions and requests of one pod are spread over the proxies; limits, drains and rebalancing are about their
+sum. The operator merges the proxies' affinity reports and shares out what is left. A lease holds until the
+next: with the operator away the proxies go by the last.
+
+Durations are seconds, times are Unix seconds.
+"""
+
+from pydantic import Field
+
+from stickyroute_api.part import Part, Seconds
+
+
+class Lease(Part):
+    """What one proxy may place on one endpoint in one scope; None: no limit."""
+
+    placed: int | None = Field(ge=0, default=None)
+    """New sessions while `EndpointSessions.placed` is below it."""
+    requests: int | None = Field(ge=0, default=None)
+    """Requests in flight before new sessions go elsewhere."""
+
+
+class Drain(Part):
+    """The sessions of one draining pod over the whole fleet."""
+
+    sessions: int = Field(ge=0)
+    """Active in any scope, those that only ended proxies knew included until their idle timer is over."""
+    tunnels: int = Field(ge=0, default=0)
+    until: Seconds = 0.0
+    """When the last of its scopes' drains is over; 0 = it is not draining."""
+
+
+class Moves(Part):
+    """Idle sessions that one proxy may move from an endpoint to others of its scope."""
+
+    sessions: int = Field(ge=0)
+    """So many more, of those that it knows idle."""
+
+
+class Leases(Part):
+    """The body of `PUT /v1/leases`. What it does not name has no lease."""
+
+    fleet: str
+    epoch: int = Field(ge=0)
+    """The operator's; an older one is refused with 409."""
+    sequence: int = Field(ge=0)
+    """Grows with each; an older one of the same epoch is refused with 409."""
+    scopes: dict[str, dict[str, Lease]] = Field(default_factory=dict)
+    """By scope identity and `Endpoint.id`."""
+    drains: dict[str, Drain] = Field(default_factory=dict)
+    """By `namespace/pod`."""
+    moves: dict[str, dict[str, Moves]] = Field(default_factory=dict)
+    """By scope identity and `Endpoint.id`."""
