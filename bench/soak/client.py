@@ -1,6 +1,7 @@
 """One client's connection, and the tally of what all clients met."""
 
 import asyncio
+import json
 import ssl
 from collections import Counter
 from dataclasses import dataclass, field
@@ -34,6 +35,14 @@ class Tally:
         self.bad[kind] += 1
         if self.bad[kind] <= SHOWN:
             self.faults.append(f"{kind}: {text}")
+
+    def dump(self) -> str:
+        return json.dumps([self.good, self.bad, self.unjudged, self.faults])
+
+    @classmethod
+    def load(cls, text: bytes | str) -> Self:
+        *counts, faults = json.loads(text)
+        return cls(*map(Counter, counts), faults)
 
     def add(self, other: "Tally") -> None:
         self.good.update(other.good)

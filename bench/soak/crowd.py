@@ -4,10 +4,8 @@ Says when all have come, stays until its standard input ends, and says as JSON w
 """
 
 import asyncio
-import json
 import os
 import sys
-from dataclasses import asdict
 from random import Random
 from typing import Final
 
@@ -43,7 +41,7 @@ async def main(aim: Aim, seed: str) -> None:
     ends = await asyncio.gather(*tasks, return_exceptions=True)
     defects = [repr(end) for end in ends if not isinstance(end, asyncio.CancelledError)]
     tally.faults += defects
-    json.dump(asdict(tally), sys.stdout)
+    sys.stdout.write(tally.dump())
 
 
 if __name__ == "__main__":

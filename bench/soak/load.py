@@ -82,6 +82,7 @@ async def load(made: Stage, seconds: float, seed: str, tally: Tally) -> Load:
     clients = Clients(Aim.at(made.port, made.tls_port), seed, tally)
     churning = asyncio.create_task(churn(made, Random(f"{seed}/churn")))
     began = told = time.monotonic()
+    shown = len(tally.faults)
     try:
         while (now := time.monotonic()) < began + seconds:
             read = await made.metrics()
@@ -94,6 +95,9 @@ async def load(made: Stage, seconds: float, seed: str, tally: Tally) -> Load:
                     f"{read[MEMORY] / 1e6:.1f} MB, {tally.bad.total()} faults",
                     flush=True,
                 )
+            for fault in tally.faults[shown:]:
+                print(f"after {now - began:.0f} s: {fault}", flush=True)
+            shown = len(tally.faults)
             clients.check()
             if churning.done():
                 churning.result()

@@ -1,7 +1,6 @@
 """What slow clients cost: the others' latency with a crowd of them and without, and memory for each."""
 
 import asyncio
-import json
 import os
 import sys
 import time
@@ -96,7 +95,7 @@ async def crowded(aim: Aim, seed: str, tally: Tally) -> AsyncIterator[None]:
         yield
     finally:
         said, _ = await process.communicate(b"")
-    tally.add(Tally(**json.loads(said)))
+    tally.add(Tally.load(said))
 
 
 async def p99(aim: Aim, seed: str, tally: Tally) -> float:

@@ -72,6 +72,16 @@ async def test_a_pulse_misses_what_keeps_the_loop():
     beating.cancel()
 
 
+def test_a_tally_goes_from_process_to_process():
+    tally, sum_of_both = Tally(), Tally()
+    tally.good["slow"] += 2
+    tally.fault("slow", "amiss")
+    for _ in range(2):
+        sum_of_both.add(Tally.load(tally.dump()))
+    assert (sum_of_both.good, sum_of_both.bad) == ({"slow": 4}, {"slow": 2})
+    assert sum_of_both.faults == ["slow: amiss"] * 2
+
+
 def client(missed):
     pulse = Pulse()
     pulse.missed = lambda _: missed
