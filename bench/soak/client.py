@@ -41,8 +41,8 @@ class Tally:
 
     @classmethod
     def load(cls, text: bytes | str) -> Self:
-        *counts, faults = json.loads(text)
-        return cls(*map(Counter, counts), faults)
+        good, bad, unjudged, faults = json.loads(text)
+        return cls(Counter(good), Counter(bad), Counter(unjudged), faults)
 
     def add(self, other: "Tally") -> None:
         self.good.update(other.good)
