@@ -7,6 +7,7 @@ What a process counted is a plain mapping, so that several workers' can be added
 means.
 """
 
+import asyncio
 import gc
 import json
 import os
@@ -133,6 +134,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "stickyroute_exchanges": Family("gauge", "Exchanges under way now.", of="exchanges"),
     "stickyroute_tunnels": Family("gauge", "WebSocket tunnels open now.", of="tunnels"),
     "stickyroute_upstream_connections": Family("gauge", "Connections to pods now.", of="upstreams"),
+    "stickyroute_tasks": Family("gauge", "Tasks of all processes' event loops now."),
     # Processes, by the names that dashboards know
     "process_start_time_seconds": Family("gauge", "When the proxy started, Unix seconds."),
     "process_cpu_seconds": Family("counter", "User and system time of all processes."),
@@ -179,6 +181,7 @@ def process() -> Samples:
     generations = enumerate(gc.get_stats())
     found: Samples = {
         "process_cpu_seconds": {(): times.user + times.system},
+        "stickyroute_tasks": {(): _tasks()},
         "python_gc_collections": {(str(number),): stats["collections"] for number, stats in generations},
     }
     if sys.platform == "linux":
@@ -186,6 +189,13 @@ def process() -> Samples:
         found["process_resident_memory_bytes"] = {(): pages * os.sysconf("SC_PAGE_SIZE")}
         found["process_open_fds"] = {(): sum(1 for _ in Path("/proc/self/fd").iterdir())}
     return found
+
+
+def _tasks() -> int:
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:  # no loop runs here
+        return 0
 
 
 def total(parts: Iterable[Samples]) -> Samples:
