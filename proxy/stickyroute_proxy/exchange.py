@@ -388,15 +388,13 @@ class Exchange(Placement):
         counter = counters.unrouted if rule is None else rule.counter or counters.begin(rule)
         ended = now or monotonic()
         counter.add(self._status, ended - self._started)
-        if self._record is not None:
-            self._log(self._record, ended)
-
-    def _log(self, record: Record, ended: float) -> None:
-        log = self._plane.log
-        if log is not None:
-            record.status = self._status
-            record.rule = self._rule
-            log.add(record, ended, self._plane.clock())
+        record = self._record
+        if record is not None:
+            log = self._plane.log
+            if log is not None:
+                record.status = self._status
+                record.rule = rule
+                log.add(record, ended, self._plane.clock())
 
 
 def _authority(endpoint: Endpoint) -> bytes:

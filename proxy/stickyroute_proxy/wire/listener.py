@@ -31,6 +31,7 @@ from stickyroute_proxy.wire.fields import Kinds
 from stickyroute_proxy.wire.handshake import Failure as HandshakeFailure
 from stickyroute_proxy.wire.opening import Failure, Opening
 from stickyroute_proxy.wire.overload import Overload
+from stickyroute_proxy.wire.parts import Parts
 from stickyroute_proxy.wire.pool import Pool
 from stickyroute_proxy.wire.sparing import Sparing
 from stickyroute_proxy.wire.tunnel import Tunnel
@@ -44,8 +45,10 @@ REST: Final = 1.0
 """Seconds without a request after which a connection gives memory back."""
 FLUSH: Final = 2.0
 """Seconds that the access log may take at the end to write what waits."""
-_ROUNDS: Final = 20
-"""In how many parts idle connections are looked at, one a tick."""
+_PARTS: Final = 199
+"""In how many parts idle connections are looked at, a prime (see `Parts`): requests wait for each."""
+_LOOKS: Final = 11
+"""How many looks there are in a tick: each at one of these parts, and at as large a part of the active."""
 _SECOND: Final = 4
 """Ticks."""
 
@@ -63,7 +66,7 @@ class DataPlane:
     """Every answer is its connection's last."""
     stopped: bool
     """The listeners are closed."""
-    active: set[Downstream | Closing]
+    active: Parts[Downstream | Closing]
     """Connections that can have a deadline: those that closed or were not used lately are no part of it."""
     lingering: int
     """Connections that were turned away and are not closed yet."""
@@ -94,7 +97,7 @@ class DataPlane:
         self.log: AccessLog | None = None
         self.lingering = 0
         self.kinds = Kinds()
-        self.active = set()
+        self.active = Parts(_LOOKS)
         self.tunnels: set[Tunnel] = set()
         self.openings: dict[Opening, str] = {}  # with the address that each counts for
         self.draining = self.stopped = False
@@ -102,13 +105,14 @@ class DataPlane:
         self._tell_time()
         self.loop: AbstractEventLoop
         self._stdout = stdout
-        self._connections: list[dict[Downstream, str]] = [{} for _ in range(_ROUNDS)]
+        self._connections: list[dict[Downstream, str]] = [{} for _ in range(_PARTS)]
         self._idle_pools: set[Pool] = set()
         self._connecting: set[Task[None]] = set()
         self._servers: list[Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
+        self._looker: asyncio.TimerHandle | None = None
         self._next_tick = 0.0
-        self._ticks = 0
+        self._ticks = self._looks = 0
         self._overload = Overload()
         self._empty: asyncio.Event | None = None
         self._complaints = Sparing()
@@ -130,6 +134,7 @@ class DataPlane:
         if self._sweeper is None:
             self._next_tick = monotonic() + TICK
             self._sweeper = self.loop.call_later(TICK, self._sweep)
+            self._looker = self.loop.call_later(TICK / _LOOKS, self._look)
         return server
 
     def _accept(self, *, tls: bool) -> Opening | Downstream:
@@ -228,13 +233,17 @@ class DataPlane:
         for pool in tuple(self._idle_pools):
             pool.close()
         self._idle_pools.clear()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            self._sweeper = None
+        self._end_sweeping()
         self.health.close()
         if self.log is not None:
             await asyncio.to_thread(self.log.close, FLUSH)
             self.log = None
+
+    def _end_sweeping(self) -> None:
+        for timer in (self._sweeper, self._looker):
+            if timer is not None:
+                timer.cancel()
+        self._sweeper = self._looker = None
 
     def _all_connections(self) -> list[Downstream]:
         return [connection for part in self._connections for connection in part]
@@ -278,7 +287,7 @@ class DataPlane:
             counters.count_shed(refusal.cause)
             return refusal
         counters.open_connections += 1
-        self._connections[hash(connection) % _ROUNDS][connection] = address
+        self._connections[hash(connection) % _PARTS][connection] = address
         return None
 
     def _counted(self, peer: str) -> str:
@@ -287,7 +296,7 @@ class DataPlane:
 
     def closed(self, connection: Downstream) -> None:
         self.counters.open_connections -= 1
-        self.admission.leave(self._connections[hash(connection) % _ROUNDS].pop(connection))
+        self.admission.leave(self._connections[hash(connection) % _PARTS].pop(connection))
         self.active.discard(connection)
         self._note_empty()
 
@@ -349,12 +358,9 @@ class DataPlane:
         self._overload.tick(now - self._next_tick)
         self._next_tick = now + TICK
         self.admission.overloaded = self._overload.present
-        for connection in [one for one in self.active if one.due <= now]:
-            connection.expire(now)
         for opening in tuple(self.openings):
             opening.expire(now)
         self._ticks += 1
-        self._look_at_idle(self._connections[self._ticks % _ROUNDS], now)
         for pool in tuple(self._idle_pools):
             pool.sweep(now)
             if not pool:
@@ -367,6 +373,15 @@ class DataPlane:
             self.budget.mark(self.counters.requests)
             for tunnel in tuple(self.tunnels):
                 tunnel.expire(now)
+
+    def _look(self) -> None:
+        """Look at a part of the connections."""
+        self._looker = self.loop.call_later(TICK / _LOOKS, self._look)
+        now = monotonic()
+        self._looks += 1
+        for connection in [one for one in self.active.part(self._looks) if one.due <= now]:
+            connection.expire(now)
+        self._look_at_idle(self._connections[self._looks % _PARTS], now)
 
     def _look_at_idle(self, connections: Iterable[Downstream], now: float) -> None:
         keep_alive = self.settings.timeouts.keep_alive
