@@ -17,6 +17,7 @@ from bench.soak.pulse import Pulse
 PATIENCE: Final = 20.0
 """Seconds without a byte after which a client gives up."""
 _DEADLINES: Final = (408, 504)
+"""What the proxy answers when a deadline has passed."""
 SHOWN: Final = 5
 """So many faults of one kind are kept in full."""
 
