@@ -162,9 +162,7 @@ class Table:
                     self._count(endpoint.names, 1)
                 else:
                     names = endpoint.names
-                    if endpoint.update(one, now):
-                        # Each session is told once.
-                        self.known.reopen()
+                    endpoint.update(one, now)
                     if endpoint.names != names:
                         self._count(endpoint.names, 1)
                         self._count(names, -1)
