@@ -21,6 +21,7 @@ from stickyroute_proxy.trust import Trust
 __all__ = ["Endpoint", "Rule", "Scope", "Table", "build", "prepare"]
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_LOCATION: Final = re.compile(r"[!-~]*")
 _ATTRIBUTE: Final = re.compile(r"[ -:<-~]*")
 
 
@@ -369,6 +370,8 @@ def _check(rule: snapshot.Rule) -> None:
     notice = policy.failover.notify_header
     if not _TOKEN.fullmatch(notice):
         raise ValueError(f"persistence.failover.notify_header: {notice!r} is not a header name")
+    if not _LOCATION.fullmatch(policy.failover.redirect_url):
+        raise ValueError("persistence.failover.redirect_url: holds a character that has to be escaped")
     if policy.cookie is None:
         if policy.type == "Cookie":
             raise ValueError("persistence.cookie: missing, and type is Cookie")
