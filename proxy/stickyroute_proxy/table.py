@@ -42,6 +42,7 @@ class Table:
         "scopes",
         "sets",
         "snapshot",
+        "stirred",
         "trust",
         "users",
         "version",
@@ -73,6 +74,8 @@ class Table:
     ejected: set[Endpoint]
     """Those that take no new sessions until their time is over."""
     random: Random
+    stirred: list[Any]
+    """The data path's queues at endpoints that a health check has found to keep no sessions."""
 
     def __init__(
         self,
@@ -90,6 +93,7 @@ class Table:
         self.pods = {} if previous is None else previous.pods
         self.known = KnownSessions(now) if previous is None else previous.known
         self.ejected = set() if previous is None else previous.ejected
+        self.stirred = []
 
     def find(self, host: bytes, path: bytes, query: bytes, method: bytes, headers: Headers) -> Rule | None:
         """The rule of a request; None when no rule matches.
@@ -117,8 +121,11 @@ class Table:
         self.known.sweep((scope.sessions for scope in self.scopes.values()), now)
 
     def returned(self) -> list[Any]:
-        """The queues of exchanges whose endpoint has come back; each is told once."""
-        found: list[Any] = []
+        """The queues of exchanges that are to decide anew, each once.
+
+        What they wait for has come back, or a health check has found that it keeps no sessions.
+        """
+        found, self.stirred = self.stirred, []
         for scope in self.scopes.values():
             if scope.returned:
                 found += scope.returned
@@ -132,6 +139,8 @@ class Table:
             self.ejected.add(endpoint)
         else:
             self.ejected.discard(endpoint)
+        if endpoint.queue and not endpoint.keep_until:
+            self.stirred.append(endpoint.queue)
         for key in self.users.get(endpoint.set_id, ()):
             self.routes[key].refresh(self, now)
 

@@ -7,7 +7,7 @@ from stickyroute_api.reasons import BindingReason, EndpointState
 from stickyroute_api.snapshot import Failover, Override
 from stickyroute_proxy.affinity.decision import Parked
 from stickyroute_proxy.affinity.failover import give_up, refusal
-from stickyroute_proxy.affinity.retry import rechoose
+from stickyroute_proxy.affinity.retry import prolong, rechoose
 
 AWAY = EndpointState.NOT_READY
 REST = pods("web-2", "web-3")
@@ -104,6 +104,14 @@ def test_temporary_lodges_while_the_pod_can_come_back(how):
     assert client.ask(proxy).endpoint.pod == "web-1"
     assert proxy.ask(shown).endpoint.pod == "web-1"
     assert proxy.scope().moved == 0
+
+
+def test_what_a_lodger_opens_does_not_prolong_its_binding():
+    proxy, client = start(mode="Temporary")
+    home = client.ask(proxy)
+    assert prolong(proxy.rule(), home, proxy.now) is not None
+    lose(proxy, "not ready", mode="Temporary")
+    assert prolong(proxy.rule(), client.ask(proxy), proxy.now) is None
 
 
 def test_a_lodger_s_idle_timer_runs():

@@ -145,6 +145,17 @@ def test_an_unhealthy_pod_loses_its_sessions_and_has_new_ones_when_it_is_well():
     assert client.ask(proxy).endpoint.pod == "web-2"
 
 
+def test_those_who_wait_for_room_on_a_pod_that_is_found_unhealthy_decide_anew():
+    proxy = Proxy(fleet(web=WEB))
+    (one,) = proxy.find("web-1")
+    one.queue = ["those who wait"]
+    proxy.touch("web-1", ejected_until=proxy.now + 1)
+    assert proxy.table.returned() == []
+    proxy.touch("web-1", unhealthy=True)
+    assert proxy.table.returned() == [["those who wait"]]
+    assert proxy.table.returned() == []
+
+
 def test_what_a_health_check_found_outlives_a_snapshot_and_goes_with_the_pod():
     proxy = Proxy(fleet(web=WEB))
     proxy.touch("web-1", ejected_until=proxy.now + 30)
