@@ -16,6 +16,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from stickyroute_api.snapshot import TokenKeys
+from stickyroute_api.spec import GROUP
 from stickyroute_operator.pki import SecretError, SecretStore
 
 logger = logging.getLogger(__name__)
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 FIELD = "keys.json"
 HASHING = "hashing.key"
 KEY_BYTES = 32
+COMMAND = f"{GROUP}/rotate"
+"""The annotation of the Secret that orders a rotation, whatever its value; taken off when it begins."""
 
 
 class StoredKey(BaseModel):

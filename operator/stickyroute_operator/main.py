@@ -24,7 +24,7 @@ from stickyroute_api.settingsfile import InvalidObject, parse_settings
 from stickyroute_operator.app import Operator, Options
 from stickyroute_operator.cluster import ApiError, Cluster
 from stickyroute_operator.epoch import Superseded
-from stickyroute_operator.rotation import COMMAND
+from stickyroute_operator.keys import COMMAND
 
 logger = logging.getLogger(__name__)
 

@@ -18,13 +18,11 @@ from typing import Final, Protocol
 from stickyroute_api.snapshot import Persistence, Route, TokenKeys
 from stickyroute_operator import keys
 from stickyroute_operator.cluster import CONFLICT, ApiError, HeldSecret
-from stickyroute_operator.keys import StoredKey
+from stickyroute_operator.keys import COMMAND, StoredKey
 from stickyroute_operator.pki import SecretError
 
 logger = logging.getLogger(__name__)
 
-COMMAND: Final = "stickyroute.dev/rotate"
-"""The annotation of the keys' Secret that orders a rotation, whatever its value; taken off when it begins."""
 EVERY: Final = timedelta(days=30)
 """How long a key seals where nothing else is said."""
 ENDLESS: Final = timedelta(days=30)

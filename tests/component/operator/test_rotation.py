@@ -8,7 +8,7 @@ import json
 from tests.component.operator.api import until
 from tests.component.operator.test_operator import condition, fill
 
-from stickyroute_operator.rotation import COMMAND
+from stickyroute_operator.keys import COMMAND
 from stickyroute_proxy.affinity.token import Binding, Keyring
 
 SCOPE = b"default/shop/web"

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from stickyroute_api.snapshot import Cookie, Persistence, Route, Rule
 from stickyroute_operator import keys
 from stickyroute_operator.cluster import CONFLICT, ApiError, HeldSecret
-from stickyroute_operator.keys import StoredKey
+from stickyroute_operator.keys import COMMAND, StoredKey
 from stickyroute_operator.pki import SecretError
-from stickyroute_operator.rotation import COMMAND, ENDLESS, MAX_KEYS, SLACK, Rotation, Terms, opens_for, step
+from stickyroute_operator.rotation import ENDLESS, MAX_KEYS, SLACK, Rotation, Terms, opens_for, step
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 DAY = timedelta(days=1)
