@@ -56,7 +56,9 @@ class Exchange(Placement):
         self._record = None
         if plane.log is not None:
             head = client.head
-            self._record = Record(head, head.address, head.request_id, now, secure=client.secure)
+            if not head.told:
+                head.secure = client.secure
+            self._record = Record(head, now)
         counters = plane.counters
         counters.requests += 1
         counters.exchanges += 1
@@ -272,13 +274,14 @@ class Exchange(Placement):
         if answer.changes is not rule.changes.answer:
             answer.change(rule.changes.answer)
         self._wait = None
-        if self._record is not None:
-            self._record.first_byte = monotonic()
+        record = self._record
+        if record is not None:
+            record.first_byte = monotonic()
         if parts:
-            size = sum(map(len, parts))
+            size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
             self._plane.counters.sent_bytes += size
-            if self._record is not None:
-                self._record.sent += size
+            if record is not None:
+                record.sent = size
         told = self._decision.set_token is not None or answer.long_lived
         self._client.answer(answer, self._set_cookie(answer) if told else b"", parts, last)
 

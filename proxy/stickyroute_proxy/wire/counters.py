@@ -38,6 +38,32 @@ class RuleCounters:
 class Counters:
     """Totals of one process since its start."""
 
+    __slots__ = (
+        "access_log_dropped",
+        "access_log_failed",
+        "connect_failures",
+        "connections",
+        "connects",
+        "endpoint_handshakes_failed",
+        "exchanges",
+        "handshakes",
+        "open_connections",
+        "openings_failed",
+        "queued",
+        "queued_total",
+        "received_bytes",
+        "refused",
+        "requests",
+        "retries",
+        "retries_denied",
+        "rules",
+        "sent_bytes",
+        "shed",
+        "tunnels",
+        "unrouted",
+        "upstreams",
+    )
+
     def __init__(self) -> None:
         self.rules: dict[tuple[str, str], RuleCounters] = {}
         """By (route, rule), `namespace/name` and the rule's name."""

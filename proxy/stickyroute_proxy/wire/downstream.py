@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from httptools import HttpRequestParser
 
-from stickyroute_proxy.accesslog import Record
+from stickyroute_proxy.accesslog import Unread
 from stickyroute_proxy.certificates import Identity
 from stickyroute_proxy.exchange import Exchange
 from stickyroute_proxy.wire.admission import LINGERING, Cause, Refusal
@@ -316,7 +316,7 @@ class Downstream(Writing):
         request_id = self.head.request_id = plane.next_id()
         if plane.log is not None:
             now = monotonic()
-            record = Record(None, self.peer, request_id, now, secure=self.secure)
+            record = Unread(self.peer, request_id, now, secure=self.secure)
             record.status = error.status
             record.message = str(error)
             plane.log.add(record, now, plane.clock())

@@ -55,6 +55,42 @@ _SECOND: Final = 4
 class DataPlane:
     """Everything the data path needs, one per process; belongs to the event loop it first listens on."""
 
+    __slots__ = (
+        "_complaints",
+        "_connecting",
+        "_connections",
+        "_empty",
+        "_id_prefix",
+        "_idle_pools",
+        "_ids",
+        "_looker",
+        "_looks",
+        "_next_tick",
+        "_overload",
+        "_servers",
+        "_stdout",
+        "_sweeper",
+        "_ticks",
+        "active",
+        "admission",
+        "budget",
+        "clock",
+        "counters",
+        "date",
+        "draining",
+        "kinds",
+        "lingering",
+        "log",
+        "loop",
+        "openings",
+        "random",
+        "settings",
+        "stopped",
+        "table",
+        "trust",
+        "tunnels",
+    )
+
     table: Table | None
     """What is served; None: nothing yet, 503."""
     settings: Settings
