@@ -356,6 +356,11 @@ class Downstream(Writing):
             and not (self._reader is not None and self._reader.started)
         )
 
+    @property
+    def at_rest(self) -> bool:
+        """It holds as little memory as can be."""
+        return self._reader is None
+
     def rest(self) -> None:
         """Hold as little memory as can be until the next request comes."""
         if self._reader is not None and self._waits and not self._buffer:
