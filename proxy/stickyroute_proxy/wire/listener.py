@@ -420,7 +420,7 @@ class DataPlane:
             self._settle_idle(late, oldest)
 
     def _settle_idle(self, late: list[Downstream], oldest: float) -> None:
-        """Close, or have give memory back, a few of these, and the others when requests have had their turn."""
+        """Close a few of these, or have them give memory back; the others after requests have had a turn."""
         for connection in late[:_FEW]:
             if connection.idle_since < oldest:
                 connection.close_if_idle()
