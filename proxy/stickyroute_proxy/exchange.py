@@ -59,9 +59,7 @@ class Exchange(Placement):
             if not head.told:
                 head.secure = client.secure
             self._record = Record(head, now)
-        counters = plane.counters
-        counters.requests += 1
-        counters.exchanges += 1
+        plane.counters.requests += 1
 
     # Deciding and sending
 
@@ -69,7 +67,7 @@ class Exchange(Placement):
         """Decide on the client's head, and send it."""
         plane = self._plane
         counters = plane.counters
-        if counters.exchanges > plane.admission.requests:
+        if counters.requests - counters.ended > plane.admission.requests:
             others = counters.exchanges - counters.tunnels - 1
             refusal = plane.admission.request(others, first=self._client.first)
             if refusal is not None:
@@ -376,7 +374,7 @@ class Exchange(Placement):
             self._upstream.close()
             self._upstream = None
         counters, rule = self._plane.counters, self._rule
-        counters.exchanges -= 1
+        counters.ended += 1
         counter = counters.unrouted if rule is None else rule.counter or counters.begin(rule)
         ended = now or monotonic()
         counter.add(self._status, ended - self._started)
