@@ -108,8 +108,8 @@ class AccessLog:
         self._writer = Writer(handle, counters)
         self._random = random
         self._share = 1.0
-        self._second = self._millisecond = -1
-        self._to_second = self._time = ""
+        self._second = -1
+        self._to_second = ""
 
     def take(self, given: settings.AccessLog) -> None:
         """Log the share of exchanges that the settings ask for."""
@@ -130,20 +130,15 @@ class AccessLog:
         if self._share < 1.0 and record.status < 500 and self._random.random() >= self._share:
             return
         millisecond = int(now * 1000)
-        if millisecond != self._millisecond:
-            self._tell_time(millisecond)
-        text = line(record, ended, self._time)
-        if len(text) > PIPE_BUF:
-            text = line(record, ended, self._time, short=True)
-        self._writer.put(text)
-
-    def _tell_time(self, millisecond: int) -> None:
-        self._millisecond = millisecond
         second = millisecond // 1000
         if second != self._second:
             self._second = second
             self._to_second = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
-        self._time = f"{self._to_second}{_THOUSANDTHS[millisecond % 1000]}Z"
+        time = f"{self._to_second}{_THOUSANDTHS[millisecond % 1000]}Z"
+        text = line(record, ended, time)
+        if len(text) > PIPE_BUF:
+            text = line(record, ended, time, short=True)
+        self._writer.put(text)
 
 
 def line(record: Record, ended: float, time: str, *, short: bool = False) -> str:
