@@ -45,7 +45,6 @@ class Record:
     """What is known of an exchange for its line."""
 
     __slots__ = (
-        "address",
         "connect",
         "connecting",
         "decision",
@@ -53,17 +52,15 @@ class Record:
         "head",
         "message",
         "received",
-        "request_id",
         "retries",
         "rule",
-        "secure",
         "sent",
         "started",
         "status",
     )
 
     head: RequestHead | None
-    """None: the request could not be read."""
+    """None: the request could not be read; the record is an `Unread`."""
     started: float
     """On the monotonic clock, as the times below."""
     connecting: float
@@ -84,16 +81,23 @@ class Record:
     decision: Decision | None
     """The last; None: it ended undecided."""
 
-    def __init__(
-        self, head: RequestHead | None, address: str, request_id: bytes, started: float, *, secure: bool
-    ) -> None:
+    def __init__(self, head: RequestHead | None, started: float) -> None:
         self.head = head
-        self.address = address
-        self.request_id = request_id
         self.started = started
-        self.secure = secure
         self.connect = self.first_byte = self.message = self.rule = self.decision = None
         self.received = self.sent = self.retries = self.status = 0
+
+
+class Unread(Record):
+    """What is known where the request could not be read."""
+
+    __slots__ = ("address", "request_id", "secure")
+
+    def __init__(self, address: str, request_id: bytes, now: float, *, secure: bool) -> None:
+        super().__init__(None, now)
+        self.address = address
+        self.request_id = request_id
+        self.secure = secure
 
 
 class AccessLog:
@@ -104,8 +108,8 @@ class AccessLog:
         self._writer = Writer(handle, counters)
         self._random = random
         self._share = 1.0
-        self._second = self._millisecond = -1
-        self._to_second = self._time = ""
+        self._second = -1
+        self._to_second = ""
 
     def take(self, given: settings.AccessLog) -> None:
         """Log the share of exchanges that the settings ask for."""
@@ -126,20 +130,15 @@ class AccessLog:
         if self._share < 1.0 and record.status < 500 and self._random.random() >= self._share:
             return
         millisecond = int(now * 1000)
-        if millisecond != self._millisecond:
-            self._tell_time(millisecond)
-        text = line(record, ended, self._time)
-        if len(text) > PIPE_BUF:
-            text = line(record, ended, self._time, short=True)
-        self._writer.put(text)
-
-    def _tell_time(self, millisecond: int) -> None:
-        self._millisecond = millisecond
         second = millisecond // 1000
         if second != self._second:
             self._second = second
             self._to_second = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
-        self._time = f"{self._to_second}{_THOUSANDTHS[millisecond % 1000]}Z"
+        time = f"{self._to_second}{_THOUSANDTHS[millisecond % 1000]}Z"
+        text = line(record, ended, time)
+        if len(text) > PIPE_BUF:
+            text = line(record, ended, time, short=True)
+        self._writer.put(text)
 
 
 def line(record: Record, ended: float, time: str, *, short: bool = False) -> str:
@@ -147,30 +146,53 @@ def line(record: Record, ended: float, time: str, *, short: bool = False) -> str
     head, started, first_byte = record.head, record.started, record.first_byte
     path = "null"
     if head is None:
-        told, outcome = f"{_client(record)},{_NO_REQUEST}", _outcome(record)
+        request_id, told = _unread(record)
+        outcome = _outcome(record)
     else:
+        request_id = head.request_id
         if short:
-            told = f"{_client(record)},{_request(head, _SHORT)}"
+            told = _told(head, _SHORT)
         else:
-            told = head.told or f"{_client(record)},{_request(head, MAX_AGENT)}"
-            head.told = told
-        outcome = _outcome_again(head, record)
+            told = head.told = head.told or _told(head, MAX_AGENT)
         path = quote(head.path[: _SHORT if short else MAX_PATH].decode("utf-8", "backslashreplace"))
+        rule, decision = record.rule, record.decision
+        if rule is None or decision is None or record.connect is not None:
+            outcome = _outcome(record)
+        else:
+            of = (
+                record.status,
+                record.message,
+                record.received,
+                record.retries,
+                rule.scope,
+                rule,
+                decision.reason,
+                decision.endpoint,
+            )
+            if of != head.outcome_of:
+                head.outcome, head.outcome_of = _outcome(record), of
+            outcome = head.outcome
     total = int((ended - started) * 1e6)
     first = 0 if first_byte is None else int((first_byte - started) * 1e6)
     return (
-        f'{{"time":"{time}","requestId":{quote(record.request_id.decode("utf-8", "backslashreplace"))},'
+        f'{{"time":"{time}","requestId":{quote(request_id.decode("utf-8", "backslashreplace"))},'
         f'{told},"path":{path},{outcome},"sent":{record.sent},'
         f'"total":{total // 1000}{_THOUSANDTHS[total % 1000]},'
         f'"firstByte":{"null" if first_byte is None else f"{first // 1000}{_THOUSANDTHS[first % 1000]}"}}}\n'
     )
 
 
-def _client(record: Record) -> str:
-    return f'"client":{quote(record.address)},"scheme":"{"https" if record.secure else "http"}"'
+def _unread(record: Record) -> tuple[bytes, str]:
+    """The request's id, and what is told of it."""
+    assert isinstance(record, Unread)  # noqa: S101 - it has no head
+    return record.request_id, f"{_client(record.address, secure=record.secure)},{_NO_REQUEST}"
 
 
-def _request(head: RequestHead, max_agent: int) -> str:
+def _client(address: str, *, secure: bool) -> str:
+    return f'"client":{quote(address)},"scheme":"{"https" if secure else "http"}"'
+
+
+def _told(head: RequestHead, max_agent: int) -> str:
     agent = trace = None
     for name, value in head.headers:
         lower = name.lower()
@@ -179,6 +201,7 @@ def _request(head: RequestHead, max_agent: int) -> str:
         elif lower == b"traceparent":
             trace = trace or _TRACEPARENT.fullmatch(value)
     return (
+        f"{_client(head.address, secure=head.secure)},"
         f'"host":{_quoted(head.host)},"method":{_quoted(head.method)},'
         f'"protocol":"{"HTTP/1.1" if head.http11 else "HTTP/1.0"}",'
         f'"userAgent":{"null" if agent is None else _quoted(agent[:max_agent])},'
@@ -186,32 +209,11 @@ def _request(head: RequestHead, max_agent: int) -> str:
     )
 
 
-def _outcome_again(head: RequestHead, record: Record) -> str:
-    """The same as `_outcome`, made once for the requests of a connection that end alike."""
-    rule, decision = record.rule, record.decision
-    if rule is None or decision is None or record.connect is not None:
-        return _outcome(record)
-    of = (
-        record.status,
-        record.message,
-        record.received,
-        record.retries,
-        rule.scope,
-        rule,
-        decision.reason,
-        decision.endpoint,
-    )
-    if of != head.outcome_of:
-        head.outcome = _outcome(record)
-        head.outcome_of = of
-    return head.outcome
-
-
 def _outcome(record: Record) -> str:
     message, connect, rule = record.message, record.connect, record.rule
     return (
         f'"status":{record.status},"message":{"null" if message is None else quote(message)},'
-        f'{_NO_RULE if rule is None else _rule(rule)},{_decision(record.decision)},'
+        f"{_NO_RULE if rule is None else _rule(rule)},{_decision(record.decision)},"
         f'"retries":{record.retries},"connect":{"null" if connect is None else f"{connect * 1000:.3f}"},'
         f'"received":{record.received}'
     )

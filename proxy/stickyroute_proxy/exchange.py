@@ -57,10 +57,10 @@ class Exchange(Placement):
         self._record = None
         if plane.log is not None:
             head = client.head
-            self._record = Record(head, head.address, head.request_id, now, secure=client.secure)
-        counters = plane.counters
-        counters.requests += 1
-        counters.exchanges += 1
+            if not head.told:
+                head.secure = client.secure
+            self._record = Record(head, now)
+        plane.counters.requests += 1
 
     # Deciding and sending
 
@@ -68,7 +68,7 @@ class Exchange(Placement):
         """Decide on the client's head, and send it."""
         plane = self._plane
         counters = plane.counters
-        if counters.exchanges > plane.admission.requests:
+        if counters.requests - counters.ended > plane.admission.requests:
             others = counters.exchanges - counters.tunnels - 1
             refusal = plane.admission.request(others, first=self._client.first)
             if refusal is not None:
@@ -281,13 +281,14 @@ class Exchange(Placement):
         endpoint = self._endpoint
         if endpoint is not None and endpoint.judge is not None:
             self._plane.health.answered(endpoint, answer.status)
-        if self._record is not None:
-            self._record.first_byte = monotonic()
+        record = self._record
+        if record is not None:
+            record.first_byte = monotonic()
         if parts:
-            size = sum(map(len, parts))
+            size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
             self._plane.counters.sent_bytes += size
-            if self._record is not None:
-                self._record.sent += size
+            if record is not None:
+                record.sent = size
         told = self._decision.set_token is not None or answer.long_lived
         self._client.answer(answer, self._set_cookie(answer) if told else b"", parts, last)
 
@@ -384,7 +385,7 @@ class Exchange(Placement):
             self._upstream.close()
             self._upstream = None
         counters, rule = self._plane.counters, self._rule
-        counters.exchanges -= 1
+        counters.ended += 1
         counter = counters.unrouted if rule is None else rule.counter or counters.begin(rule)
         ended = now or monotonic()
         counter.add(self._status, ended - self._started)

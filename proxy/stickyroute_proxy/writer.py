@@ -26,15 +26,16 @@ class Writer:
         self._handle = os.dup(handle)
         self._counters = counters
         self._lines: list[str] = []
-        # Bytes, each counted by one thread alone.
-        self._given = self._written = 0
+        # Bytes, each set by one thread alone.
+        self._given = 0
+        self._allowed = MAX_BYTES  # to be given, ever: so much more than has been written
         self._ending = Event()
         self._thread = Thread(target=self._run, name="access log", daemon=True)
         self._thread.start()
 
     def put(self, line: str) -> None:
         """Have a line written: ASCII, of at most PIPE_BUF with its end, which is included."""
-        if self._given - self._written > MAX_BYTES:
+        if self._given > self._allowed:
             self._counters.access_log_dropped += 1
             return
         self._given += len(line)
@@ -68,7 +69,7 @@ class Writer:
                     self._write(data[start:end])
                 except OSError:  # its reader has gone, or the disk is full
                     self._counters.access_log_failed += data.count(b"\n", start, end)
-                self._written += end - start
+                self._allowed += end - start
 
     def _write(self, data: bytes) -> None:
         """Wait as long as it takes. Raises OSError."""

@@ -80,6 +80,7 @@ class RequestHead:
         "path",
         "query",
         "request_id",
+        "secure",
         "target",
         "told",
         "trailers",
@@ -113,6 +114,8 @@ class RequestHead:
     """A well-formed request for a WebSocket."""
     forwarded: Headers | None
     """The client's own forwarding fields: the same list while the fields are the same."""
+    secure: bool
+    """The client came by TLS; known where the access log asks."""
     told: str
     """What the access log has made of the fields; empty: nothing yet."""
     outcome: str
