@@ -168,6 +168,7 @@ class Rule:
     """One rule of a route; the same object for as long as the route is served and names it."""
 
     __slots__ = (
+        "attempts",
         "balancer",
         "changes",
         "counter",
@@ -176,7 +177,6 @@ class Rule:
         "name",
         "notify_header",
         "own",
-        "retries",
         "route",
         "scope",
         "timeouts",
@@ -187,7 +187,8 @@ class Rule:
     """`namespace/name`."""
     scope: Scope
     timeouts: snapshot.Timeouts
-    retries: snapshot.Retries
+    attempts: int
+    """How often what took no connection is tried again."""
     limits: snapshot.Limits
     notify_header: bytes
     """In lower case."""
