@@ -50,8 +50,9 @@ image:  ## build the container image with docker, podman or buildah
 crds: $(VENV)/.ready  ## write the CRD from the models
 	$(BIN)/python -m stickyroute_api.crd
 
-chart: $(VENV)/.ready crds  ## write the chart's README, check the chart and render it
+chart: $(VENV)/.ready crds  ## write the chart's README and schema, check the chart and render it
 	$(BIN)/python deploy/readme.py
+	$(BIN)/python deploy/schema.py
 	bash deploy/lint.sh
 
 bench: $(VENV)/.ready  ## measure beside the peers that are installed, 12 minutes (BENCH=--install: bring them)

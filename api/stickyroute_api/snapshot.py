@@ -218,7 +218,8 @@ class Override(Part):
 
 
 class Retries(Part):
-    attempts: int = Field(ge=0, default=1)
+    attempts: int = Field(ge=0, default=3)
+    """Beside the first."""
     on: tuple[Literal["connect-failure"], ...] = ("connect-failure",)
 
 

@@ -287,6 +287,7 @@ class Rule:
     """One rule of a route; the same object for as long as the route is served and names it."""
 
     __slots__ = (
+        "attempts",
         "balancer",
         "changes",
         "cohorts",
@@ -297,7 +298,6 @@ class Rule:
         "named",
         "notify_header",
         "own",
-        "retries",
         "route",
         "scope",
         "timeouts",
@@ -308,7 +308,8 @@ class Rule:
     """`namespace/name`."""
     scope: Scope
     timeouts: snapshot.Timeouts
-    retries: snapshot.Retries
+    attempts: int
+    """How often what took no connection is tried again."""
     limits: snapshot.Limits
     notify_header: bytes
     """In lower case."""

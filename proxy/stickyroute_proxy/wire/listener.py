@@ -81,6 +81,7 @@ class DataPlane:
         "counters",
         "date",
         "draining",
+        "health",
         "kinds",
         "lingering",
         "log",
