@@ -37,10 +37,9 @@ def run(port: int, cookies: str, seconds: float) -> Answered:
 
 
 def _ask(port: int, request: bytes, context: ssl.SSLContext) -> None:
-    with (
-        socket.create_connection((site.ADDRESS, port), timeout=10) as plain,
-        context.wrap_socket(plain, server_hostname=site.HOST) as sock,
-    ):
+    plain = socket.create_connection((site.ADDRESS, port), timeout=10)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with plain, context.wrap_socket(plain, server_hostname=site.HOST) as sock:
         sock.sendall(request)
         answer = sock.recv(65536)
         if not answer.startswith(b"HTTP/1.1 200"):
