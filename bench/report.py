@@ -33,7 +33,8 @@ def _cells(column: Column, results: Results, peer: str) -> list[str]:
     cells = ["-" if value is None else f"{value.middle:,.{column.places}f}"]
     if column.ratio:
         ratio = results.ratio(column.figure, peer, REFERENCE)
-        cells.append("-" if ratio is None else spread_text(ratio))
+        void = results.void(peer, REFERENCE)
+        cells.append("-" if ratio is None else "void" if void else spread_text(ratio))
     elif value is not None and value.least != value.most:
         cells[0] += f" ({value.least:,.{column.places}f} to {value.most:,.{column.places}f})"
     return cells

@@ -7,6 +7,10 @@ SPEED = next(row for row in ROWS if row.name == "speed")
 RESULTS = Results(
     {
         "haproxy": [{"cpu": 20.0, "speed": 50_000.0, "idle": 0.3}] * 2,
+        "nginx": [
+            {"cpu": 30.0, "speed": 30_000.0, "idle": 0.25},
+            {"cpu": 34.0, "speed": 30_000.0, "idle": 0.25},
+        ],
         "stickyroute": [
             {"cpu": 30.0, "speed": 30_000.0, "idle": 0.05},
             {"cpu": 34.0, "speed": 30_000.0, "idle": 0.05},
@@ -20,7 +24,8 @@ def test_a_row_shows_figures_ratios_the_idle_share_and_who_is_absent():
     assert report.row_table(SPEED, RESULTS) == [
         ["peer", "µs CPU/request", "÷ HAProxy", "requests/s", "÷ HAProxy", "load idle"],
         ["haproxy", "20.0", "1.00", "50,000", "1.00", "30%"],
-        ["stickyroute", "32.0", "1.60 (1.50 to 1.70)", "30,000", "0.60", "5% void"],
+        ["nginx", "32.0", "1.60 (1.50 to 1.70)", "30,000", "0.60", "25%"],
+        ["stickyroute", "32.0", "void", "30,000", "void", "5% void"],
         ["envoy", "not installed", "", "", "", ""],
     ]
 
