@@ -59,7 +59,7 @@ class Exchange(Placement):
             head = client.head
             if not head.told:
                 head.secure = client.secure
-            self._record = Record(head, now)
+            self._record = head.record = head.record or Record()
         plane.counters.requests += 1
 
     # Deciding and sending
@@ -166,7 +166,7 @@ class Exchange(Placement):
         size = sum(map(len, parts))
         self._plane.counters.received_bytes += size
         if self._record is not None:
-            self._record.received += size
+            self._record.tell(received=size)
         if self._client.head.body == CHUNKED:
             self._allowed -= size
             if self._allowed < 0:
@@ -197,8 +197,8 @@ class Exchange(Placement):
     def abandon(self, status: int = 0, message: str | None = None) -> None:
         """The client has gone, or is being told that what it sends of the request is none."""
         self._status = status
-        if self._record is not None:
-            self._record.message = message
+        if self._record is not None and message:
+            self._record.tell(message)
         self._finish()
 
     # Deadlines
@@ -349,7 +349,7 @@ class Exchange(Placement):
         refused = self._plane.counters.refused
         refused[status] = refused.get(status, 0) + 1
         if self._record is not None:
-            self._record.message = message
+            self._record.tell(message)
         self._finish()
         self._client.refuse(status, message, last=last, location=location, extra=extra)
 
@@ -395,7 +395,8 @@ class Exchange(Placement):
             if log is not None:
                 record.status = self._status
                 record.rule = rule
-                log.add(record, ended, self._plane.clock())
+                log.add(self._client.head, record, self._started, ended, self._plane.clock())
+            record.clear()
 
 
 def _authority(endpoint: Endpoint) -> bytes:

@@ -160,7 +160,7 @@ class Placement(ABC):
             return
         self._wait = None
         if self._record is not None:
-            self._record.connect = monotonic() - self._record.connecting
+            self._record.connected(monotonic())
         if self._left(self._endpoint):
             upstream.close()
             self._begin_anew()
@@ -218,7 +218,7 @@ class Placement(ABC):
         if self._plane.budget.allows(counters.requests):
             counters.retries += 1
             if self._record is not None:
-                self._record.retries += 1
+                self._record.tell(retries=1)
             return True
         counters.retries_denied += 1
         return False

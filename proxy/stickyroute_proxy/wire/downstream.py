@@ -318,10 +318,10 @@ class Downstream(Writing):
         request_id = self.head.request_id = plane.next_id()
         if plane.log is not None:
             now = monotonic()
-            record = Unread(self.peer, request_id, now, secure=self.secure)
+            record = Unread(self.peer, request_id, secure=self.secure)
             record.status = error.status
-            record.message = str(error)
-            plane.log.add(record, now, plane.clock())
+            record.tell(str(error))
+            plane.log.add(None, record, now, now, plane.clock())
         self._answer_malformed(error)
 
     def _answer_malformed(self, error: MalformedError) -> None:

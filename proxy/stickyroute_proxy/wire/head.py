@@ -6,7 +6,7 @@ order; framing, hop-by-hop and forwarding fields are ours. Nothing here knows so
 
 from functools import lru_cache
 from re import compile as regex
-from typing import Final
+from typing import Any, Final
 
 from stickyroute_proxy.affinity.cookie import strip
 from stickyroute_proxy.affinity.keys import presented
@@ -79,6 +79,7 @@ class RequestHead:
         "outcome_of",
         "path",
         "query",
+        "record",
         "request_id",
         "secure",
         "target",
@@ -116,6 +117,8 @@ class RequestHead:
     """The client's own forwarding fields: the same list while the fields are the same."""
     secure: bool
     """The client came by TLS; known where the access log asks."""
+    record: Any
+    """Where the access log notes what becomes of the request; None: it has not been on yet."""
     told: str
     """What the access log has made of the fields; empty: nothing yet."""
     outcome: str
@@ -134,6 +137,7 @@ class RequestHead:
         self._presented_of = b""
         self._tail = b""
         self._tail_of: tuple[object, ...] = ()
+        self.record = None
         self.outcome = ""
         self.outcome_of = ()
 

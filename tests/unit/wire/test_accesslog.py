@@ -40,15 +40,16 @@ def head(path=b"/cart?card=4111", *fields, line=None):
 
 
 def record(request=None, **fields):
-    request = request or head()
-    found = Record(request, 100.0)
+    """A request's head and what became of it."""
+    found = Record()
     for name, value in fields.items():
         setattr(found, name, value)
-    return found
+    found.plain = not fields.keys() & {"message", "received", "retries", "connect"}
+    return request or head(), found
 
 
-def read(*arguments):
-    return json.loads(line(*arguments, TIME))
+def read(exchange, ended):
+    return json.loads(line(*exchange, 100.0, ended, TIME))
 
 
 def bound():
@@ -107,9 +108,9 @@ def test_a_line_says_all_that_is_known():
 def test_what_is_not_known_is_null_and_no_field_is_missing():
     rule, decision = bound()
     whole = read(record(rule=rule, decision=decision), 100.5)
-    unread = Unread("192.0.2.1", b"id-1", 100.0, secure=True)
+    unread = Unread("192.0.2.1", b"id-1", secure=True)
     unread.status, unread.message = 400, 'Host is "none"'
-    found = read(unread, 100.0)
+    found = read((None, unread), 100.0)
     assert list(found) == list(whole)
     assert {name: value for name, value in found.items() if value is not None} == {
         "time": TIME,
@@ -151,9 +152,7 @@ def test_whatever_a_client_sends_a_line_is_one_line_of_json(path, agent, names, 
     request = head(b"/", (b"User-Agent", agent))
     request.path, request.method, request.host = path, method, host
     request.address, request.request_id = address, identity
-    given = Record(request, 0.0)
-    given.message = message
-    text = line(given, 1.0, TIME)
+    text = line(*record(request, message=message), 0.0, 1.0, TIME)
     assert text.isascii()
     assert text.isprintable() is False
     assert text[:-1].isprintable()
@@ -183,7 +182,7 @@ class Piped:
 
 def test_secrets_are_not_told():
     piped = Piped(mode="All")
-    piped.log.add(record(status=200), 100.5, NOW)
+    piped.log.add(*record(status=200), 100.0, 100.5, NOW)
     (found,) = piped.lines()
     assert found["time"] == TIME
     text = json.dumps(found)
@@ -195,8 +194,8 @@ def test_a_long_line_is_cut_to_what_a_pipe_takes_as_one():
     long = head(b"/" + b'"' * 8000, (b"User-Agent", b"\x01" * 8000))
     long.host = b"a" * 255
     for _ in range(3):
-        piped.log.add(record(long, status=200), 100.5, NOW)
-        piped.log.add(record(head(b"/" + b"a" * 8000), status=200), 100.5, NOW)
+        piped.log.add(*record(long, status=200), 100.0, 100.5, NOW)
+        piped.log.add(*record(head(b"/" + b"a" * 8000), status=200), 100.0, 100.5, NOW)
     found = piped.lines()
     assert [len(one["path"]) for one in found] == [64, MAX_PATH] * 3
     assert all(len(json.dumps(one)) < PIPE_BUF for one in found)
@@ -220,7 +219,7 @@ def test_what_requests_of_a_connection_have_in_common_is_told_of_each_anew():
 def test_a_sample_holds_its_share_and_every_server_error():
     piped = Piped(mode="Sampled", sample=0.1)
     for number in range(200):
-        piped.log.add(record(status=(200, 404, 503, 0)[number % 4]), 100.5, NOW)
+        piped.log.add(*record(status=(200, 404, 503, 0)[number % 4]), 100.0, 100.5, NOW)
     statuses = [one["status"] for one in piped.lines()]
     assert statuses.count(503) == 50
     assert 5 <= len(statuses) - 50 <= 30
@@ -228,7 +227,7 @@ def test_a_sample_holds_its_share_and_every_server_error():
 
 def test_changed_settings_count_from_the_next_exchange():
     piped = Piped(mode="Sampled", sample=1e-9)
-    piped.log.add(record(status=200), 100.5, NOW)
+    piped.log.add(*record(status=200), 100.0, 100.5, NOW)
     piped.log.take(Settings(mode="All"))
-    piped.log.add(record(status=201), 100.5, NOW)
+    piped.log.add(*record(status=201), 100.0, 100.5, NOW)
     assert [one["status"] for one in piped.lines()] == [201]
