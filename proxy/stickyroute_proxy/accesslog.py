@@ -35,7 +35,8 @@ _NO_RULE: Final = '"route":null,"rule":null,"scope":null'
 _NO_DECISION: Final = '"reason":null,"endpoint":null,"address":null'
 
 _THOUSANDTHS: Final = tuple(f".{number:03}" for number in range(1000))
-"""A `.3f` for each number would take more time than all else of a line."""
+_MILLISECONDS: Final = tuple(f"{number / 1000:.3f}" for number in range(1024))
+"""By microseconds. A `.3f` for each number would take more time than all else of a line."""
 
 _TRACEPARENT: Final = regex(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 """W3C Trace Context, level 2: what later versions append is not ours to judge."""
@@ -55,11 +56,14 @@ class Record:
         "retries",
         "rule",
         "sent",
+        "started",
         "status",
     )
 
+    started: float
+    """On the monotonic clock, as the times below."""
     connecting: float
-    """When the last connection was asked for, on the monotonic clock, as the times below."""
+    """When the last connection was asked for."""
     connect: float | None
     """Seconds that opening it took; None: there was one already."""
     first_byte: float | None
@@ -79,14 +83,14 @@ class Record:
     """It has no message, body, retry or new connection, as nearly all: `tell` says otherwise."""
 
     def __init__(self) -> None:
-        self.status = 0
-        self.rule = None
+        self.first_byte = self.rule = self.decision = None
+        self.status = self.sent = 0
         self.clear()
 
     def clear(self) -> None:
-        """Be for another exchange."""
-        self.connect = self.first_byte = self.message = self.decision = None
-        self.received = self.sent = self.retries = 0
+        """Forget what few exchanges have; each sets the rest anew."""
+        self.connect = self.message = None
+        self.received = self.retries = 0
         self.plain = True
 
     def tell(self, message: str | None = None, *, received: int = 0, retries: int = 0) -> None:
@@ -123,7 +127,7 @@ class AccessLog:
         self._random = random
         self._share = 1.0
         self._second = -1
-        self._to_second = ""
+        self._date = ""
 
     def take(self, given: settings.AccessLog) -> None:
         """Log the share of exchanges that the settings ask for."""
@@ -139,8 +143,8 @@ class AccessLog:
         if not self._writer.join(seconds):
             logger.warning("the access log's reader has stalled: its last lines are lost")
 
-    def add(self, head: RequestHead | None, record: Record, started: float, ended: float, now: float) -> None:
-        """Log an exchange: begun and ended on the monotonic clock, now in Unix seconds.
+    def add(self, head: RequestHead | None, record: Record, ended: float, now: float) -> None:
+        """Log an exchange: ended on the monotonic clock, now in Unix seconds.
 
         `head`: None where the request could not be read; the record is an `Unread` then.
         """
@@ -150,25 +154,25 @@ class AccessLog:
         second = millisecond // 1000
         if second != self._second:
             self._second = second
-            self._to_second = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
-        time = f"{self._to_second}{_THOUSANDTHS[millisecond % 1000]}Z"
-        text = line(head, record, started, ended, time)
+            self._date = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
+        date, thousandths = self._date, _THOUSANDTHS[millisecond % 1000]
+        text = line(head, record, ended, date, thousandths)
         if len(text) > PIPE_BUF:
-            text = line(head, record, started, ended, time, short=True)
+            text = line(head, record, ended, date, thousandths, short=True)
         self._writer.put(text)
 
 
 def line(
     head: RequestHead | None,
     record: Record,
-    started: float,
     ended: float,
-    time: str,
+    date: str,
+    thousandths: str,
     *,
     short: bool = False,
 ) -> str:
-    """The line, in ASCII; `time` goes into it as it is. `short`: little of what clients can make long."""
-    first_byte = record.first_byte
+    """The line, in ASCII, with that time of day. `short`: little of what clients can make long."""
+    started, first_byte = record.started, record.first_byte
     path = "null"
     if head is None:
         request_id, told = _unread(record)
@@ -189,18 +193,22 @@ def line(
                 head.outcome, head.outcome_of = _outcome(record), of
             outcome = head.outcome
     total = int((ended - started) * 1e6)
-    first = 0 if first_byte is None else int((first_byte - started) * 1e6)
+    first = "null"
+    if first_byte is not None:
+        took = int((first_byte - started) * 1e6)
+        first = _MILLISECONDS[took] if took < 1024 else _milliseconds(took)
+    # Ours need no quotation.
+    identity = f'"{request_id.decode()}"' if request_id.isalnum() else _quoted(request_id)
     return (
-        f'{{"time":"{time}","requestId":{_identity(request_id)},'
+        f'{{"time":"{date}{thousandths}Z","requestId":{identity},'
         f'{told},"path":{path},{outcome},"sent":{record.sent},'
-        f'"total":{total // 1000}{_THOUSANDTHS[total % 1000]},'
-        f'"firstByte":{"null" if first_byte is None else f"{first // 1000}{_THOUSANDTHS[first % 1000]}"}}}\n'
+        f'"total":{_MILLISECONDS[total] if total < 1024 else _milliseconds(total)},'
+        f'"firstByte":{first}}}\n'
     )
 
 
-def _identity(request_id: bytes) -> str:
-    """Ours need no quotation."""
-    return f'"{request_id.decode()}"' if request_id.isalnum() else _quoted(request_id)
+def _milliseconds(microseconds: int) -> str:
+    return f"{microseconds // 1000}{_THOUSANDTHS[microseconds % 1000]}"
 
 
 def _unread(record: Record) -> tuple[bytes, str]:

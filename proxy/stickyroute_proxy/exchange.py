@@ -59,7 +59,13 @@ class Exchange(Placement):
             head = client.head
             if not head.told:
                 head.secure = client.secure
-            self._record = head.record = head.record or Record()
+            record = head.record
+            if record is None:
+                record = head.record = Record()
+            record.first_byte = record.decision = None
+            record.sent = 0
+            record.started = now
+            self._record = record
         plane.counters.requests += 1
 
     # Deciding and sending
@@ -395,8 +401,9 @@ class Exchange(Placement):
             if log is not None:
                 record.status = self._status
                 record.rule = rule
-                log.add(self._client.head, record, self._started, ended, self._plane.clock())
-            record.clear()
+                log.add(self._client.head, record, ended, self._plane.clock())
+            if not record.plain:
+                record.clear()
 
 
 def _authority(endpoint: Endpoint) -> bytes:

@@ -321,7 +321,8 @@ class Downstream(Writing):
             record = Unread(self.peer, request_id, secure=self.secure)
             record.status = error.status
             record.tell(str(error))
-            plane.log.add(None, record, now, now, plane.clock())
+            record.started = now
+            plane.log.add(None, record, now, plane.clock())
         self._answer_malformed(error)
 
     def _answer_malformed(self, error: MalformedError) -> None:
