@@ -5,6 +5,7 @@ request up and the answer down. It knows neither the client's protocol (that sid
 streams can be others) nor how bytes are parsed. Routing and affinity know nothing of it.
 """
 
+from bisect import bisect_left
 from math import inf
 from time import monotonic
 
@@ -19,6 +20,7 @@ from stickyroute_proxy.table import Endpoint, Rule
 from stickyroute_proxy.wire import wait
 from stickyroute_proxy.wire.admission import Cause
 from stickyroute_proxy.wire.answer import AnswerHead, chunk
+from stickyroute_proxy.wire.counters import BUCKETS, SHORT
 from stickyroute_proxy.wire.head import IDEMPOTENT, RequestHead
 from stickyroute_proxy.wire.parser import CHUNKED, Slice
 from stickyroute_proxy.wire.upstream import Upstream
@@ -394,7 +396,11 @@ class Exchange(Placement):
         counters.ended += 1
         counter = counters.unrouted if rule is None else rule.counter or counters.begin(rule)
         ended = now or monotonic()
-        counter.add(self._status, ended - self._started)
+        # RuleCounters.add in place: the call would be a tenth of what metrics cost.
+        seconds = ended - self._started
+        counter.statuses[self._status] += 1
+        counter.buckets[bisect_left(BUCKETS, seconds) if seconds > SHORT else 0] += 1
+        counter.seconds += seconds
         record = self._record
         if record is not None:
             log = self._plane.log

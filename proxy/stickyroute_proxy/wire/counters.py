@@ -8,7 +8,7 @@ from stickyroute_proxy.affinity.rule import Rule
 
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds of the latency histogram, seconds; one more bucket counts what is beyond."""
-_SHORT: Final = BUCKETS[0]
+SHORT: Final = BUCKETS[0]
 """What most requests take less than: their bucket need not be looked for."""
 
 
@@ -31,7 +31,7 @@ class RuleCounters:
 
     def add(self, status: int, seconds: float) -> None:
         self.statuses[status] += 1
-        self.buckets[bisect_left(BUCKETS, seconds) if seconds > _SHORT else 0] += 1
+        self.buckets[bisect_left(BUCKETS, seconds) if seconds > SHORT else 0] += 1
         self.seconds += seconds
 
     @property
