@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Self
@@ -117,6 +117,13 @@ class Backends:
     def until(self) -> float:
         """Unix seconds: when the next drain's end changes what is resolved."""
         return min((resolved.until for _, resolved in self._resolved.values()), default=inf)
+
+    def pods(self) -> Iterator[Key]:
+        """The pods that what is resolved depends on, or will the next time."""
+        for (namespace, *_), (inputs, resolved) in self._resolved.items():
+            for piece in inputs.slices:
+                yield from ((namespace, entry.pod) for entry in piece.endpoints)
+            yield from ((namespace, endpoint.pod) for endpoint in resolved.endpoints)
 
     def resolver(self, moment: Moment) -> Resolver:
         """Resolves each reference once, from the translation before where its inputs are the same objects."""

@@ -95,6 +95,22 @@ async def test_a_pod_that_leaves_its_slices_drains_until_it_is_deleted(api, star
         await until(lambda: set(endpoints(running["proxy-0"])) == {"web-2"})
 
 
+async def test_a_pod_behind_no_route_costs_nothing(api, start, proxies):
+    fill(api)
+    async with start() as operator, proxies("proxy-0") as running:
+        await until(lambda: condition(api, "Ready").get("status") == "True")
+        await until(lambda: operator.watches.heard["Pod"])
+        runs = operator.reconciler.runs
+        for turn in range(5):
+            api.put("pods", pod(7, restarts=turn))
+        known = operator.store.pods
+        await until(lambda: ("default", "web-7") in known and known["default", "web-7"].restarts == 4)
+        assert operator.reconciler.runs == runs
+        api.put("endpointslices", pods(1, 2, 7))
+        await until(lambda: "web-7" in endpoints(running["proxy-0"]))
+        assert endpoints(running["proxy-0"])["web-7"].started == 1000
+
+
 async def test_a_short_grace_period_is_a_condition_while_it_is_so(api, start, proxies):
     fill(api)
     api.put("pods", pod(2, grace=30))
