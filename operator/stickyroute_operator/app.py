@@ -13,11 +13,12 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from aiohttp import web
 
 from stickyroute_api.settings import Settings
-from stickyroute_operator import cluster, fleet, keys, pki, rotation
+from stickyroute_operator import cluster, fleet, keys, pki, rotation, settings
 from stickyroute_operator.cluster import ApiError, Cluster, Secrets, until_granted
 from stickyroute_operator.epoch import Superseded, raise_epoch
 from stickyroute_operator.handlers import Watches
@@ -60,7 +61,10 @@ class Options:
     watch_namespaces: tuple[str, ...] = ()
     """Empty: all."""
     health: tuple[str, int] = ("0.0.0.0", 8081)
-    settings: Settings = Settings()  # noqa: RUF009 - a frozen model
+    settings: Path | None = None
+    """The file that says the fleet's; None: the defaults."""
+    trusted_proxies: tuple[str, ...] = ()
+    """In place of those in the file, where there are any."""
     allow_shared_hosts: bool = False
     rotate_every: timedelta = rotation.EVERY
     """How long a token key seals; 0: until a rotation is ordered."""
@@ -102,7 +106,9 @@ class Operator:
             self._reconciled,
             named=self.references,
             now=now,
-            settings=options.settings,
+            settings=self._chosen(
+                Settings() if options.settings is None else settings.read(options.settings)
+            ),
             is_ours=lambda key: not watched or key[0] in watched,
             allow_shared_hosts=options.allow_shared_hosts,
         )
@@ -147,6 +153,8 @@ class Operator:
                         self._until_superseded(),
                     ):
                         tasks.create_task(part)
+                    if self._options.settings is not None:
+                        tasks.create_task(settings.follow(self._options.settings, self._take_settings))
                     if not self._is_fleet_watched:
                         tasks.create_task(self._poll_fleet())
             finally:
@@ -211,6 +219,13 @@ class Operator:
             must_hold=must_hold,
             now=self._now,
         )
+
+    def _chosen(self, given: Settings) -> Settings:
+        trusted = self._options.trusted_proxies
+        return given.model_copy(update={"trusted_proxies": trusted}) if trusted else given
+
+    def _take_settings(self, given: Settings) -> None:
+        self.reconciler.take_settings(self._chosen(given))
 
     def _met_higher(self, epoch: int) -> None:
         """A proxy holds a newer epoch: take a higher one, unless another operator has taken over."""

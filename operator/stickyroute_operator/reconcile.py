@@ -130,6 +130,15 @@ class Reconciler:
             self._keys = keys
             self.poke()
 
+    def take_settings(self, settings: Settings) -> None:
+        """What people say of the fleet from now on; what was found out about it stays."""
+        found = {"zones": self._settings.zones, "proxies": self._settings.proxies}
+        settings = settings.model_copy(update=found)
+        if settings != self._settings:
+            self._settings = settings
+            self.poke()
+            logger.info("the fleet's settings have changed")
+
     def take_zones(self, zones: dict[str, str]) -> None:
         """The zone of each proxy, by its pod's name."""
         if zones != self._settings.zones:

@@ -10,21 +10,22 @@ from sys import maxsize
 from time import monotonic
 from typing import Final
 
-from stickyroute_api.reasons import BindingReason
 from stickyroute_proxy.accesslog import Record
-from stickyroute_proxy.affinity.choose import Decision, rechoose, sidestep
+from stickyroute_proxy.affinity.cookie import forget_cookie
+from stickyroute_proxy.affinity.decision import HOME, Decision, Parked
+from stickyroute_proxy.affinity.failover import give_up, refusal
+from stickyroute_proxy.affinity.retry import rechoose, sidestep
 from stickyroute_proxy.seams import Client, Plane
 from stickyroute_proxy.table import Endpoint, Rule
 from stickyroute_proxy.wire import wait
 from stickyroute_proxy.wire.admission import Cause
 from stickyroute_proxy.wire.connect import Connect
+from stickyroute_proxy.wire.errors import RETRIED, RETRY_AFTER
 from stickyroute_proxy.wire.pool import Pool
 from stickyroute_proxy.wire.queue import Queue
 from stickyroute_proxy.wire.upstream import Upstream
 from stickyroute_proxy.wire.wait import Wait
 
-MAX_TRIED: Final = 3
-"""How many endpoints may fail to take a connection before the client is told."""
 NO_HANDSHAKE: Final = "TLS handshake with the endpoint failed"
 
 
@@ -62,10 +63,10 @@ class Placement(ABC):
     _endpoint: Endpoint | None
     """Where it has its room."""
     _queue: "Queue[Placement] | None"
-    """Where it waits for room."""
+    """Where it waits, for room or for its endpoint."""
     _connecting: Connect | None
     _attempts: int
-    """Further ones at the same endpoint."""
+    """Further ones, after connections that did not come to be."""
     _tried: list[Endpoint] | None
     """Endpoints that took no connection."""
     _record: Record | None
@@ -85,7 +86,9 @@ class Placement(ABC):
         """There is a connection."""
 
     @abstractmethod
-    def _refuse(self, status: int, message: str, *, last: bool = False) -> None:
+    def _refuse(
+        self, status: int, message: str, *, last: bool = False, location: bytes = b"", extra: bytes = b""
+    ) -> None:
         """There will be none."""
 
     @abstractmethod
@@ -97,14 +100,9 @@ class Placement(ABC):
         self._decision = decision
         if self._record is not None:
             self._record.decision = decision
-        self._attempts = 0
         endpoint = decision.endpoint
         if endpoint is None:
-            if self._untrusted:
-                # Endpoints are there, but have to be mended: to ask again soon will not help.
-                self._refuse(502, NO_HANDSHAKE)
-            else:
-                self._refuse(503, "no endpoint can serve this request now")
+            self._unplaced(rule, decision, now)
             return
         room = rule.limits.requests_per_endpoint
         if room and (endpoint.in_flight >= room or endpoint.queue):
@@ -120,6 +118,21 @@ class Placement(ABC):
         self._endpoint = endpoint
         endpoint.in_flight += 1
         self._reach(endpoint, now)
+
+    def _unplaced(self, rule: Rule, decision: Decision, now: float) -> None:
+        """There is no endpoint: it is waited for, or what comes instead is the policy's."""
+        if isinstance(decision, Parked):
+            if not self._park(rule, decision, now):
+                self._attempt(rule, give_up(rule, decision, self._plane.clock()), now)
+        elif self._untrusted:
+            # Endpoints are there, but have to be mended: to ask again soon will not help.
+            self._refuse(502, NO_HANDSHAKE)
+        else:
+            status, message, location = refusal(rule, decision)
+            extra = b"" if location or status in RETRIED else b"Retry-After: %d\r\n" % RETRY_AFTER
+            if decision.set_token is not None:
+                extra += forget_cookie(rule.scope, self._client.secure)
+            self._refuse(status, message, location=location, extra=extra)
 
     def _reach(self, endpoint: Endpoint, now: float) -> None:
         """Send by a connection that is there, or by a new one."""
@@ -168,7 +181,7 @@ class Placement(ABC):
         self._unreached(502, NO_HANDSHAKE if self._untrusted else "the endpoint took no connection")
 
     def _unreached(self, status: int, message: str) -> None:
-        """No connection came to be: once more there for a bound session, then elsewhere."""
+        """No connection came to be: a bound session tries once more there, then it goes elsewhere."""
         plane, rule, endpoint = self._plane, self._rule, self._endpoint
         plane.counters.connect_failures += 1
         if self._connecting is not None:
@@ -177,23 +190,28 @@ class Placement(ABC):
         self._wait = None
         if rule is None or endpoint is None:
             return
+        self._tell_failure()
         if self._left(endpoint):
             self._begin_anew()
             return
-        bound = self._decision.reason is BindingReason.BOUND and self._attempts < rule.retries.attempts
-        tried = self._tried or []
-        if not bound:
-            tried = self._tried = [*tried, endpoint]
-        if not rule.retries.attempts or len(tried) >= MAX_TRIED or not self._may_retry():
+        if self._attempts >= rule.attempts or not self._may_retry():
             self._refuse(status, message)
-        elif bound:
-            self._attempts += 1
+            return
+        self._attempts += 1
+        if self._decision.reason in HOME and self._attempts == 1:
             self._connect(endpoint)
-        else:
-            self._release()
-            head, failed = self._client.head, self._decision
-            decision = rechoose(rule, head, failed, plane.clock(), plane.random, tried=tried)
-            self._attempt(rule, decision, monotonic())
+            return
+        tried = self._tried = [*(self._tried or ()), endpoint]
+        self._release()
+        head, failed = self._client.head, self._decision
+        decision = rechoose(rule, head, failed, plane.clock(), plane.random, tried=tried)
+        self._attempt(rule, decision, monotonic())
+
+    def _tell_failure(self) -> None:
+        """The endpoint has failed the request."""
+        endpoint = self._endpoint
+        if endpoint is not None and endpoint.judge is not None:
+            self._plane.health.failed(endpoint)
 
     def _may_retry(self) -> bool:
         counters = self._plane.counters
@@ -258,8 +276,31 @@ class Placement(ABC):
         else:
             self._reach(endpoint, monotonic())
 
+    def _park(self, rule: Rule, decision: Parked, now: float) -> bool:
+        """Wait for the session's endpoint, its body unread; False: it has, or too many do."""
+        scope, name = rule.scope, decision.lost.binding.endpoint
+        until = self._started + scope.policy.failover.hold
+        queue: Queue[Placement] = scope.parked.get(name) or Queue()
+        if now >= until or len(queue) >= rule.limits.queue:
+            return False
+        scope.parked[name] = queue
+        queue.join(self)
+        self._queue = queue
+        self._tried = None
+        counters = self._plane.counters
+        counters.queued += 1
+        counters.queued_total += 1
+        self._await_until(wait.HOLD, until)
+        return True
+
+    def _unpark(self) -> None:
+        """It has waited long enough."""
+        if self._queue is not None:
+            self._queue.leave(self)
+        self.reconsider()
+
     def reconsider(self) -> None:
-        """It waited for an endpoint that has left, or keeps no sessions any more."""
+        """What it waited for has left, keeps no sessions any more, or has come back."""
         self._dequeued()
         self.start(monotonic())
 
