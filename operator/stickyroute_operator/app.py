@@ -25,7 +25,7 @@ from stickyroute_operator.handlers import Watches
 from stickyroute_operator.health import Health
 from stickyroute_operator.journal import Journal
 from stickyroute_operator.ledger import Ledger, ScopeView
-from stickyroute_operator.objects import EndpointSlice
+from stickyroute_operator.objects import EndpointSlice, Key
 from stickyroute_operator.publish import Publisher
 from stickyroute_operator.reconcile import Acked, Reconciler
 from stickyroute_operator.references import References
@@ -33,7 +33,7 @@ from stickyroute_operator.report import Collector
 from stickyroute_operator.reporter import Fleet, Reporter
 from stickyroute_operator.resync import Resync
 from stickyroute_operator.rotation import Rotation
-from stickyroute_operator.store import SLICES, Store
+from stickyroute_operator.store import PODS, SLICES, Store
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class Operator:
         self._leads = asyncio.Event()
         self._started = now().timestamp()
         self._merged: tuple[Ledger, dict[str, ScopeView]] | None = None
-        self.store = Store(self._stored, options.watch_namespaces)
+        self.store = Store(self._stored, options.watch_namespaces, self._heeds)
         self.publisher = Publisher(options.fleet, self._context, self._acknowledged, self._met_higher)
         self.collector = Collector(self._context, self._counted)
         watched = set(options.watch_namespaces)
@@ -279,6 +279,9 @@ class Operator:
         if self._tls is None:
             raise RuntimeError("no proxy is targeted before the operator has its certificate")
         return self._tls
+
+    def _heeds(self, kind: str, key: Key) -> bool:
+        return kind != PODS or self.reconciler.heeds(key)
 
     def _stored(self, kind: str) -> None:
         if kind == SLICES and self._is_fleet_watched:

@@ -11,6 +11,7 @@ is the same without it.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 from stickyroute_api.settings import Settings
 from stickyroute_api.snapshot import (
@@ -94,6 +95,11 @@ class Translation:
     def until(self) -> float:
         """Unix seconds: when it changes though no object does; inf: never."""
         return self.backends.until
+
+    @cached_property
+    def pods(self) -> frozenset[Key]:
+        """Those that it depends on, known or not."""
+        return frozenset(self.backends.pods())
 
     @property
     def references(self) -> frozenset[Reference]:
