@@ -76,12 +76,13 @@ def _examine(rule: Rule, facts: Facts, tokens: list[bytes], now: float, random: 
 
 
 def _endpoint(rule: Rule, binding: Binding, now: float, random: Random) -> Endpoint:
-    """The one that a binding which holds names; of a cohort one."""
-    endpoint = rule.members.get(binding.endpoint)
-    if endpoint is None:
-        endpoint = rule.of_cohort(binding.endpoint, now, random)
-    assert endpoint is not None  # noqa: S101 - the checks have found one that keeps sessions
-    return endpoint
+    """The one that a binding which holds names; of several the best that keeps sessions, or the next."""
+    endpoints = rule.named[binding.endpoint]
+    if len(endpoints) == 1:
+        return endpoints[0]
+    found = rule.of_cohort(binding.endpoint, now, random)
+    drain = rule.scope.policy.drain_timeout
+    return found or next(one for one in endpoints if now < one.kept_until(drain))
 
 
 def _lost(rule: Rule, facts: Facts, lost: Lost, now: float, random: Random) -> Decision:
