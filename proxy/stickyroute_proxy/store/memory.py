@@ -1,0 +1,255 @@
+"""What a process knows of learned keys: the ones used last, and the fleet's store for all others.
+
+A key is the keyed digest of the application's value in its scope; what is kept under it is the sealed token
+that other scopes hand to their clients. So the store learns no value and no pod, and can forge neither.
+"""
+
+from asyncio import AbstractEventLoop, TimerHandle
+from collections.abc import Callable, Iterator, Sequence
+from enum import StrEnum
+from math import inf
+from random import Random
+from typing import Final
+
+from stickyroute_api import settings
+from stickyroute_proxy.affinity.rule import Scope
+from stickyroute_proxy.affinity.token import LONG_LIVED, SEPARATOR, Binding
+from stickyroute_proxy.store.link import Entry, Link, Lookup
+
+WAIT: Final = 0.045
+"""Seconds that a request waits for the store at most; a loop under load is some milliseconds late."""
+MAX_KNOWN: Final = 50_000
+"""Keys that are known without the store, about 0.5 kB each."""
+TRUSTED: Final = 10.0
+"""Seconds after which what is known is compared with the store, in no request's way."""
+UNTIMED: Final = 7 * 86400.0
+"""Seconds after which the store may forget an entry that no timer ends."""
+REFILL: Final = 200
+"""Entries that are sealed at once for a store that has been emptied."""
+REFILL_PAUSE: Final = 0.02
+
+
+class Result(StrEnum):
+    """How a look-up ended."""
+
+    LOCAL = "local"
+    HIT = "hit"
+    MISS = "miss"
+    LATE = "late"
+    """The store took longer than a request waits."""
+    ERROR = "error"
+    """The store is away, or there is none."""
+
+
+Tell = Callable[[bytes, Binding | None, Result], None]
+"""Told the key that was found, or the first that was shown, and its binding."""
+
+
+class _Known:
+    __slots__ = ("binding", "compared", "scope")
+
+    def __init__(self, scope: Scope, binding: Binding, now: float) -> None:
+        self.scope = scope
+        self.binding = binding
+        self.compared = now
+
+
+class Memory:
+    """The learned keys of one process."""
+
+    lookups: dict[str, int]
+    """By `Result`."""
+
+    def __init__(self, clock: Callable[[], float], random: Random) -> None:
+        self._clock = clock
+        self._random = random
+        self._known: dict[bytes, _Known] = {}
+        """The one used last comes last."""
+        self._link: Link | None = None
+        self._settings = settings.Store()
+        self._loop: AbstractEventLoop | None = None
+        self._refilling: TimerHandle | None = None
+        self._dropped = 0
+        self.lookups = {}
+
+    @property
+    def reachable(self) -> int:
+        """1 while the store answers."""
+        return int(self._link is not None and self._link.reachable is True)
+
+    @property
+    def dropped(self) -> int:
+        """Entries that the store did not get."""
+        return self._dropped + (self._link.dropped if self._link is not None else 0)
+
+    def take(self, given: settings.Store, loop: AbstractEventLoop) -> None:
+        """Use this store from now on."""
+        if given == self._settings:
+            return
+        self.close()
+        self._settings = given
+        self._loop = loop
+        if given.address:
+            self._link = Link(given, self._clock, self._random, self._refill)
+            self._link.open(loop)
+
+    def close(self) -> None:
+        self._settings = settings.Store()
+        if self._refilling is not None:
+            self._refilling.cancel()
+            self._refilling = None
+        if self._link is not None:
+            self._dropped += self._link.dropped
+            self._link.close()
+            self._link = None
+
+    # For exchanges
+
+    def recall(self, scope: Scope, values: Sequence[bytes], tell: Tell) -> None:
+        """Find the binding of the first value that has one, and tell it: at once, or within WAIT."""
+        keys = tuple(scope.key(value) for value in values)
+        for key in keys:
+            known = self._known.get(key)
+            if known is None:
+                continue
+            if known.scope is not scope:
+                del self._known[key]  # it was a route of the same name
+                continue
+            self._count(Result.LOCAL)
+            self._use(key, known)
+            tell(key, known.binding, Result.LOCAL)
+            return
+        link, loop = self._link, self._loop
+        if link is None or loop is None:
+            self._count(Result.ERROR)
+            tell(keys[0], None, Result.ERROR)
+        else:
+            link.find(Lookup(keys, _Recall(self, scope, keys, tell, loop)))
+
+    def keep(self, scope: Scope, key: bytes, binding: Binding) -> None:
+        """Know this binding from now on, and have the store keep it."""
+        self._enter(key, _Known(scope, binding, self._clock()))
+        self._write(scope, key, binding, is_new=False)
+
+    def _count(self, result: Result) -> None:
+        self.lookups[result] = self.lookups.get(result, 0) + 1
+
+    def _use(self, key: bytes, known: _Known) -> None:
+        """Note that it is in use, and compare it when it has not been for long."""
+        del self._known[key]
+        self._known[key] = known
+        now = self._clock()
+        if self._link is not None and now - known.compared >= TRUSTED:
+            known.compared = now
+            self._link.find(Lookup((key,), _Comparison(self, known.scope, key)))
+
+    def _enter(self, key: bytes, known: _Known) -> None:
+        self._known.pop(key, None)
+        if len(self._known) >= MAX_KNOWN:
+            del self._known[next(iter(self._known))]
+        self._known[key] = known
+
+    def _write(self, scope: Scope, key: bytes, binding: Binding, *, is_new: bool) -> None:
+        if self._link is None:
+            return
+        token = scope.keyring.seal_with(key, binding, scope.identity)
+        self._link.keep(key, Entry(token, _until(scope, binding), is_new))
+
+    def _opened(self, scope: Scope, key: bytes, token: bytes | None) -> Binding | None:
+        """What the store holds under a key; whatever is not ours is as good as nothing."""
+        if token is None:
+            return None
+        opened = scope.keyring.open(token + SEPARATOR + key, scope.identity)
+        return opened if isinstance(opened, Binding) else None
+
+    def _compare(self, scope: Scope, key: bytes, token: bytes | None) -> None:
+        """The later binding is the right one; what the store has lost it gets again."""
+        known = self._known.get(key)
+        if known is None or known.scope is not scope:
+            return
+        stored = self._opened(scope, key, token)
+        if stored is None:
+            self._write(scope, key, known.binding, is_new=True)
+        elif (stored.bound, stored.sealed) > (known.binding.bound, known.binding.sealed):
+            known.binding = stored
+
+    def _refill(self) -> None:
+        """The store has been emptied: write what is known, the last used first, some at a time."""
+        if self._refilling is not None:
+            self._refilling.cancel()
+        self._refill_some(reversed(list(self._known)))
+
+    def _refill_some(self, keys: Iterator[bytes]) -> None:
+        assert self._loop is not None  # noqa: S101 - there was a store
+        self._refilling = None
+        for _ in range(REFILL):
+            key = next(keys, None)
+            if key is None:
+                return
+            known = self._known.get(key)
+            if known is not None:
+                self._write(known.scope, key, known.binding, is_new=True)
+        self._refilling = self._loop.call_later(REFILL_PAUSE, self._refill_some, keys)
+
+
+class _Recall:
+    """A request's look-up."""
+
+    __slots__ = ("_keys", "_memory", "_scope", "_tell", "_timer")
+
+    def __init__(
+        self, memory: Memory, scope: Scope, keys: tuple[bytes, ...], tell: Tell, loop: AbstractEventLoop
+    ) -> None:
+        self._memory = memory
+        self._scope = scope
+        self._keys = keys
+        self._tell: Tell | None = tell
+        self._timer = loop.call_later(WAIT, self._done, None, Result.LATE)
+
+    def found(self, values: Sequence[bytes | None]) -> None:
+        memory, scope = self._memory, self._scope
+        for key, value in zip(self._keys, values, strict=True):
+            binding = memory._opened(scope, key, value)  # noqa: SLF001 - a part of it
+            if binding is None:
+                continue
+            if key not in memory._known:  # noqa: SLF001
+                memory._enter(key, _Known(scope, binding, memory._clock()))  # noqa: SLF001
+            self._done(binding, Result.HIT, key)
+            return
+        self._done(None, Result.MISS)
+
+    def failed(self) -> None:
+        self._done(None, Result.ERROR)
+
+    def _done(self, binding: Binding | None, result: Result, key: bytes | None = None) -> None:
+        """Tell, once: what comes late is known for the next request."""
+        tell, self._tell = self._tell, None
+        if tell is None:
+            return
+        self._timer.cancel()
+        self._memory._count(result)  # noqa: SLF001
+        tell(key or self._keys[0], binding, result)
+
+
+class _Comparison:
+    """A look-up that nobody waits for."""
+
+    __slots__ = ("_key", "_memory", "_scope")
+
+    def __init__(self, memory: Memory, scope: Scope, key: bytes) -> None:
+        self._memory = memory
+        self._scope = scope
+        self._key = key
+
+    def found(self, values: Sequence[bytes | None]) -> None:
+        self._memory._compare(self._scope, self._key, values[0])  # noqa: SLF001
+
+    def failed(self) -> None:
+        pass
+
+
+def _until(scope: Scope, binding: Binding) -> float:
+    """When no check would let the binding hold any more (Unix seconds)."""
+    idle = inf if binding.flags & LONG_LIVED else binding.sealed + scope.idle
+    until = min(idle, binding.created + scope.absolute)
+    return binding.sealed + UNTIMED if until == inf else until
