@@ -15,7 +15,7 @@ from time import gmtime, strftime
 from typing import Final
 
 from stickyroute_api import settings
-from stickyroute_proxy.affinity.choose import Decision
+from stickyroute_proxy.affinity.decision import Decision
 from stickyroute_proxy.affinity.rule import Rule
 from stickyroute_proxy.wire.counters import Counters
 from stickyroute_proxy.wire.head import RequestHead

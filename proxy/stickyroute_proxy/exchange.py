@@ -9,8 +9,9 @@ from math import inf
 from time import monotonic
 
 from stickyroute_proxy.accesslog import Record
-from stickyroute_proxy.affinity.choose import choose, prolong
+from stickyroute_proxy.affinity.choose import choose
 from stickyroute_proxy.affinity.cookie import may_set, set_cookie
+from stickyroute_proxy.affinity.retry import prolong
 from stickyroute_proxy.changes import Changes
 from stickyroute_proxy.placement import Placement
 from stickyroute_proxy.seams import Client, Plane
@@ -127,7 +128,7 @@ class Exchange(Placement):
         scope = rule.scope
         written = head.write(
             authority,
-            scope.cookie_name if scope.sticky else b"",
+            scope.cookie_name,
             rule.notify_header,
             decision.notice,
             client.forwarding(authority),

@@ -10,9 +10,9 @@ from sys import maxsize
 from time import monotonic
 from typing import Final
 
-from stickyroute_api.reasons import BindingReason
 from stickyroute_proxy.accesslog import Record
-from stickyroute_proxy.affinity.choose import Decision, rechoose, sidestep
+from stickyroute_proxy.affinity.decision import HOME, Decision
+from stickyroute_proxy.affinity.retry import rechoose, sidestep
 from stickyroute_proxy.seams import Client, Plane
 from stickyroute_proxy.table import Endpoint, Rule
 from stickyroute_proxy.wire import wait
@@ -180,7 +180,7 @@ class Placement(ABC):
         if self._left(endpoint):
             self._begin_anew()
             return
-        bound = self._decision.reason is BindingReason.BOUND and self._attempts < rule.retries.attempts
+        bound = self._decision.reason in HOME and self._attempts < rule.retries.attempts
         tried = self._tried or []
         if not bound:
             tried = self._tried = [*tried, endpoint]

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from stickyroute_api.affinity import ID_BYTES, AffinityReport, Departure, EndpointSessions, ScopeReport
 from stickyroute_api.snapshot import Version
 from stickyroute_proxy.affinity.sessions import DEPARTURE_SECONDS
-from stickyroute_proxy.table import Scope, Table
+from stickyroute_proxy.table import Endpoint, Scope, Table
 
 MAX_BYTES: Final = 256_000
 """The size in JSON that a report does not exceed."""
@@ -109,8 +109,21 @@ class _Merged:
 
 
 def _rows(scope: Scope, now: float) -> Iterator[_Row]:
-    if scope.new or scope.moved or scope.expired or scope.rejected or scope.sessions.places:
-        counts = ScopeReport(new=scope.new, moved=scope.moved, expired=scope.expired, rejected=scope.rejected)
+    if (
+        scope.new
+        or scope.moved
+        or scope.restarted
+        or scope.expired
+        or scope.rejected
+        or scope.sessions.places
+    ):
+        counts = ScopeReport(
+            new=scope.new,
+            moved=scope.moved,
+            expired=scope.expired,
+            rejected=scope.rejected,
+            restarted=scope.restarted,
+        )
         yield _counts(scope.id, counts)
     for departed in scope.sessions.departures:
         departure = Departure(
@@ -122,9 +135,8 @@ def _rows(scope: Scope, now: float) -> Iterator[_Row]:
             moved=departed.moved,
         )
         yield _departure(scope.id, departure, departed.ids, now)
-    for endpoint in scope.members.values():
-        place = scope.sessions.places.get(endpoint.key)
-        ids = () if place is None else tuple(place.sessions)
+    for endpoint in scope.endpoints:
+        ids = _at(scope, endpoint)
         if ids or endpoint.in_flight:
             sessions = EndpointSessions(
                 endpoint=endpoint.id,
@@ -134,6 +146,21 @@ def _rows(scope: Scope, now: float) -> Iterator[_Row]:
                 in_flight=endpoint.in_flight,
             )
             yield _endpoint(scope.id, sessions, ids)
+
+
+def _at(scope: Scope, endpoint: Endpoint) -> Collection[bytes]:
+    """The sessions at an endpoint; those of a cohort are shared out among all of it, for none has its own."""
+    name = scope.name(endpoint)
+    place = scope.sessions.places.get(name)
+    if place is None:
+        return ()
+    shared = scope.named.get(name, ())
+    if len(shared) < 2:
+        return tuple(place.sessions)
+    if scope.policy.bind_to != "Cohort":
+        return tuple(place.sessions) if endpoint.key == shared[0].key else ()
+    keys = sorted(one.key for one in shared)
+    return [one for one in place.sessions if keys[one[-1] % len(keys)] == endpoint.key]
 
 
 def _counts(scope_id: str, counts: ScopeReport) -> _Row:
@@ -154,6 +181,7 @@ def _added(one: ScopeReport, other: ScopeReport) -> ScopeReport:
         moved=one.moved + other.moved,
         expired=one.expired + other.expired,
         rejected=one.rejected + other.rejected,
+        restarted=one.restarted + other.restarted,
     )
 
 

@@ -8,7 +8,8 @@ from stickyroute_api import snapshot
 from stickyroute_api.reasons import EndpointState
 from stickyroute_api.settings import Settings
 from stickyroute_api.snapshot import Snapshot, TokenKeys
-from stickyroute_proxy.affinity.choose import Decision, choose
+from stickyroute_proxy.affinity.choose import choose
+from stickyroute_proxy.affinity.decision import Decision
 from stickyroute_proxy.affinity.keys import presented
 from stickyroute_proxy.table import Rule, Table, build
 

@@ -6,7 +6,7 @@ from random import Random
 from tests.unit.proxy.fleets import Client, Proxy, Request, fleet, persistence, pods, route, rule
 
 from stickyroute_api.reasons import BindingReason
-from stickyroute_proxy.affinity.choose import sidestep
+from stickyroute_proxy.affinity.retry import sidestep
 
 
 def aside(proxy, decision, room=1, tried=()):

@@ -56,8 +56,8 @@ def test_a_delta_touches_only_what_it_names():
     table = proxy.apply(Delta.between(base, new).apply(base))
     assert table.index is index
     assert {name: proxy.rule(host=name) for name in pools} == pools
-    assert set(proxy.scope("shop/a/a").members) != set(proxy.scope("shop/b/b").members)
-    assert len(proxy.scope("shop/a/a").members) == 2
+    assert set(proxy.scope("shop/a/a").named) != set(proxy.scope("shop/b/b").named)
+    assert len(proxy.scope("shop/a/a").named) == 2
 
 
 def test_a_route_that_goes_takes_its_sessions_along():
