@@ -9,12 +9,16 @@ from math import inf
 from time import monotonic
 
 from stickyroute_proxy.accesslog import Record
-from stickyroute_proxy.affinity.choose import choose
-from stickyroute_proxy.affinity.cookie import may_set, set_cookie
+from stickyroute_proxy.affinity.bind import followed
+from stickyroute_proxy.affinity.choose import choose, choose_bound
+from stickyroute_proxy.affinity.cookie import may_set
+from stickyroute_proxy.affinity.mint import minted, prolonged, sealer
 from stickyroute_proxy.affinity.retry import prolong
+from stickyroute_proxy.affinity.token import Binding
 from stickyroute_proxy.changes import Changes
 from stickyroute_proxy.placement import Placement
 from stickyroute_proxy.seams import Client, Plane
+from stickyroute_proxy.store.memory import Result
 from stickyroute_proxy.table import Endpoint, Rule
 from stickyroute_proxy.wire import wait
 from stickyroute_proxy.wire.admission import Cause
@@ -30,6 +34,7 @@ class Exchange(Placement):
     __slots__ = (
         "_allowed",
         "_answered",
+        "_key",
         "_repeated",
         "_status",
         "_unread",
@@ -38,6 +43,8 @@ class Exchange(Placement):
         "request_sent",
     )
 
+    _key: bytes
+    """In a stored scope: what the client's binding is kept under; empty when none is known."""
     deadline: float
     """When the whole exchange has to be over, on the monotonic clock."""
     request_sent: bool
@@ -92,7 +99,30 @@ class Exchange(Placement):
         if head.body and not self._admits_body(rule, head):
             return
         self._repeatable = not head.body and head.method in IDEMPOTENT
-        self._attempt(rule, choose(rule, head, plane.clock(), plane.random), now)
+        if rule.scope.stored:
+            self._recall(rule, head)
+        else:
+            self._attempt(rule, choose(rule, head, plane.clock(), plane.random), now)
+
+    def _recall(self, rule: Rule, head: RequestHead) -> None:
+        """Decide by what is known of the application's value."""
+        plane, scope = self._plane, rule.scope
+        values = scope.presented(head)
+        if values:
+            plane.memory.recall(scope, values, self._recalled)
+        else:
+            self._key = b""
+            self._attempt(rule, choose_bound(rule, head, None, plane.clock(), plane.random), monotonic())
+
+    def _recalled(self, key: bytes, binding: Binding | None, _result: Result) -> None:
+        plane, rule = self._plane, self._rule
+        if self._ended or rule is None:
+            return
+        self._key = b"" if binding is None else key
+        decision = choose_bound(rule, self._client.head, binding, plane.clock(), plane.random, key=key)
+        if binding is not None and decision.endpoint is None and decision.set_token is not None:
+            plane.memory.forget(key)
+        self._attempt(rule, decision, monotonic())
 
     def _redirect(self, changes: Changes) -> bool:
         """Send the client elsewhere, where the rule says so."""
@@ -128,7 +158,7 @@ class Exchange(Placement):
         scope = rule.scope
         written = head.write(
             authority,
-            scope.cookie_name,
+            scope.carrier,
             rule.notify_header,
             decision.notice,
             client.forwarding(authority),
@@ -280,27 +310,57 @@ class Exchange(Placement):
             self._plane.counters.sent_bytes += size
             if self._record is not None:
                 self._record.sent += size
-        told = self._decision.set_token is not None or answer.long_lived
-        self._client.answer(answer, self._set_cookie(answer) if told else b"", parts, last)
+        if rule.scope.learns:
+            extra = self._learn(answer)
+        elif self._decision.set_token is not None or answer.long_lived:
+            extra = self._give(answer)
+        else:
+            extra = b""
+        self._client.answer(answer, extra, parts, last)
 
-    def _set_cookie(self, answer: AnswerHead) -> bytes:
+    def _give(self, answer: AnswerHead) -> bytes:
         """The lines that give the client its token; empty where it has the right one."""
         decision, rule = self._decision, self._rule
         assert rule is not None  # noqa: S101 - only a routed request has an answer
         token = decision.set_token
         if answer.long_lived and decision.token is not None:
             token = prolong(rule, decision, self._plane.clock())
-        said = answer.cache_control or b""
-        if token is None or not may_set(answer.status, said) or answer.targets_caches():
+        if token is None or not may_set(answer.status, answer.cache_control) or answer.targets_caches():
             return b""
-        line = set_cookie(rule.scope, token, self._client.secure)
-        directives = said.lower().split(b",")
-        # What stands in quotes may look like a directive, and be none.
-        if b'"' not in said and any(
-            directive.strip(b" \t") in (b"private", b"no-store") for directive in directives
-        ):
-            return line
-        return line + b"Cache-Control: private\r\n"
+        carrier = rule.scope.carrier
+        if carrier.header:
+            answer.drop(carrier.header)
+        return carrier.given(token, self._client.secure) + _private(answer)
+
+    def _learn(self, answer: AnswerHead) -> bytes:
+        """Bind the values that the application gives out as its keys; further lines."""
+        rule, endpoint = self._rule, self._endpoint
+        assert rule is not None  # noqa: S101 - only a routed request has an answer
+        assert endpoint is not None  # noqa: S101
+        decision, random, now = self._decision, self._plane.random, self._plane.clock()
+        carrier = rule.scope.carrier
+        if rule.scope.stored:
+            self._bind(rule, carrier.minted(answer.lines, now), endpoint, long_lived=answer.long_lived)
+            return b""
+        lines = carrier.wrapped(answer.lines, sealer(rule, decision, endpoint, now, random), now)
+        if lines is answer.lines:
+            return b""
+        answer.replace(lines)
+        return _private(answer) if may_set(answer.status, answer.cache_control) else b""
+
+    def _bind(self, rule: Rule, values: list[bytes], endpoint: Endpoint, *, long_lived: bool) -> None:
+        """Keep the bindings of these values, and the client's own where it has changed."""
+        plane, scope, decision, key = self._plane, rule.scope, self._decision, self._key
+        now, memory = plane.clock(), plane.memory
+        binding = followed(scope, decision)
+        changed = decision.binding is not None or long_lived
+        if key and changed and binding is not None and binding.endpoint == scope.name(endpoint):
+            memory.keep(scope, key, prolonged(binding, now) if long_lived else binding)
+        for value in values:
+            fresh = scope.key(value)
+            if fresh != key:
+                own = minted(rule, binding, endpoint, now, plane.random)
+                memory.keep(scope, fresh, prolonged(own, now) if long_lived else own)
 
     def payload(self, parts: list[Slice], *, last: bool) -> None:
         """More of the answer's body has come."""
@@ -326,7 +386,8 @@ class Exchange(Placement):
         self._upstream = None
         self.deadline = inf
         self._wait = None
-        self._client.tunnel(upstream, answer, self._set_cookie(answer), rest, rule.timeouts.idle)
+        extra = self._learn(answer) if rule.scope.learns else self._give(answer)
+        self._client.tunnel(upstream, answer, extra, rest, rule.timeouts.idle)
 
     def tunnel_closed(self) -> None:
         self._finish()
@@ -387,6 +448,22 @@ class Exchange(Placement):
             record.status = self._status
             record.rule = self._rule
             log.add(record, ended, self._plane.clock())
+
+
+def _private(answer: AnswerHead) -> bytes:
+    """The line that keeps shared caches from storing an answer with a token; empty where it has its like.
+
+    Caches treat `private` with field names as without, or overlook it (RFC 9111, section 5.2.2.7), so it has
+    none. `no-cache="Set-Cookie"` would let them store the rest, and is as seldom understood.
+    """
+    said = answer.cache_control or b""
+    directives = said.lower().split(b",")
+    # What stands in quotes may look like a directive, and be none.
+    if b'"' not in said and any(
+        directive.strip(b" \t") in (b"private", b"no-store") for directive in directives
+    ):
+        return b""
+    return b"Cache-Control: private\r\n"
 
 
 def _authority(endpoint: Endpoint) -> bytes:

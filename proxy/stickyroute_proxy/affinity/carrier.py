@@ -5,19 +5,14 @@ what it gave out.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import ClassVar, Final
 
 from stickyroute_api import snapshot
 from stickyroute_proxy.affinity import envelope
 from stickyroute_proxy.affinity.cookie import attributes, strip
 from stickyroute_proxy.affinity.envelope import Seal
-from stickyroute_proxy.affinity.names import plain
+from stickyroute_proxy.affinity.keys import MAX_PRESENTED, Facts
 
-if TYPE_CHECKING:
-    from stickyroute_proxy.affinity.keys import Facts
-
-MAX_PRESENTED: Final = 8
-"""How many values of one name are looked at."""
 _BLANKS: Final = b" \t"
 
 
@@ -29,7 +24,7 @@ class Carrier:
     header: bytes = b""
     """The field that is ours in requests and answers, in lower case."""
 
-    def presented(self, _facts: "Facts") -> list[bytes]:
+    def presented(self, _facts: Facts) -> list[bytes]:
         """The keys that a request shows, in order, at most MAX_PRESENTED."""
         return []
 
@@ -42,8 +37,22 @@ class Carrier:
         return lines
 
     def given(self, _token: bytes, _secure: bool) -> bytes:
-        """The complete line that gives the client a token of ours; `secure`: it came by TLS."""
+        """The complete line that gives the client a token of ours, or with an empty one takes it back.
+
+        `secure`: the client came by TLS.
+        """
         return b""
+
+    def minted(self, _lines: list[bytes], _now: float) -> list[bytes]:
+        """The values that an answer of these fields gives out; those that it ends are none."""
+        return []
+
+    def wrapped(self, lines: list[bytes], _seal: Seal, _now: float) -> list[bytes]:
+        """The fields of an answer with what they give out in envelopes; all else byte for byte.
+
+        The same list where they give nothing out.
+        """
+        return lines
 
 
 NOTHING: Final = Carrier()
@@ -55,19 +64,21 @@ class OurCookie(Carrier):
     def __init__(self, cookie: snapshot.Cookie, absolute_timeout: float | None) -> None:
         self._name = cookie.name.encode()
         self._prefix = self._name + b"="
-        self._tails = (
-            attributes(cookie, absolute_timeout, secure=False) + b"\r\n",
-            attributes(cookie, absolute_timeout, secure=True) + b"\r\n",
+        self._tails = tuple(
+            attributes(cookie, absolute_timeout, secure=secure) + b"\r\n" for secure in (False, True)
         )
+        ended = cookie.model_copy(update={"permanent": True})
+        self._ends = tuple(attributes(ended, 0.0, secure=secure) + b"\r\n" for secure in (False, True))
 
-    def presented(self, facts: "Facts") -> list[bytes]:
+    def presented(self, facts: Facts) -> list[bytes]:
         return facts.presented(self._prefix) if facts.cookies else []
 
     def up_cookie(self, field: bytes) -> bytes | None:
         return strip(field, self._name)
 
     def given(self, token: bytes, secure: bool) -> bytes:
-        return b"set-cookie: " + self._prefix + token + self._tails[secure]
+        tails = self._tails if token else self._ends
+        return b"set-cookie: " + self._prefix + token + tails[secure]
 
 
 class OurHeader(Carrier):
@@ -77,14 +88,14 @@ class OurHeader(Carrier):
         self.header = name.lower().encode()
         self._given = name.encode() + b": "
 
-    def presented(self, facts: "Facts") -> list[bytes]:
+    def presented(self, facts: Facts) -> list[bytes]:
         # Who passes it on may have joined several.
         joined = b",".join(facts.values(self.header))
         return [value.strip(_BLANKS) for value in joined.split(b",", MAX_PRESENTED)[:MAX_PRESENTED] if value]
 
     def up_fields(self, lines: list[bytes]) -> list[bytes]:
-        ours = plain(self.header)
-        return [line for line in lines if plain(line.partition(b":")[0]) != ours]
+        ours = _plain(self.header)
+        return [line for line in lines if _plain(line.partition(b":")[0]) != ours]
 
     def given(self, token: bytes, _secure: bool) -> bytes:
         return self._given + token + b"\r\n"
@@ -101,11 +112,11 @@ class Learned(Carrier):
         self._name = name.encode()
         self._wraps = wraps
 
-    def _shown(self, _facts: "Facts") -> list[bytes]:
+    def _shown(self, _facts: Facts) -> list[bytes]:
         """The values that a request has, as they are."""
         return []
 
-    def presented(self, facts: "Facts") -> list[bytes]:
+    def presented(self, facts: Facts) -> list[bytes]:
         """The values, or with envelopes what `Keyring.open` takes: raw values are no keys then."""
         values = self._shown(facts)
         if not self._wraps:
@@ -113,12 +124,10 @@ class Learned(Carrier):
         return [found for value in values if (found := envelope.shown(value)) is not None]
 
     def minted(self, lines: list[bytes], now: float) -> list[bytes]:
-        """The values that an answer of these fields gives out; those that it ends are none."""
         values = (self._minted(value, now) for _, value in self._giving(lines))
         return [value for value in values if value is not None]
 
     def wrapped(self, lines: list[bytes], seal: Seal, now: float) -> list[bytes]:
-        """The fields of an answer with what they give out in envelopes; all else byte for byte."""
         found = dict(self._giving(lines))
         if not found:
             return lines
@@ -151,7 +160,7 @@ class AppCookie(Learned):
         super().__init__(name, wraps=wraps)
         self._prefix = self._name + b"="
 
-    def _shown(self, facts: "Facts") -> list[bytes]:
+    def _shown(self, facts: Facts) -> list[bytes]:
         return [value.strip(_BLANKS) for value in facts.presented(self._prefix)] if facts.cookies else []
 
     def up_cookie(self, field: bytes) -> bytes | None:
@@ -171,7 +180,7 @@ class AppHeader(Learned):
         super().__init__(name, wraps=wraps)
         self._field = self._name.lower()
 
-    def _shown(self, facts: "Facts") -> list[bytes]:
+    def _shown(self, facts: Facts) -> list[bytes]:
         return [value for value in facts.values(self._field)[:MAX_PRESENTED] if value]
 
     def up_fields(self, lines: list[bytes]) -> list[bytes]:
@@ -182,6 +191,11 @@ class AppHeader(Learned):
             before = lines[index][: len(lines[index]) - len(value)]
             lines[index] = before + envelope.unwrap(value)
         return lines
+
+
+def _plain(name: bytes) -> bytes:
+    """A field's name as applications may read it: they take `_` for `-`."""
+    return name.lower().replace(b"_", b"-")
 
 
 def carrier(policy: snapshot.Persistence) -> Carrier:

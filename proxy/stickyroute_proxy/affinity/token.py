@@ -3,8 +3,9 @@
     version 1 · key id 1 · nonce 12 · AES-256-GCM( session 12 · endpoint 12 · created 6 · bound 6 · sealed 6
     · epoch 4 · flags 1 ) · tag 16          in base64url without padding
 
-The scope identity is associated data, so a token of one scope is nothing to another; a token that wraps a
-value of the application's has `~` and the value behind it there. Times are Unix milliseconds. Nothing readable names a pod or an address.
+The scope identity is associated data, so a token of one scope is nothing to another; where the token wraps a
+value of the application's, `~` and the value follow it there. Times are Unix milliseconds. Nothing readable
+names a pod or an address.
 """
 
 import base64
@@ -25,6 +26,7 @@ from stickyroute_api.snapshot import TokenKeys
 VERSION: Final = 1
 SESSION_BYTES: Final = 12
 """The length of a session id."""
+DIGEST_BYTES: Final = 16
 LONG_LIVED: Final = 1
 """Flag: set on the answer that began a tunnel or an event stream; the idle timer waits."""
 NAMED: Final = 2
@@ -100,6 +102,10 @@ class Keyring:
     def number(self, value: bytes) -> int:
         """The keyed digest of 64 bits by which consistent hashing places a value."""
         return int.from_bytes(blake2b(value, key=self._hashing, digest_size=8).digest(), "big")
+
+    def digest(self, value: bytes) -> bytes:
+        """The keyed digest of 128 bits that stands for a value which is not to be told."""
+        return blake2b(value, key=self._hashing, digest_size=DIGEST_BYTES).digest()
 
     def seal_with(self, value: bytes, binding: Binding, scope: bytes) -> bytes:
         """The token that carries the binding beside this value, and beside no other."""

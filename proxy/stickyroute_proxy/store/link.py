@@ -62,6 +62,7 @@ class Entry(NamedTuple):
     """What a key is to hold."""
 
     value: bytes
+    """Empty: nothing, any more."""
     until: float
     """When it may be forgotten (Unix seconds)."""
     is_new: bool
@@ -136,7 +137,7 @@ class Link:
                     while len(self._connections) < LANES:
                         self._connections.append(await _connection(self._settings))
                     await self._do(self._connections[0], [], {})
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - whatever it is, requests go on without the store
                     self._lose()
                     if (cause := _explained(error)) != told:
                         told = cause
@@ -194,7 +195,7 @@ class Link:
             except asyncio.CancelledError:
                 self._put_back(lookups, entries)
                 raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - as above
                 logger.debug("store: %s", _explained(error))
                 self._put_back([], entries)
                 for lookup in lookups:
@@ -230,7 +231,9 @@ class Link:
         now = self._clock()
         for key, entry in entries.items():
             milliseconds = int((entry.until - now) * 1000)
-            if milliseconds > 0:
+            if not entry.value:
+                commands.append((b"DEL", PREFIX + key))
+            elif milliseconds > 0:
                 only = (b"NX",) if entry.is_new else ()
                 commands.append((b"SET", PREFIX + key, entry.value, b"PX", milliseconds, *only))
         try:
@@ -275,6 +278,7 @@ class Link:
             logger.warning("store %s has been emptied: writing what is known here", self._settings.address)
             self._emptied()
 
+
 def _errors() -> Any:
     return import_module("valkey.exceptions")
 
@@ -299,7 +303,9 @@ async def _connection(settings: Store) -> Any:
     context = ssl.create_default_context(cadata=settings.ca or None)
     name = settings.server_name or host.strip("[]")
 
-    class Secured(client.SSLConnection):  # type: ignore[misc]
+    connection: Any = client.SSLConnection
+
+    class Secured(connection):  # type: ignore[misc]
         def _connection_arguments(self) -> dict[str, Any]:
             return {"host": self.host, "port": self.port, "ssl": context, "server_hostname": name}
 

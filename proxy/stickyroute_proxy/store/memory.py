@@ -4,7 +4,7 @@ A key is the keyed digest of the application's value in its scope; what is kept 
 that other scopes hand to their clients. So the store learns no value and no pod, and can forge neither.
 """
 
-from asyncio import AbstractEventLoop, TimerHandle
+from asyncio import AbstractEventLoop, TimerHandle, get_running_loop
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from math import inf
@@ -82,14 +82,14 @@ class Memory:
         """Entries that the store did not get."""
         return self._dropped + (self._link.dropped if self._link is not None else 0)
 
-    def take(self, given: settings.Store, loop: AbstractEventLoop) -> None:
+    def take(self, given: settings.Store) -> None:
         """Use this store from now on."""
         if given == self._settings:
             return
         self.close()
         self._settings = given
-        self._loop = loop
         if given.address:
+            loop = self._loop = get_running_loop()
             self._link = Link(given, self._clock, self._random, self._refill)
             self._link.open(loop)
 
@@ -130,6 +130,12 @@ class Memory:
         """Know this binding from now on, and have the store keep it."""
         self._enter(key, _Known(scope, binding, self._clock()))
         self._write(scope, key, binding, is_new=False)
+
+    def forget(self, key: bytes) -> None:
+        """The binding has ended for good."""
+        self._known.pop(key, None)
+        if self._link is not None:
+            self._link.keep(key, Entry(b"", inf, is_new=False))
 
     def _count(self, result: Result) -> None:
         self.lookups[result] = self.lookups.get(result, 0) + 1

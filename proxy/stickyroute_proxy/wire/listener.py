@@ -18,6 +18,7 @@ from stickyroute_api.settings import Settings
 from stickyroute_proxy.accesslog import AccessLog
 from stickyroute_proxy.listen import BACKLOG
 from stickyroute_proxy.placement import Placement, admit_waiting
+from stickyroute_proxy.store.memory import Memory
 from stickyroute_proxy.table import Endpoint, Table
 from stickyroute_proxy.trust import Trust
 from stickyroute_proxy.wire.admission import Admission, Refusal
@@ -89,6 +90,7 @@ class DataPlane:
         self.counters = Counters()
         self.admission = Admission(self.settings.limits, open_files or getrlimit(RLIMIT_NOFILE)[0])
         self.budget = Budget(self.settings.retry_budget)
+        self.memory = Memory(clock, self.random)
         self.log: AccessLog | None = None
         self.lingering = 0
         self.kinds = Kinds()
@@ -157,6 +159,7 @@ class DataPlane:
         self.trust = trust
         self.budget.take(settings.retry_budget)
         self._configure_log(settings.access_log)
+        self.memory.take(settings.store)
         for part in self._connections:
             for connection in part:
                 part[connection] = self._counted(connection.peer)
@@ -217,6 +220,7 @@ class DataPlane:
         for pool in tuple(self._idle_pools):
             pool.close()
         self._idle_pools.clear()
+        self.memory.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None

@@ -106,7 +106,7 @@ def test_at_most_so_many_are_looked_at():
 def test_set_cookie(options, secure, line):
     policy = persistence(cookie=Cookie(name="sr", **options), absolute_timeout=3600)
     proxy = Proxy(fleet([route(rule(persistence=policy))], web=pods("web-1")))
-    assert cookie.set_cookie(proxy.scope(), b"T", secure=secure) == line
+    assert proxy.scope().carrier.given(b"T", secure) == line
 
 
 @pytest.mark.parametrize(
