@@ -34,7 +34,6 @@ class Exchange(Placement):
     __slots__ = (
         "_allowed",
         "_answered",
-        "_key",
         "_repeated",
         "_status",
         "_unread",
@@ -43,8 +42,6 @@ class Exchange(Placement):
         "request_sent",
     )
 
-    _key: bytes
-    """In a stored scope: what the client's binding is kept under; empty when none is known."""
     deadline: float
     """When the whole exchange has to be over, on the monotonic clock."""
     request_sent: bool
@@ -120,8 +117,6 @@ class Exchange(Placement):
             return
         self._key = b"" if binding is None else key
         decision = choose_bound(rule, self._client.head, binding, plane.clock(), plane.random, key=key)
-        if binding is not None and decision.endpoint is None and decision.set_token is not None:
-            plane.memory.forget(key)
         self._attempt(rule, decision, monotonic())
 
     def _redirect(self, changes: Changes) -> bool:
@@ -250,6 +245,8 @@ class Exchange(Placement):
             self._await(what)
         elif self._answered:
             self._cut()
+        elif what is wait.HOLD:
+            self._unpark()
         elif what is wait.ROOM:
             self._shed(Cause.QUEUE_TIMEOUT, what.told(rule))
         else:
@@ -394,14 +391,16 @@ class Exchange(Placement):
 
     # Ending
 
-    def _refuse(self, status: int, message: str, *, last: bool = False, location: bytes = b"") -> None:
+    def _refuse(
+        self, status: int, message: str, *, last: bool = False, location: bytes = b"", extra: bytes = b""
+    ) -> None:
         self._status = status
         refused = self._plane.counters.refused
         refused[status] = refused.get(status, 0) + 1
         if self._record is not None:
             self._record.message = message
         self._finish()
-        self._client.refuse(status, message, last=last, location=location)
+        self._client.refuse(status, message, last=last, location=location, extra=extra)
 
     def _shed(self, cause: Cause, message: str, *, last: bool = False) -> None:
         """Turn the request away, so that others are served."""

@@ -11,13 +11,15 @@ from time import monotonic
 from typing import Final
 
 from stickyroute_proxy.accesslog import Record
-from stickyroute_proxy.affinity.decision import HOME, Decision
+from stickyroute_proxy.affinity.decision import HOME, Decision, Parked
+from stickyroute_proxy.affinity.failover import give_up, refusal
 from stickyroute_proxy.affinity.retry import rechoose, sidestep
 from stickyroute_proxy.seams import Client, Plane
 from stickyroute_proxy.table import Endpoint, Rule
 from stickyroute_proxy.wire import wait
 from stickyroute_proxy.wire.admission import Cause
 from stickyroute_proxy.wire.connect import Connect
+from stickyroute_proxy.wire.errors import RETRIED, RETRY_AFTER
 from stickyroute_proxy.wire.pool import Pool
 from stickyroute_proxy.wire.queue import Queue
 from stickyroute_proxy.wire.upstream import Upstream
@@ -39,6 +41,7 @@ class Placement(ABC):
         "_decision",
         "_ended",
         "_endpoint",
+        "_key",
         "_plane",
         "_queue",
         "_record",
@@ -61,8 +64,10 @@ class Placement(ABC):
     _decision: Decision
     _endpoint: Endpoint | None
     """Where it has its room."""
+    _key: bytes
+    """In a stored scope: what the client's binding is kept under; empty when none is known."""
     _queue: "Queue[Placement] | None"
-    """Where it waits for room."""
+    """Where it waits, for room or for its endpoint."""
     _connecting: Connect | None
     _attempts: int
     """Further ones at the same endpoint."""
@@ -85,7 +90,9 @@ class Placement(ABC):
         """There is a connection."""
 
     @abstractmethod
-    def _refuse(self, status: int, message: str, *, last: bool = False) -> None:
+    def _refuse(
+        self, status: int, message: str, *, last: bool = False, location: bytes = b"", extra: bytes = b""
+    ) -> None:
         """There will be none."""
 
     @abstractmethod
@@ -100,11 +107,7 @@ class Placement(ABC):
         self._attempts = 0
         endpoint = decision.endpoint
         if endpoint is None:
-            if self._untrusted:
-                # Endpoints are there, but have to be mended: to ask again soon will not help.
-                self._refuse(502, NO_HANDSHAKE)
-            else:
-                self._refuse(503, "no endpoint can serve this request now")
+            self._unplaced(rule, decision, now)
             return
         room = rule.limits.requests_per_endpoint
         if room and (endpoint.in_flight >= room or endpoint.queue):
@@ -120,6 +123,23 @@ class Placement(ABC):
         self._endpoint = endpoint
         endpoint.in_flight += 1
         self._reach(endpoint, now)
+
+    def _unplaced(self, rule: Rule, decision: Decision, now: float) -> None:
+        """There is no endpoint: it is waited for, or what comes instead is the policy's."""
+        if isinstance(decision, Parked):
+            if not self._park(rule, decision, now):
+                self._attempt(rule, give_up(rule, decision, self._plane.clock()), now)
+        elif self._untrusted:
+            # Endpoints are there, but have to be mended: to ask again soon will not help.
+            self._refuse(502, NO_HANDSHAKE)
+        else:
+            status, message, location = refusal(rule, decision)
+            extra = b"" if location or status in RETRIED else b"Retry-After: %d\r\n" % RETRY_AFTER
+            if decision.set_token is not None:
+                extra += rule.scope.carrier.given(b"", self._client.secure)
+                if rule.scope.stored:
+                    self._plane.memory.forget(self._key)
+            self._refuse(status, message, location=location, extra=extra)
 
     def _reach(self, endpoint: Endpoint, now: float) -> None:
         """Send by a connection that is there, or by a new one."""
@@ -258,8 +278,31 @@ class Placement(ABC):
         else:
             self._reach(endpoint, monotonic())
 
+    def _park(self, rule: Rule, decision: Parked, now: float) -> bool:
+        """Wait for the session's endpoint, its body unread; False: it has, or too many do."""
+        scope, name = rule.scope, decision.lost.binding.endpoint
+        until = self._started + scope.policy.failover.hold
+        queue: Queue[Placement] = scope.parked.get(name) or Queue()
+        if now >= until or len(queue) >= rule.limits.queue:
+            return False
+        scope.parked[name] = queue
+        queue.join(self)
+        self._queue = queue
+        self._tried = None
+        counters = self._plane.counters
+        counters.queued += 1
+        counters.queued_total += 1
+        self._await_until(wait.HOLD, until)
+        return True
+
+    def _unpark(self) -> None:
+        """It has waited long enough."""
+        if self._queue is not None:
+            self._queue.leave(self)
+        self.reconsider()
+
     def reconsider(self) -> None:
-        """It waited for an endpoint that has left, or keeps no sessions any more."""
+        """What it waited for has left, keeps no sessions any more, or has come back."""
         self._dequeued()
         self.start(monotonic())
 

@@ -70,10 +70,13 @@ class Client(Protocol):
     def end(self, now: float) -> None:
         """All of the answer has been passed on."""
 
-    def refuse(self, status: int, message: str, *, last: bool = False, location: bytes = b"") -> None:
+    def refuse(
+        self, status: int, message: str, *, last: bool = False, location: bytes = b"", extra: bytes = b""
+    ) -> None:
         """Answer in the upstream's place; nothing of an answer has been passed on yet.
 
-        `last`: it ends the client's connection; `location`: where the client is sent.
+        `last`: it ends the client's connection; `location`: where the client is sent; `extra`: further
+        complete lines.
         """
 
     def truncate(self) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from math import inf
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from stickyroute_api import snapshot
 from stickyroute_api.snapshot import Snapshot, Version
@@ -114,6 +114,15 @@ class Table:
             if scope.draining:
                 scope.settle(now)
         self.known.sweep((scope.sessions for scope in self.scopes.values()), now)
+
+    def returned(self) -> list[Any]:
+        """The queues of exchanges whose endpoint has come back; each is told once."""
+        found: list[Any] = []
+        for scope in self.scopes.values():
+            if scope.returned:
+                found += scope.returned
+                scope.returned = []
+        return found
 
     def touch(self, endpoint: Endpoint, now: float) -> None:
         """Follow what a health check found: its `unhealthy` or `ejected_until` has been set."""

@@ -78,6 +78,7 @@ class Scope:
         "released",
         "reseal",
         "restarted",
+        "returned",
         "rules",
         "sessions",
         "sticky",
@@ -127,6 +128,8 @@ class Scope:
     """Those whose drain is not over."""
     parked: dict[bytes, Any]
     """The data path's exchanges that wait for an endpoint to come back, by its name."""
+    returned: list[Any]
+    """Those whose endpoint has."""
     sessions: ScopeSessions
 
     bound: int
@@ -153,6 +156,7 @@ class Scope:
         self.disabled = frozenset()
         self.released = {}
         self.parked = {}
+        self.returned = []
         self.sessions = ScopeSessions(known)
         self.bound = self.new = self.moved = self.expired = self.rejected = self.restarted = 0
         self.others = {}
@@ -224,6 +228,14 @@ class Scope:
             if endpoint.state is EndpointState.DRAINING
         )
         self.settle(now)
+        self._unpark(now)
+
+    def _unpark(self, now: float) -> None:
+        """Find who need wait no more: what they wait for keeps sessions."""
+        drain = self.policy.drain_timeout
+        for name in tuple(self.parked):
+            if any(now < endpoint.kept_until(drain) for endpoint in self.named.get(name, ())):
+                self.returned.append(self.parked.pop(name))
 
     def _take_orders(self) -> None:
         """What the overrides say of endpoints, by their names."""

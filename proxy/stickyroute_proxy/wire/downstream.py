@@ -252,12 +252,14 @@ class Downstream(Writing):
 
     # Writing answers
 
-    def refuse(self, status: int, message: str, *, last: bool = False, location: bytes = b"") -> None:
+    def refuse(
+        self, status: int, message: str, *, last: bool = False, location: bytes = b"", extra: bytes = b""
+    ) -> None:
         if last or self._phase is BODY or self._plane.draining:
             self._keep = False
         head = self.head
         accept, body = head.field(b"accept"), head.method != b"HEAD"
-        self._write_refusal(status, message, accept=accept, body=body, location=location)
+        self._write_refusal(status, message, accept=accept, body=body, location=location, extra=extra)
         self.end(monotonic())
 
     def truncate(self) -> None:

@@ -188,6 +188,14 @@ class DataPlane:
         for endpoint in table.endpoints():
             if endpoint.queue:
                 admit_waiting(endpoint)
+        self._wake(table)
+
+    @staticmethod
+    def _wake(table: Table) -> None:
+        """Those whose endpoint has come back go on."""
+        for queue in table.returned():
+            for exchange in queue.clear():
+                exchange.reconsider()
 
     async def drain(self, delay: float, grace: float) -> None:
         """Stop: still accept for `delay` seconds, each answer the last of its connection; then close the
@@ -353,6 +361,7 @@ class DataPlane:
                 self._idle_pools.discard(pool)
         if self.table is not None:
             self.table.sweep(self.clock())
+            self._wake(self.table)
         if not self._ticks % _SECOND:
             self.budget.mark(self.counters.requests)
             for tunnel in tuple(self.tunnels):

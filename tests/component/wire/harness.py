@@ -32,8 +32,8 @@ class Backend:
         self._writers = set()
         self._tasks = set()
 
-    async def start(self):
-        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.tls)
+    async def start(self, port=0):
+        self.server = await asyncio.start_server(self._serve, "127.0.0.1", port, ssl=self.tls)
         self.port = self.server.sockets[0].getsockname()[1]
         return self
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from stickyroute_api import changes, snapshot
 from stickyroute_api.guarded import guarded
+from stickyroute_proxy.affinity.carrier import NOTHING
 from stickyroute_proxy.changes import UNCHANGED, Changes, compiled
 from stickyroute_proxy.wire.answer import AnswerHead
 from stickyroute_proxy.wire.fields import Kinds
