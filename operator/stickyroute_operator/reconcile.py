@@ -175,6 +175,8 @@ class Reconciler:
             routes={key: route for key, route in self._store.routes.items() if self._is_ours(key)},
             services=self._store.services,
             slices=self._store.slices,
+            pods=self._store.pods,
+            before=self.translation.endpoints if self.translation is not None else {},
             referents=dict(self._named.referents) if self._named is not None else {},
             on_demand=self._named is not None,
             now=self._now(),
@@ -207,13 +209,15 @@ class Reconciler:
         return self._store.listed and self._keys is not None and self._epoch > 0
 
     async def _until_poked(self) -> None:
-        """Until something changed, or an endpoint has waited for a silent proxy long enough."""
-        deadline = self._joining.deadline
-        if deadline is None:
+        """Until something changed, a silent proxy was waited for long enough, or a drain is over."""
+        left = inf if self.translation is None else self.translation.until - self._now().timestamp()
+        if self._joining.deadline is not None:
+            left = min(left, self._joining.deadline - self._clock())
+        if left == inf:
             await self._poked.wait()
             return
         try:
-            async with asyncio.timeout(max(0.0, deadline - self._clock())):
+            async with asyncio.timeout(max(0.0, left)):
                 await self._poked.wait()
         except TimeoutError:
             self.poke()

@@ -15,8 +15,9 @@ from datetime import datetime
 from stickyroute_api.settings import Settings
 from stickyroute_api.snapshot import BackendTls, Certificate, Endpoint, Route, Snapshot, TokenKeys
 from stickyroute_operator.objects import EndpointSlice, Key, Reference, Referent, RouteObject, Service
+from stickyroute_operator.pods import Pod
 from stickyroute_operator.translate.assemble import Outcome, assemble, held
-from stickyroute_operator.translate.backends import Backends
+from stickyroute_operator.translate.backends import Backends, Moment
 from stickyroute_operator.translate.conflicts import settle
 from stickyroute_operator.translate.form import Compiled
 from stickyroute_operator.translate.referents import Referents, ServerCertificate
@@ -36,12 +37,15 @@ class State:
     routes: Mapping[Key, RouteObject] = field(default_factory=dict)
     services: Mapping[Key, Service] = field(default_factory=dict)
     slices: Mapping[Key, EndpointSlice] = field(default_factory=dict)
+    pods: Mapping[Key, Pod] = field(default_factory=dict)
+    before: Mapping[str, tuple[Endpoint, ...]] = field(default_factory=dict)
+    """The endpoint sets as they were published last: what began there, such as a drain, goes on."""
     referents: Mapping[Reference, Referent] = field(default_factory=dict)
     """The Secrets and ConfigMaps that routes name."""
     on_demand: bool = False
     """They are read when first named: what `referents` lacks is on its way. Else it does not exist."""
     now: datetime | None = None
-    """What certificates' ends are compared to. None: they are not looked at."""
+    """What certificates' ends are compared to, and drains begin at. None: they are not looked at."""
     settings: Settings = field(default_factory=Settings)
     acknowledged: Mapping[str, frozenset[str]] | None = None
     """By endpoint set, the endpoints that every current proxy knows; others are Joining. None: no Joining."""
@@ -65,6 +69,11 @@ class Translation:
     compiled: dict[Key, Compiled] = field(repr=False)
     backends: Backends = field(repr=False)
     outcomes: dict[Key, Outcome] = field(repr=False)
+
+    @property
+    def until(self) -> float:
+        """Unix seconds: when it changes though no object does; inf: never."""
+        return self.backends.until
 
     @property
     def references(self) -> frozenset[Reference]:
@@ -112,7 +121,16 @@ def translate(state: State, previous: Translation | None = None) -> Translation:
     settlements = settle(compiled.values(), allow_shared_hosts=state.allow_shared_hosts)
     referents = Referents.of(state.referents, previous.backends.referents if previous else None)
     backends = Backends.of(state.services, state.slices, referents, previous.backends if previous else None)
-    resolve = backends.resolver(acknowledged=state.acknowledged, allow_loopback=state.allow_loopback)
+    resolve = backends.resolver(
+        Moment(
+            now=state.now.timestamp() if state.now is not None else 0.0,
+            pods=state.pods,
+            before=state.before,
+            drains=_drains(compiled.values()),
+            acknowledged=state.acknowledged,
+            allow_loopback=state.allow_loopback,
+        )
+    )
     before = previous.outcomes if previous else {}
     outcomes = {}
     for key, form in compiled.items():
@@ -123,6 +141,18 @@ def translate(state: State, previous: Translation | None = None) -> Translation:
         tls = referents.serve(form.tls, form.hosts, state.now) if form.tls is not None else None
         outcomes[key] = assemble(form, settlements[key], resolve, tls, before.get(key))
     return _translation(state, compiled, backends, outcomes)
+
+
+def _drains(routes: Iterable[Compiled]) -> dict[Key, float]:
+    """By Service, the longest drain of the rules that use it."""
+    drains: dict[Key, float] = {}
+    for form in routes:
+        for rule in form.rules:
+            if longest := rule.persistence.drain_timeout:
+                for use in rule.backends:
+                    key = form.source.namespace, use.service
+                    drains[key] = max(longest, drains.get(key, 0.0))
+    return drains
 
 
 def _translation(

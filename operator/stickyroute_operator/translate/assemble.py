@@ -1,5 +1,6 @@
 """One route's form, settled and resolved, to its part of the snapshot and its verdict."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from stickyroute_api.reasons import ConditionReason
@@ -50,7 +51,8 @@ def assemble(
         # Served in part: True, with the reason that tells what is missing.
         accepted = Verdict(True, ConditionReason.ROUTE_CONFLICT, _told(settlement.notes, " "))
     else:
-        accepted = Verdict(True, ConditionReason.ACCEPTED, "The route is valid")
+        notes = _inert(form, resolved)
+        accepted = Verdict(True, ConditionReason.ACCEPTED, _told(["The route is valid", *notes], "; "))
     return Outcome(
         form=form,
         settlement=settlement,
@@ -71,8 +73,28 @@ def assemble(
             ),
             endpoints=_endpoints(form, resolved),
             needs_endpoints=not form.rules or any(rule.backends for rule in form.rules),
+            deletion_costs=tuple(
+                dict.fromkeys(
+                    f"{namespace}/{form.source.name}/{rule.scope}"
+                    for rule in form.rules
+                    if rule.deletion_cost
+                )
+            ),
+            overrides=form.overrides,
+            pods=tuple({pod.uid: pod for one in resolved for pod in one.pods}.values()),
         ),
     )
+
+
+def _inert(form: Compiled, resolved: tuple[Resolved, ...]) -> Iterator[str]:
+    """What is valid, but means nothing as the pods are now."""
+    pods = {endpoint.pod for one in resolved for endpoint in one.endpoints}
+    for index, override in enumerate(form.overrides):
+        if override.pod not in pods:
+            yield (
+                f"spec.overrides[{index}].pod: no backend has a pod {override.pod} now: correct the name,"
+                " or remove the override when it has done its work"
+            )
 
 
 def held(form: Compiled, settlement: Settlement) -> Outcome:
@@ -136,6 +158,8 @@ def _route(form: Compiled, settlement: Settlement, resolved: tuple[Resolved, ...
         hosts=form.hosts,
         tls=RouteTls(certificate=form.tls.certificate.key, redirect=form.tls.redirect) if form.tls else None,
         rules=tuple(rules),
+        health=form.health,
+        overrides=form.overrides,
     )
 
 

@@ -5,7 +5,16 @@ from dataclasses import dataclass
 
 from stickyroute_api.changes import Changes
 from stickyroute_api.reasons import ConditionReason
-from stickyroute_api.snapshot import Balancing, Limits, Match, Persistence, Retries, Timeouts
+from stickyroute_api.snapshot import (
+    Balancing,
+    HealthCheck,
+    Limits,
+    Match,
+    Override,
+    Persistence,
+    Retries,
+    Timeouts,
+)
 from stickyroute_operator.objects import Key, Reference, RouteObject
 
 
@@ -60,6 +69,8 @@ class RuleForm:
     retries: Retries
     limits: Limits
     changes: Changes
+    deletion_cost: bool = False
+    """Whether its pods' deletion cost follows their sessions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +84,8 @@ class Compiled:
     """The route's persistence type, for people."""
     rules: tuple[RuleForm, ...] = ()
     tls: TlsUse | None = None
+    health: HealthCheck = HealthCheck()  # noqa: RUF009 - a frozen model
+    overrides: tuple[Override, ...] = ()
     refusal: Refusal | None = None
 
     @property

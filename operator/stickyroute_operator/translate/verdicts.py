@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from stickyroute_api.reasons import ConditionReason
-from stickyroute_api.snapshot import Endpoint
+from stickyroute_api.snapshot import Endpoint, Override
 from stickyroute_operator.objects import RouteObject
+from stickyroute_operator.pods import Pod
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +39,8 @@ class RouteVerdict:
     """Service name and endpoint, each once, in order of names."""
     needs_endpoints: bool = True
     """Whether any rule sends requests to pods."""
+    deletion_costs: tuple[str, ...] = ()
+    """The identities of the scopes whose sessions make their pods' deletion cost."""
+    overrides: tuple[Override, ...] = ()
+    pods: tuple[Pod, ...] = ()
+    """Those that are known of the endpoints."""

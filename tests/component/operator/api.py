@@ -20,6 +20,7 @@ CLUSTER = [("namespaces", "Namespace"), ("customresourcedefinitions", "CustomRes
 CORE = [
     ("namespaces", "Namespace"),
     ("services", "Service"),
+    ("pods", "Pod"),
     ("secrets", "Secret"),
     ("configmaps", "ConfigMap"),
     ("events", "Event"),

@@ -122,7 +122,7 @@ def test_a_refusal_names_the_proxy_and_its_words():
 
 
 def test_a_route_that_is_not_accepted_says_so_everywhere():
-    given = seen(persistence={"drainTimeout": "30s"}, carried=None)
+    given = seen(persistence={"type": "None", "drainTimeout": "30s"}, carried=None)
     built = build(given, None, NOW)
     assert conditions(built)["Accepted"] == ("False", "UnsupportedValue")
     assert conditions(built)["Programmed"] == ("False", "NotAccepted")
@@ -253,10 +253,10 @@ def test_events_of_a_life():
 
 
 def test_a_new_message_of_refusal_is_an_event_again():
-    bad = build(seen(healthCheck={"active": {}}, carried=None), None, NOW)
+    bad = build(seen(healthCheck={}, carried=None), None, NOW)
     assert [one.reason for one in events(None, bad)] == [EventReason.NOT_ACCEPTED]
     assert events(bad, bad) == ()
-    other = build(seen(overrides=[{"pod": "a", "action": "Drain"}], carried=None), bad, LATER)
+    other = build(seen(persistence={"type": "SourceIP"}, carried=None), bad, LATER)
     assert [one.reason for one in events(bad, other)] == [EventReason.NOT_ACCEPTED]
 
 
