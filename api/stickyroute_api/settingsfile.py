@@ -4,6 +4,7 @@ Durations and sizes are texts with units. What a field means, and its default, i
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal
@@ -30,6 +31,12 @@ def _network(text: str) -> str:
         ) from None
 
 
+def _endpoint(text: str) -> str:
+    if text and not _ENDPOINT.fullmatch(text):
+        raise PydanticCustomError("endpoint", "write host:port, such as valkey.shop.svc:6379")
+    return text
+
+
 def _between(least: int, most: int, words: str) -> Callable[[int | str], int | str]:
     def hold(size: int | str) -> int | str:
         if not least <= parse_size(size) <= most:
@@ -44,6 +51,7 @@ def _word(value: Any) -> Any:
     return "Off" if value is False else value
 
 
+_ENDPOINT = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}")
 _Count = Annotated[int, Field(ge=0, le=2_147_483_647)]
 _DEFAULTS = settings.Settings()
 _LIMITS, _TIMEOUTS = _DEFAULTS.limits, _DEFAULTS.timeouts
@@ -76,6 +84,20 @@ class RetryBudget(Model):
     per_second: _Count = _DEFAULTS.retry_budget.per_second
 
 
+class StoreTls(Model):
+    enabled: bool = _DEFAULTS.store.tls
+    server_name: str = _DEFAULTS.store.server_name
+
+
+class Store(Model):
+    """What is secret of it comes by other ways."""
+
+    address: Annotated[str, AfterValidator(_endpoint)] = _DEFAULTS.store.address
+    database: Annotated[int, Field(ge=0, le=1_000_000)] = _DEFAULTS.store.database
+    username: str = _DEFAULTS.store.username
+    tls: StoreTls = StoreTls()
+
+
 class SettingsFile(Model):
     trusted_proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
     proxy_protocol: bool = _DEFAULTS.proxy_protocol
@@ -83,6 +105,7 @@ class SettingsFile(Model):
     timeouts: Timeouts = Timeouts()
     access_log: AccessLog = AccessLog()
     retry_budget: RetryBudget = RetryBudget()
+    store: Store = Store()
 
 
 def parse_settings(content: Any) -> settings.Settings:
@@ -110,4 +133,11 @@ def parse_settings(content: Any) -> settings.Settings:
         timeouts=settings.Timeouts(**times),
         access_log=settings.AccessLog(**given.access_log.model_dump()),
         retry_budget=settings.RetryBudget(**given.retry_budget.model_dump()),
+        store=settings.Store(
+            address=given.store.address,
+            database=given.store.database,
+            username=given.store.username,
+            tls=given.store.tls.enabled,
+            server_name=given.store.tls.server_name,
+        ),
     )

@@ -32,6 +32,7 @@ from stickyroute_operator.report import Collector
 from stickyroute_operator.reporter import Fleet, Reporter
 from stickyroute_operator.resync import Resync
 from stickyroute_operator.store import SLICES, Store
+from stickyroute_operator.storesecret import StoreSecret
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Options:
     health: tuple[str, int] = ("0.0.0.0", 8081)
     settings: Settings = Settings()  # noqa: RUF009 - a frozen model
     allow_shared_hosts: bool = False
+    store_secret: StoreSecret | None = None
 
     @property
     def lease(self) -> str:
@@ -133,6 +135,8 @@ class Operator:
                         self._until_superseded(),
                     ):
                         tasks.create_task(part)
+                    if self._options.store_secret is not None:
+                        tasks.create_task(self._follow_store(self._options.store_secret))
                     if not self._is_fleet_watched:
                         tasks.create_task(self._poll_fleet())
             finally:
@@ -191,6 +195,16 @@ class Operator:
             above=above,
             must_hold=must_hold,
             now=self._now,
+        )
+
+    async def _follow_store(self, named: StoreSecret) -> None:
+        """Keep what is secret of the store in the settings."""
+        secrets = Secrets(self._api, self._options.namespace)
+        given = self._options.settings
+        await named.follow(
+            secrets,
+            given.store,
+            lambda store: self.reconciler.take_settings(given.model_copy(update={"store": store})),
         )
 
     def _met_higher(self, epoch: int) -> None:

@@ -136,6 +136,12 @@ class Reconciler:
         self.version = None
         self.poke()
 
+    def take_settings(self, settings: Settings) -> None:
+        """What belongs to the fleet, from now on."""
+        if settings != self._settings:
+            self._settings = settings
+            self.poke()
+
     def acknowledged(self, acks: tuple[Acked, ...]) -> None:
         """What the proxies serve now."""
         self._acks = acks
