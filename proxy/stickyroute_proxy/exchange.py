@@ -106,7 +106,7 @@ class Exchange(Placement):
         plane, scope = self._plane, rule.scope
         values = scope.presented(head)
         if values:
-            plane.memory.recall(scope, values, self._recalled)
+            plane.memory.recall(rule, values, self._recalled)
         else:
             self._key = b""
             self._attempt(rule, choose_bound(rule, head, None, plane.clock(), plane.random), monotonic())

@@ -12,7 +12,8 @@ from random import Random
 from typing import Final
 
 from stickyroute_api import settings
-from stickyroute_proxy.affinity.rule import Scope
+from stickyroute_proxy.affinity.checks import first_failure
+from stickyroute_proxy.affinity.rule import Rule, Scope
 from stickyroute_proxy.affinity.token import LONG_LIVED, SEPARATOR, Binding
 from stickyroute_proxy.store.link import Entry, Link, Lookup
 
@@ -105,26 +106,31 @@ class Memory:
 
     # For exchanges
 
-    def recall(self, scope: Scope, values: Sequence[bytes], tell: Tell) -> None:
-        """Find the binding of the first value that has one, and tell it: at once, or within WAIT."""
+    def recall(self, rule: Rule, values: Sequence[bytes], tell: Tell) -> None:
+        """Find the binding of the first value that has one, and tell it: at once, or within WAIT.
+
+        One that is known but holds no more is looked up as well: another proxy may know a later one.
+        """
+        scope, now = rule.scope, self._clock()
         keys = tuple(scope.key(value) for value in values)
+        last: bytes | None = None
         for key in keys:
             known = self._known.get(key)
-            if known is None:
+            if known is None or known.scope is not scope:
                 continue
-            if known.scope is not scope:
-                del self._known[key]  # it was a route of the same name
-                continue
-            self._count(Result.LOCAL)
-            self._use(key, known)
-            tell(key, known.binding, Result.LOCAL)
-            return
+            if first_failure(rule, known.binding, now) is None:
+                self.count(Result.LOCAL)
+                self._use(key, known, now)
+                tell(key, known.binding, Result.LOCAL)
+                return
+            last = last or key
+        recall = _Recall(self, scope, keys, last, tell)
         link, loop = self._link, self._loop
         if link is None or loop is None:
-            self._count(Result.ERROR)
-            tell(keys[0], None, Result.ERROR)
+            recall.failed()
         else:
-            link.find(Lookup(keys, _Recall(self, scope, keys, tell, loop)))
+            recall.wait(loop)
+            link.find(Lookup(keys, recall))
 
     def keep(self, scope: Scope, key: bytes, binding: Binding) -> None:
         """Know this binding from now on, and have the store keep it."""
@@ -137,14 +143,13 @@ class Memory:
         if self._link is not None:
             self._link.keep(key, Entry(b"", inf, is_new=False))
 
-    def _count(self, result: Result) -> None:
+    def count(self, result: Result) -> None:
         self.lookups[result] = self.lookups.get(result, 0) + 1
 
-    def _use(self, key: bytes, known: _Known) -> None:
+    def _use(self, key: bytes, known: _Known, now: float) -> None:
         """Note that it is in use, and compare it when it has not been for long."""
         del self._known[key]
         self._known[key] = known
-        now = self._clock()
         if self._link is not None and now - known.compared >= TRUSTED:
             known.compared = now
             self._link.find(Lookup((key,), _Comparison(self, known.scope, key)))
@@ -161,6 +166,22 @@ class Memory:
         token = scope.keyring.seal_with(key, binding, scope.identity)
         self._link.keep(key, Entry(token, _until(scope, binding), is_new))
 
+    def known(self, key: bytes) -> Binding | None:
+        """What is known under a key, good or not."""
+        known = self._known.get(key)
+        return None if known is None else known.binding
+
+    def take_stored(self, scope: Scope, key: bytes, token: bytes | None) -> Binding | None:
+        """Know what the store holds, unless something later is known."""
+        binding = self._opened(scope, key, token)
+        if binding is None:
+            return None
+        known = self._known.get(key)
+        if known is not None and known.scope is scope:
+            binding = _later(known.binding, binding)
+        self._enter(key, _Known(scope, binding, self._clock()))
+        return binding
+
     def _opened(self, scope: Scope, key: bytes, token: bytes | None) -> Binding | None:
         """What the store holds under a key; whatever is not ours is as good as nothing."""
         if token is None:
@@ -168,7 +189,7 @@ class Memory:
         opened = scope.keyring.open(token + SEPARATOR + key, scope.identity)
         return opened if isinstance(opened, Binding) else None
 
-    def _compare(self, scope: Scope, key: bytes, token: bytes | None) -> None:
+    def compare(self, scope: Scope, key: bytes, token: bytes | None) -> None:
         """The later binding is the right one; what the store has lost it gets again."""
         known = self._known.get(key)
         if known is None or known.scope is not scope:
@@ -176,8 +197,8 @@ class Memory:
         stored = self._opened(scope, key, token)
         if stored is None:
             self._write(scope, key, known.binding, is_new=True)
-        elif (stored.bound, stored.sealed) > (known.binding.bound, known.binding.sealed):
-            known.binding = stored
+        else:
+            known.binding = _later(known.binding, stored)
 
     def _refill(self) -> None:
         """The store has been emptied: write what is known, the last used first, some at a time."""
@@ -201,39 +222,44 @@ class Memory:
 class _Recall:
     """A request's look-up."""
 
-    __slots__ = ("_keys", "_memory", "_scope", "_tell", "_timer")
+    __slots__ = ("_keys", "_last", "_memory", "_scope", "_tell", "_timer")
 
     def __init__(
-        self, memory: Memory, scope: Scope, keys: tuple[bytes, ...], tell: Tell, loop: AbstractEventLoop
+        self, memory: Memory, scope: Scope, keys: tuple[bytes, ...], last: bytes | None, tell: Tell
     ) -> None:
+        """`last`: the key of which something is known that holds no more."""
         self._memory = memory
         self._scope = scope
         self._keys = keys
+        self._last = last
         self._tell: Tell | None = tell
-        self._timer = loop.call_later(WAIT, self._done, None, Result.LATE)
+        self._timer: TimerHandle | None = None
+
+    def wait(self, loop: AbstractEventLoop) -> None:
+        """Wait so long, and no longer."""
+        self._timer = loop.call_later(WAIT, self._end, Result.LATE)
 
     def found(self, values: Sequence[bytes | None]) -> None:
-        memory, scope = self._memory, self._scope
         for key, value in zip(self._keys, values, strict=True):
-            binding = memory._opened(scope, key, value)  # noqa: SLF001 - a part of it
-            if binding is None:
-                continue
-            if key not in memory._known:  # noqa: SLF001
-                memory._enter(key, _Known(scope, binding, memory._clock()))  # noqa: SLF001
-            self._done(binding, Result.HIT, key)
-            return
-        self._done(None, Result.MISS)
+            binding = self._memory.take_stored(self._scope, key, value)
+            if binding is not None:
+                self._end(Result.HIT, key, binding)
+                return
+        self._end(Result.MISS)
 
     def failed(self) -> None:
-        self._done(None, Result.ERROR)
+        self._end(Result.ERROR)
 
-    def _done(self, binding: Binding | None, result: Result, key: bytes | None = None) -> None:
+    def _end(self, result: Result, key: bytes | None = None, binding: Binding | None = None) -> None:
         """Tell, once: what comes late is known for the next request."""
         tell, self._tell = self._tell, None
+        if self._timer is not None:
+            self._timer.cancel()
         if tell is None:
             return
-        self._timer.cancel()
-        self._memory._count(result)  # noqa: SLF001
+        self._memory.count(result)
+        if binding is None and self._last is not None:
+            key, binding = self._last, self._memory.known(self._last)
         tell(key or self._keys[0], binding, result)
 
 
@@ -248,10 +274,15 @@ class _Comparison:
         self._key = key
 
     def found(self, values: Sequence[bytes | None]) -> None:
-        self._memory._compare(self._scope, self._key, values[0])  # noqa: SLF001
+        self._memory.compare(self._scope, self._key, values[0])
 
     def failed(self) -> None:
         pass
+
+
+def _later(one: Binding, other: Binding) -> Binding:
+    """Bound later, or used later there."""
+    return max(one, other, key=lambda binding: (binding.bound, binding.sealed))
 
 
 def _until(scope: Scope, binding: Binding) -> float:

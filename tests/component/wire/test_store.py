@@ -104,14 +104,11 @@ class Clock:
 
 async def test_both_timers_count_and_the_idle_one_is_refreshed_for_all():
     clock = Clock()
-    timers = {"idle_timeout": 100.0, "absolute_timeout": 500.0}
+    policy = {"idle_timeout": 100.0, "absolute_timeout": 500.0, **STORED}
     apps = pods()
     async with (
         valkey() as server,
-        fleet_of(*apps, proxies=2, clock=clock, settings=store_at(server.port), **timers, **STORED) as (
-            proxies,
-            *_,
-        ),
+        fleet_of(*apps, proxies=2, clock=clock, settings=store_at(server.port), **policy) as (proxies, *_),
     ):
         await reached(*proxies)
         client = Browser()

@@ -59,10 +59,8 @@ class Faults:
                 return
             there, back = await asyncio.open_connection("127.0.0.1", self.target)
             self._links.add(back)
-            both = [
-                asyncio.create_task(self._pass(reader, back)),
-                asyncio.create_task(self._pass(there, writer)),
-            ]
+            ways = (reader, back), (there, writer)
+            both = [asyncio.create_task(self._pass(*way)) for way in ways]
             self._tasks.update(both)
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         except (OSError, asyncio.CancelledError):
