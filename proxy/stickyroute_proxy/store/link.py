@@ -17,6 +17,7 @@ from random import Random
 from typing import Any, Final, NamedTuple, Protocol
 
 from stickyroute_api.settings import Store
+from stickyroute_proxy.wire.counters import Counters
 
 logger = logging.getLogger(__name__)
 
@@ -74,20 +75,20 @@ class Link:
 
     reachable: bool | None
     """None: nobody has tried yet, and who looks up may wait for it."""
-    dropped: int
-    """Entries that were not kept: too many waited, or the store refused them."""
 
     def __init__(
         self,
         settings: Store,
         clock: Callable[[], float],
         random: Random,
+        counters: Counters,
         emptied: Callable[[], None],
     ) -> None:
         """`emptied` is told when the store has lost what it held, or is another."""
         self._settings = settings
         self._clock = clock
         self._random = random
+        self._counters = counters
         self._emptied = emptied
         self._lookups: deque[Lookup] = deque()
         self._entries: dict[bytes, Entry] = {}
@@ -98,7 +99,6 @@ class Link:
         self._task: Task[None] | None = None
         self._connections: list[Any] = []
         self.reachable = None
-        self.dropped = 0
 
     def open(self, loop: AbstractEventLoop) -> None:
         self._task = loop.create_task(self._run(), name="store")
@@ -121,7 +121,7 @@ class Link:
         """Have an entry written when there is time."""
         if len(self._entries) >= MAX_ENTRIES and key not in self._entries:
             del self._entries[next(iter(self._entries))]
-            self.dropped += 1
+            self._counters.store_dropped += 1
         self._entries[key] = entry
         self._work.set()
 
@@ -149,6 +149,7 @@ class Link:
                     logger.info("store %s is back", address)
                 told, pause = "", PAUSES[0]
                 self.reachable = True
+                self._counters.store_reachable = 1
                 await self._serve()
                 self._lose()
         finally:
@@ -158,6 +159,7 @@ class Link:
 
     def _lose(self) -> None:
         self.reachable = False
+        self._counters.store_reachable = 0
         lookups, self._lookups = self._lookups, deque()
         for lookup in lookups:
             lookup.asker.failed()
@@ -262,15 +264,16 @@ class Link:
         except errors.ReadOnlyError:
             raise  # what was the first of its kind is so no more: look for it anew
         except errors.ResponseError as error:
-            if not self.dropped:
+            if not self._counters.store_dropped:
                 logger.warning("store %s does not keep entries: %s", self._settings.address, error)
-            self.dropped += 1
+            self._counters.store_dropped += 1
 
     async def _mark(self, connection: Any, marker: bytes | None) -> None:
         """The store is empty, or is not the one that was known."""
         if marker is None:
-            await connection.send_command(b"SET", MARKER, self._random.randbytes(12).hex(), b"NX")
-            await connection.read_response()
+            unique = f"{self._clock()} {self._random.getrandbits(64)}"
+            await connection.send_command(b"SET", MARKER, unique, b"NX")
+            await self._written(connection)
             await connection.send_command(b"GET", MARKER)
             marker = await connection.read_response()
         before, self._marker = self._marker, marker

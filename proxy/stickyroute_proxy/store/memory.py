@@ -16,6 +16,7 @@ from stickyroute_proxy.affinity.checks import first_failure
 from stickyroute_proxy.affinity.rule import Rule, Scope
 from stickyroute_proxy.affinity.token import LONG_LIVED, SEPARATOR, Binding
 from stickyroute_proxy.store.link import Entry, Link, Lookup
+from stickyroute_proxy.wire.counters import Counters
 
 WAIT: Final = 0.045
 """Seconds that a request waits for the store at most; a loop under load is some milliseconds late."""
@@ -58,30 +59,16 @@ class _Known:
 class Memory:
     """The learned keys of one process."""
 
-    lookups: dict[str, int]
-    """By `Result`."""
-
-    def __init__(self, clock: Callable[[], float], random: Random) -> None:
+    def __init__(self, clock: Callable[[], float], random: Random, counters: Counters) -> None:
         self._clock = clock
         self._random = random
+        self._counters = counters
         self._known: dict[bytes, _Known] = {}
         """The one used last comes last."""
         self._link: Link | None = None
         self._settings = settings.Store()
         self._loop: AbstractEventLoop | None = None
         self._refilling: TimerHandle | None = None
-        self._dropped = 0
-        self.lookups = {}
-
-    @property
-    def reachable(self) -> int:
-        """1 while the store answers."""
-        return int(self._link is not None and self._link.reachable is True)
-
-    @property
-    def dropped(self) -> int:
-        """Entries that the store did not get."""
-        return self._dropped + (self._link.dropped if self._link is not None else 0)
 
     def take(self, given: settings.Store) -> None:
         """Use this store from now on."""
@@ -91,7 +78,7 @@ class Memory:
         self._settings = given
         if given.address:
             loop = self._loop = get_running_loop()
-            self._link = Link(given, self._clock, self._random, self._refill)
+            self._link = Link(given, self._clock, self._random, self._counters, self._refill)
             self._link.open(loop)
 
     def close(self) -> None:
@@ -100,7 +87,6 @@ class Memory:
             self._refilling.cancel()
             self._refilling = None
         if self._link is not None:
-            self._dropped += self._link.dropped
             self._link.close()
             self._link = None
 
@@ -144,7 +130,8 @@ class Memory:
             self._link.keep(key, Entry(b"", inf, is_new=False))
 
     def count(self, result: Result) -> None:
-        self.lookups[result] = self.lookups.get(result, 0) + 1
+        lookups = self._counters.store_lookups
+        lookups[result] = lookups.get(result, 0) + 1
 
     def _use(self, key: bytes, known: _Known, now: float) -> None:
         """Note that it is in use, and compare it when it has not been for long."""

@@ -90,7 +90,7 @@ class DataPlane:
         self.counters = Counters()
         self.admission = Admission(self.settings.limits, open_files or getrlimit(RLIMIT_NOFILE)[0])
         self.budget = Budget(self.settings.retry_budget)
-        self.memory = Memory(clock, self.random)
+        self.memory = Memory(clock, self.random, self.counters)
         self.log: AccessLog | None = None
         self.lingering = 0
         self.kinds = Kinds()

@@ -7,7 +7,7 @@ from time import perf_counter
 import pytest
 from tests.component.wire.apps import App, Browser, fleet_of
 from tests.component.wire.harness import eventually, get
-from tests.component.wire.valkeys import Faults, free_port, told, valkey
+from tests.component.wire.valkeys import Faults, told, valkey
 
 from stickyroute_api.settings import Settings, Store
 from stickyroute_proxy.store import link, memory
@@ -27,13 +27,13 @@ def store_at(port, **fields):
 def lookups(*proxies):
     found = {}
     for proxy in proxies:
-        for result, count in proxy.plane.memory.lookups.items():
+        for result, count in proxy.plane.counters.store_lookups.items():
             found[str(result)] = found.get(str(result), 0) + count
     return found
 
 
 async def reached(*proxies):
-    await eventually(lambda: all(proxy.plane.memory.reachable for proxy in proxies))
+    await eventually(lambda: all(proxy.plane.counters.store_reachable for proxy in proxies))
 
 
 async def written(proxy):
@@ -164,7 +164,7 @@ async def test_a_request_waits_for_a_slow_store_at_most_so_long_and_the_next_one
             await eventually(lambda: proxies[1].plane.memory._known)
             assert await client.ask(proxies[1]) == place
             assert lookups(proxies[1]) == {"late": 1, "local": 1}
-            assert proxies[1].plane.memory.reachable
+            assert proxies[1].plane.counters.store_reachable
         await faults.stop()
     assert memory.WAIT < 0.05
 
@@ -184,7 +184,7 @@ async def test_what_is_known_serves_while_the_store_is_away_and_it_recovers_by_i
             if how != "stall":
                 faults.reset()
             if how == "gone":
-                await asyncio.to_thread(server.stop)
+                await server.stop()
             assert [await client.ask(proxies[0]) for client in clients] == places
             for app in apps:
                 app.sessions.update(value for _, value in places)
@@ -192,7 +192,7 @@ async def test_what_is_known_serves_while_the_store_is_away_and_it_recovers_by_i
                 (await Browser().ask(proxy, "Cookie: ID=stranger"))[0] for proxy in (*proxies, *proxies)
             ]
             assert len(set(stranger)) == 1
-            await eventually(lambda: not any(proxy.plane.memory.reachable for proxy in proxies))
+            await eventually(lambda: not any(proxy.plane.counters.store_reachable for proxy in proxies))
             begun = perf_counter()
             for _ in range(20):
                 await Browser().ask(proxies[1], "Cookie: ID=stranger")
@@ -200,8 +200,7 @@ async def test_what_is_known_serves_while_the_store_is_away_and_it_recovers_by_i
             newcomer = Browser()
             place = await newcomer.ask(proxies[0])
             if how == "gone":
-                server._desired_port = server.port or server._desired_port
-                await asyncio.to_thread(server.start)
+                await server.start()
             faults.stalled = faults.refuses = False
             await reached(*proxies)
             await written(proxies[0])
@@ -223,6 +222,7 @@ async def test_a_store_that_was_emptied_is_filled_again():
             if await told(server.port, b"DBSIZE") == b":11":
                 break
             await asyncio.sleep(0.02)
+        assert await told(server.port, b"DBSIZE") == b":11"
         assert [await client.ask(proxies[1]) for client in clients] == places
 
 
@@ -277,29 +277,17 @@ async def test_tls_and_a_password_that_no_log_tells(caplog, tmp_path):
     context.load_cert_chain(tmp_path / "server.pem")
     async with valkey(requirepass="hunter2") as server:
         # The server at hand was built without TLS: it is put before it.
-        async def serve(reader, writer):
-            there, back = await asyncio.open_connection("127.0.0.1", server.port)
-
-            async def pass_on(source, target):
-                while data := await source.read(65536):
-                    target.write(data)
-
-            await asyncio.gather(pass_on(reader, back), pass_on(there, writer), return_exceptions=True)
-            back.close()
-            writer.close()
-
-        front = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-        port = front.sockets[0].getsockname()[1]
+        faults = await Faults(server.port).start(ssl=context)
         ca = (tmp_path / "ca.pem").read_text()
         right = {"tls": True, "ca": ca, "server_name": "valkey.test", "password": "hunter2"}
         for wrong in ({"server_name": "other.test"}, {"password": "hunter3"}, {"ca": ""}):
-            settings = store_at(port, **{**right, **wrong})
+            settings = store_at(faults.port, **{**right, **wrong})
             async with fleet_of(*pods(), settings=settings, **STORED) as (proxies, *_):
                 await eventually(lambda: "is away" in caplog.text)
-                assert not proxies[0].plane.memory.reachable
+                assert not proxies[0].plane.counters.store_reachable
                 assert "hunter" not in caplog.text
                 caplog.clear()
-        async with fleet_of(*pods(), settings=store_at(port, **right), **STORED) as (proxies, *_):
+        async with fleet_of(*pods(), settings=store_at(faults.port, **right), **STORED) as (proxies, *_):
             await reached(*proxies)
             client = Browser()
             place = await client.ask(proxies[0])
@@ -307,7 +295,7 @@ async def test_tls_and_a_password_that_no_log_tells(caplog, tmp_path):
             forget(proxies[0])
             assert await client.ask(proxies[0]) == place
             assert lookups(proxies[0]) == {"hit": 1}
-        front.close()
+        await faults.stop()
         assert "hunter" not in repr(settings) + caplog.text
 
 
@@ -328,8 +316,8 @@ async def test_a_store_that_takes_no_entries_still_answers():
     ):
         await reached(*proxies)
         await Browser().ask(proxies[0])
-        await eventually(lambda: proxies[0].plane.memory.dropped)
-        assert proxies[0].plane.memory.reachable
+        await eventually(lambda: proxies[0].plane.counters.store_dropped)
+        assert proxies[0].plane.counters.store_reachable
         await Browser().ask(proxies[0], "Cookie: ID=x")
         assert lookups(proxies[0]) == {"miss": 1}
 
@@ -347,7 +335,3 @@ async def test_who_leaves_while_waiting_leaves_nothing_behind():
             await eventually(lambda: not proxies[0].plane.counters.exchanges)
             faults.stalled = False
         await faults.stop()
-
-
-def test_ports_are_free():
-    assert free_port() != free_port()

