@@ -30,7 +30,7 @@ def choose(rule: Rule, facts: Facts, now: float, random: Random) -> Decision:
     tokens = scope.presented(facts)
     if not tokens:
         return _begin(rule, facts, BindingReason.NEW, now, random)
-    session = scope.sessions.known.tokens.get(tokens[0])
+    session = scope.sessions.known.tokens.get(hash(tokens[0]))
     if session is not None and session.place.scope is scope.sessions and now < session.recheck:
         # Opened before, and it held: nothing can have changed but the endpoint.
         endpoint = rule.members.get(session.place.key)
@@ -81,12 +81,13 @@ def _examine(rule: Rule, facts: Facts, tokens: list[bytes], now: float, random: 
 
 
 def _endpoint(rule: Rule, binding: Binding, now: float, random: Random) -> Endpoint:
-    """The one that a binding which holds names; of a cohort one."""
-    endpoint = rule.members.get(binding.endpoint)
-    if endpoint is None:
-        endpoint = rule.of_cohort(binding.endpoint, now, random)
-    assert endpoint is not None  # noqa: S101 - the checks have found one that keeps sessions
-    return endpoint
+    """The one that a binding which holds names; of several the best that keeps sessions, or the next."""
+    endpoints = rule.named[binding.endpoint]
+    if len(endpoints) == 1:
+        return endpoints[0]
+    found = rule.of_cohort(binding.endpoint, now, random)
+    drain = rule.scope.policy.drain_timeout
+    return found or next(one for one in endpoints if now < one.kept_until(drain))
 
 
 def _lost(rule: Rule, facts: Facts, lost: Lost, now: float, random: Random) -> Decision:
