@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from aiohttp import web
 
 from stickyroute_api.settings import Settings
-from stickyroute_operator import cluster, fleet, keys, pki
+from stickyroute_operator import cluster, fleet, keys, pki, rotation
 from stickyroute_operator.cluster import ApiError, Cluster, Secrets, until_granted
 from stickyroute_operator.epoch import Superseded, raise_epoch
 from stickyroute_operator.handlers import Watches
@@ -31,6 +31,7 @@ from stickyroute_operator.references import References
 from stickyroute_operator.report import Collector
 from stickyroute_operator.reporter import Fleet, Reporter
 from stickyroute_operator.resync import Resync
+from stickyroute_operator.rotation import Rotation
 from stickyroute_operator.store import SLICES, Store
 from stickyroute_operator.storesecret import StoreSecret
 
@@ -63,6 +64,8 @@ class Options:
     settings: Settings = Settings()  # noqa: RUF009 - a frozen model
     allow_shared_hosts: bool = False
     store_secret: StoreSecret | None = None
+    rotate_every: timedelta = rotation.EVERY
+    """How long a token key seals; 0: until a rotation is ordered."""
 
     @property
     def lease(self) -> str:
@@ -86,6 +89,7 @@ class Operator:
         self._tls: ssl.SSLContext | None = None
         self._raising: asyncio.Task[None] | None = None
         self._superseded = asyncio.Event()
+        self._leads = asyncio.Event()
         self._started = now().timestamp()
         self._merged: tuple[Ledger, dict[str, ScopeView]] | None = None
         self.store = Store(self._stored, options.watch_namespaces)
@@ -103,6 +107,15 @@ class Operator:
             settings=options.settings,
             is_ours=lambda key: not watched or key[0] in watched,
             allow_shared_hosts=options.allow_shared_hosts,
+        )
+        self.rotation = Rotation(
+            Secrets(api, options.namespace),
+            pki.Names.of(options.release).token_keys,
+            self.reconciler.take_keys,
+            self._is_everywhere,
+            self._opens_for,
+            every=options.rotate_every,
+            now=now,
         )
         journal = Journal(api, options.instance, now)
         self.reporter = Reporter(api, journal, self.reconciler, self._fleet, now=now)
@@ -132,6 +145,7 @@ class Operator:
                         self.reconciler.run(),
                         self.reporter.run(),
                         self._start(),
+                        self._rotate(),
                         self._until_superseded(),
                     ):
                         tasks.create_task(part)
@@ -154,10 +168,15 @@ class Operator:
         logger.info("operator of fleet %s, epoch %s", self._options.fleet, epoch)
         self.reconciler.take_epoch(epoch)
         self._find_fleet(self.store.slices.values())
+        self._leads.set()
         while True:
             await asyncio.sleep(RENEWAL.total_seconds())
             await self._ensure_secrets()
             self.reconciler.poke()  # a certificate may have come near its end
+
+    async def _rotate(self) -> None:
+        await self._leads.wait()
+        await self.rotation.run()
 
     async def _watch(self) -> None:
         # Not before the first LIST: kopf finds out once what there is to watch, and a CRD may come late.
@@ -274,6 +293,7 @@ class Operator:
         if all(ack.version == self.reconciler.version for ack in acks if ack.ready):
             # Who lost its pod by this snapshot is known to the proxies now.
             self.collector.poke()
+        self.rotation.acknowledged()
         self.reporter.poke()
 
     def _counted(self) -> None:
@@ -284,6 +304,20 @@ class Operator:
 
     def _reconciled(self) -> None:
         self.reporter.poke()
+
+    def _is_everywhere(self, key: int) -> bool:
+        """Whether every proxy that serves, or may at any moment, holds the token key of that number."""
+        since = self.reconciler.keys_since.get(key)
+        acks = [ack for ack in self._acks() if ack.ready or ack.version is not None]
+        return (
+            since is not None
+            and any(ack.ready for ack in acks)
+            and all(ack.version is not None and ack.version >= since for ack in acks)
+        )
+
+    def _opens_for(self) -> timedelta | None:
+        translation = self.reconciler.translation
+        return None if translation is None else rotation.opens_for(translation.routes.values())
 
     def _acks(self) -> tuple[Acked, ...]:
         return tuple(

@@ -91,6 +91,8 @@ class Reconciler:
         self.carried: dict[Key, Carried] = {}
         self.version: Version | None = None
         """The snapshot published last."""
+        self.keys_since: dict[int, Version] = {}
+        """By a token key's number, the first snapshot of this epoch since which all hold it."""
         self.published_at = 0.0
         self.starting_until = inf
         """Before that it is not known yet which endpoints the proxies knew all along: they seem to join."""
@@ -133,6 +135,7 @@ class Reconciler:
     def take_epoch(self, epoch: int) -> None:
         """Publishes under a new epoch from now on, beginning with what is wanted now."""
         self._epoch, self._revision = epoch, 0
+        self.keys_since = {}
         self.version = None
         self.poke()
 
@@ -202,6 +205,7 @@ class Reconciler:
             self._publisher.publish(translation.snapshot(*version))
             self._revision += 1
             self.carried = _carried(self.carried, before if self.version else None, translation, version)
+            self.keys_since = {key: self.keys_since.get(key, version) for key in self._keys.keys}
             self.version, self.published_at = version, now
             self._joining.published(translation.endpoints, version, now)
             self.starting_until = min(self.starting_until, now + CAP)

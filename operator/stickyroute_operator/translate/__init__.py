@@ -19,6 +19,7 @@ from stickyroute_operator.pods import Pod
 from stickyroute_operator.translate.assemble import Outcome, assemble, held
 from stickyroute_operator.translate.backends import Backends, Moment
 from stickyroute_operator.translate.conflicts import settle
+from stickyroute_operator.translate.cookies import conflicts
 from stickyroute_operator.translate.form import Compiled
 from stickyroute_operator.translate.referents import Referents, ServerCertificate
 from stickyroute_operator.translate.routes import compile_route
@@ -55,6 +56,14 @@ class State:
     """Routes of several namespaces may name one host."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Cookies:
+    """Which routes' cookies meet those of older ones, and what that was found from."""
+
+    routes: list[Compiled]
+    conflicts: dict[Key, Verdict]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Translation:
     """What a fleet should serve, and what to tell each route's author."""
@@ -68,6 +77,7 @@ class Translation:
     verdicts: dict[Key, RouteVerdict]
     compiled: dict[Key, Compiled] = field(repr=False)
     backends: Backends = field(repr=False)
+    cookies: "_Cookies" = field(repr=False)
     outcomes: dict[Key, Outcome] = field(repr=False)
 
     @property
@@ -132,6 +142,7 @@ def translate(state: State, previous: Translation | None = None) -> Translation:
         )
     )
     before = previous.outcomes if previous else {}
+    cookies = _cookies([form for key, form in compiled.items() if not settlements[key].refusal], previous)
     outcomes = {}
     for key, form in compiled.items():
         if state.on_demand and any(one not in state.referents for one in form.references()):
@@ -139,8 +150,16 @@ def translate(state: State, previous: Translation | None = None) -> Translation:
             outcomes[key] = before.get(key) or held(form, settlements[key])
             continue
         tls = referents.serve(form.tls, form.hosts, state.now) if form.tls is not None else None
-        outcomes[key] = assemble(form, settlements[key], resolve, tls, before.get(key))
-    return _translation(state, compiled, backends, outcomes)
+        outcomes[key] = assemble(
+            form, settlements[key], resolve, before.get(key), tls=tls, conflict=cookies.conflicts.get(key)
+        )
+    return _translation(state, compiled, backends, cookies, outcomes)
+
+
+def _cookies(served: list[Compiled], previous: Translation | None) -> _Cookies:
+    if previous is not None and served == previous.cookies.routes:  # for the most part the same objects
+        return previous.cookies
+    return _Cookies(served, conflicts(served))
 
 
 def _drains(routes: Iterable[Compiled]) -> dict[Key, float]:
@@ -156,7 +175,11 @@ def _drains(routes: Iterable[Compiled]) -> dict[Key, float]:
 
 
 def _translation(
-    state: State, compiled: dict[Key, Compiled], backends: Backends, outcomes: dict[Key, Outcome]
+    state: State,
+    compiled: dict[Key, Compiled],
+    backends: Backends,
+    cookies: "_Cookies",
+    outcomes: dict[Key, Outcome],
 ) -> Translation:
     served = [outcome for outcome in outcomes.values() if outcome.route is not None]
     endpoints: dict[str, tuple[Endpoint, ...]] = {}
@@ -173,6 +196,7 @@ def _translation(
         verdicts={key: outcome.verdict for key, outcome in outcomes.items()},
         compiled=compiled,
         backends=backends,
+        cookies=cookies,
         outcomes=outcomes,
     )
 

@@ -58,12 +58,12 @@ class _Inputs:
             self.service is other.service
             and self.tls == other.tls
             and self.known == other.known
-            and _are(self.slices, other.slices)
-            and _are(self.pods, other.pods)
+            and are_same(self.slices, other.slices)
+            and are_same(self.pods, other.pods)
         )
 
 
-def _are(mine: tuple[object, ...], theirs: tuple[object, ...]) -> bool:
+def are_same(mine: tuple[object, ...], theirs: tuple[object, ...]) -> bool:
     """Whether both hold the same objects."""
     return len(mine) == len(theirs) and all(one is other for one, other in zip(mine, theirs, strict=True))
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stickyroute_api.reasons import ConditionReason
+from stickyroute_api.reasons import ConditionReason, ConditionType
 from stickyroute_api.snapshot import Endpoint, Override
 from stickyroute_operator.objects import RouteObject
 from stickyroute_operator.pods import Pod
@@ -42,5 +42,7 @@ class RouteVerdict:
     deletion_costs: tuple[str, ...] = ()
     """The identities of the scopes whose sessions make their pods' deletion cost."""
     overrides: tuple[Override, ...] = ()
+    warnings: tuple[tuple[ConditionType, Verdict], ...] = ()
+    """Further conditions, there only while they are True."""
     pods: tuple[Pod, ...] = ()
     """Those that are known of the endpoints."""
