@@ -12,6 +12,7 @@ from asyncio import AbstractEventLoop, Event, Task
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from random import Random
 from typing import Any, Final, NamedTuple, Protocol
@@ -134,8 +135,9 @@ class Link:
         try:
             while True:
                 try:
-                    while len(self._connections) < LANES:
-                        self._connections.append(await _connection(self._settings))
+                    if not self._connections:
+                        make = await asyncio.to_thread(_connections, self._settings)
+                        self._connections = [make() for _ in range(LANES)]
                     await self._do(self._connections[0], [], {})
                 except Exception as error:  # noqa: BLE001 - whatever it is, requests go on without the store
                     self._lose()
@@ -152,6 +154,7 @@ class Link:
                 self._counters.store_reachable = 1
                 await self._serve()
                 self._lose()
+                await asyncio.sleep(pause)
         finally:
             for connection in self._connections:
                 with suppress(Exception):
@@ -197,16 +200,23 @@ class Link:
             except asyncio.CancelledError:
                 self._put_back(lookups, entries)
                 raise
-            except Exception as error:  # noqa: BLE001 - as above
-                logger.debug("store: %s", _explained(error))
-                self._put_back([], entries)
-                for lookup in lookups:
-                    lookup.asker.failed()
-                self._failures += 1
-                if self._failures >= FAILURES:
-                    self._broken.set()
+            except Exception as error:  # noqa: BLE001 - whatever it is, requests go on without the store
+                self._failed(error, lookups, entries)
             else:
                 self._failures = 0
+
+    def _failed(self, error: Exception, lookups: list[Lookup], entries: dict[bytes, Entry]) -> None:
+        if isinstance(error, OSError | _errors().ValkeyError):
+            logger.debug("store: %s", _explained(error))
+            self._put_back([], entries)
+        else:
+            logger.error("store: a batch is dropped", exc_info=error)
+            self._counters.store_dropped += len(entries)
+        for lookup in lookups:
+            lookup.asker.failed()
+        self._failures += 1
+        if self._failures >= FAILURES:
+            self._broken.set()
 
     def _put_back(self, lookups: list[Lookup], entries: dict[bytes, Entry]) -> None:
         self._lookups.extendleft(reversed(lookups))
@@ -232,10 +242,9 @@ class Link:
         commands: list[tuple[bytes | int, ...]] = [(b"MGET", MARKER, *asked)]
         now = self._clock()
         for key, entry in entries.items():
-            milliseconds = int((entry.until - now) * 1000)
             if not entry.value:
                 commands.append((b"DEL", PREFIX + key))
-            elif milliseconds > 0:
+            elif (milliseconds := int((entry.until - now) * 1000)) > 0:
                 only = (b"NX",) if entry.is_new else ()
                 commands.append((b"SET", PREFIX + key, entry.value, b"PX", milliseconds, *only))
         try:
@@ -286,12 +295,14 @@ def _errors() -> Any:
     return import_module("valkey.exceptions")
 
 
-async def _connection(settings: Store) -> Any:
+def _connections(settings: Store) -> Callable[[], Any]:
+    """What makes connections. Raises ValueError and OSError for settings that no connection can have."""
     # It takes 12 MB and a fifth of a second, which proxies without a store need not spend.
-    client = await asyncio.to_thread(import_module, "valkey.asyncio.connection")
+    client = import_module("valkey.asyncio.connection")
     host, _, port = settings.address.rpartition(":")
+    host = host.strip("[]")
     given = {
-        "host": host.strip("[]"),
+        "host": host,
         "port": int(port),
         "db": settings.database,
         "username": settings.username or None,
@@ -302,17 +313,18 @@ async def _connection(settings: Store) -> Any:
         "lib_version": None,
     }
     if not settings.tls:
-        return client.Connection(**given)
+        return partial(client.Connection, **given)
     context = ssl.create_default_context(cadata=settings.ca or None)
-    name = settings.server_name or host.strip("[]")
+    name = settings.server_name or host
+    secured: Any = client.SSLConnection
 
-    connection: Any = client.SSLConnection
+    class Named(secured):  # type: ignore[misc]
+        """One whose certificate names what the settings say."""
 
-    class Secured(connection):  # type: ignore[misc]
         def _connection_arguments(self) -> dict[str, Any]:
             return {"host": self.host, "port": self.port, "ssl": context, "server_hostname": name}
 
-    return Secured(**given)
+    return partial(Named, **given)
 
 
 def _explained(error: Exception) -> str:

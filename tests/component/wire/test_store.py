@@ -5,10 +5,11 @@ import ssl
 from time import perf_counter
 
 import pytest
-from tests.component.wire.apps import App, Browser, fleet_of
+from tests.component.wire.apps import App, Browser, fleet_of, pod_of
 from tests.component.wire.harness import eventually, get
 from tests.component.wire.valkeys import Faults, told, valkey
 
+from stickyroute_api import snapshot
 from stickyroute_api.settings import Settings, Store
 from stickyroute_proxy.store import link, memory
 
@@ -92,6 +93,75 @@ async def test_a_moved_session_is_moved_for_all():
         assert {await client.ask(proxy) for proxy in (*proxies, *proxies)} == {(moved, value)}
         told_of = [app for app in apps for head in app.heads if b"x-session-lost: PodTerminated" in head]
         assert len(told_of) == 1
+
+
+async def test_a_session_that_its_policy_ends_is_no_longer_kept():
+    apps = pods()
+    failover = snapshot.Failover(mode="Redirect", redirect_url="/login")
+    async with (
+        valkey() as server,
+        fleet_of(*apps, proxies=2, settings=store_at(server.port), failover=failover, **STORED) as (
+            proxies,
+            endpoints,
+            apply,
+        ),
+    ):
+        await reached(*proxies)
+        client = Browser()
+        pod, _ = await client.ask(proxies[0])
+        await written(proxies[0])
+        del endpoints[pod]
+        apply()
+        head = await proxies[1].ask(get("/", f"Cookie: ID={client.kept['ID']}", "Connection: close"))
+        assert head.startswith(b"HTTP/1.1 302 Found\r\n")
+        assert b"set-cookie" not in head.lower()
+        await written(proxies[1])
+        assert (await client.ask(proxies[1]))[0] in {app.name for app in apps} - {pod}
+        assert await told(server.port, b"DBSIZE") == b":2"
+
+
+class Chatting(App):
+    """Gives out a cookie, and speaks WebSocket."""
+
+    async def script(self, peer):
+        while True:
+            head, _ = await peer.request()
+            if b"websocket" not in head:
+                await peer.send(self.reply(head))
+                continue
+            await peer.send(
+                b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                b"X-Pod: %b\r\n\r\n" % self.name
+            )
+            while await peer.read():
+                pass
+            return
+
+
+async def test_an_idle_chat_finds_its_pod_again_through_another_proxy():
+    clock = Clock()
+    apps = [Chatting(name) for name in (b"a", b"b", b"c")]
+    policy = {"idle_timeout": 60.0, **STORED}
+    async with (
+        valkey() as server,
+        fleet_of(*apps, proxies=2, clock=clock, settings=store_at(server.port), **policy) as (proxies, *_),
+    ):
+        await reached(*proxies)
+        client = Browser()
+        place = await client.ask(proxies[0])
+        raw = await proxies[0].connect()
+        upgrade = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: x")
+        await raw.send(get("/", f"Cookie: ID={client.kept['ID']}", *upgrade, "Sec-WebSocket-Version: 13"))
+        assert pod_of(await raw.head()) == place[0]
+        await written(proxies[0])
+        clock.now += 200
+        await raw.close()
+        assert await client.ask(proxies[1]) == place
+        await written(proxies[1])
+        # An ordinary answer has the idle timer run again.
+        clock.now += 100
+        await client.ask(proxies[1])
+        assert proxies[1].plane.table.scopes[SCOPE].expired == 1
 
 
 class Clock:
