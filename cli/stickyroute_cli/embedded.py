@@ -17,6 +17,7 @@ from stickyroute_operator.pods import Pod
 from stickyroute_operator.reconcile import Acked, Carried
 from stickyroute_operator.translate import State, Translation, translate
 from stickyroute_proxy.affinity.report import report
+from stickyroute_proxy.slices import at_once
 from stickyroute_proxy.table import Table, build
 
 NAME: Final = "serve"
@@ -143,7 +144,7 @@ class Embedded:
         table = self._plane.table
         if table is None:
             return {}
-        return merge(Ledger().add(report(table, NAME, self._started, now)))
+        return merge(Ledger().add(at_once(report(table, NAME, self._started, now))))
 
     def foreign(self) -> list[str]:
         """Routes of another class, which this process does not serve: `namespace/name`."""

@@ -13,18 +13,19 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from aiohttp import web
 
 from stickyroute_api.settings import Settings
-from stickyroute_operator import cluster, fleet, keys, pki, rotation
+from stickyroute_operator import cluster, fleet, keys, pki, rotation, settings
 from stickyroute_operator.cluster import ApiError, Cluster, Secrets, until_granted
 from stickyroute_operator.epoch import Superseded, raise_epoch
 from stickyroute_operator.handlers import Watches
 from stickyroute_operator.health import Health
 from stickyroute_operator.journal import Journal
 from stickyroute_operator.ledger import Ledger, ScopeView
-from stickyroute_operator.objects import EndpointSlice
+from stickyroute_operator.objects import EndpointSlice, Key
 from stickyroute_operator.publish import Publisher
 from stickyroute_operator.reconcile import Acked, Reconciler
 from stickyroute_operator.references import References
@@ -32,7 +33,7 @@ from stickyroute_operator.report import Collector
 from stickyroute_operator.reporter import Fleet, Reporter
 from stickyroute_operator.resync import Resync
 from stickyroute_operator.rotation import Rotation
-from stickyroute_operator.store import SLICES, Store
+from stickyroute_operator.store import PODS, SLICES, Store
 from stickyroute_operator.storesecret import StoreSecret
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,10 @@ class Options:
     watch_namespaces: tuple[str, ...] = ()
     """Empty: all."""
     health: tuple[str, int] = ("0.0.0.0", 8081)
-    settings: Settings = Settings()  # noqa: RUF009 - a frozen model
+    settings: Path | None = None
+    """The file that says the fleet's; None: the defaults."""
+    trusted_proxies: tuple[str, ...] = ()
+    """In place of those in the file, where there are any."""
     allow_shared_hosts: bool = False
     store_secret: StoreSecret | None = None
     rotate_every: timedelta = rotation.EVERY
@@ -91,8 +95,10 @@ class Operator:
         self._superseded = asyncio.Event()
         self._leads = asyncio.Event()
         self._started = now().timestamp()
+        self._given = Settings() if options.settings is None else settings.read(options.settings)
+        self._store_found: dict[str, str] = {}
         self._merged: tuple[Ledger, dict[str, ScopeView]] | None = None
-        self.store = Store(self._stored, options.watch_namespaces)
+        self.store = Store(self._stored, options.watch_namespaces, self._heeds)
         self.publisher = Publisher(options.fleet, self._context, self._acknowledged, self._met_higher)
         self.collector = Collector(self._context, self._counted)
         watched = set(options.watch_namespaces)
@@ -104,7 +110,7 @@ class Operator:
             self._reconciled,
             named=self.references,
             now=now,
-            settings=options.settings,
+            settings=self._chosen(self._given),
             is_ours=lambda key: not watched or key[0] in watched,
             allow_shared_hosts=options.allow_shared_hosts,
         )
@@ -151,6 +157,8 @@ class Operator:
                         tasks.create_task(part)
                     if self._options.store_secret is not None:
                         tasks.create_task(self._follow_store(self._options.store_secret))
+                    if self._options.settings is not None:
+                        tasks.create_task(settings.follow(self._options.settings, self._take_settings))
                     if not self._is_fleet_watched:
                         tasks.create_task(self._poll_fleet())
             finally:
@@ -218,13 +226,24 @@ class Operator:
 
     async def _follow_store(self, named: StoreSecret) -> None:
         """Keep what is secret of the store in the settings."""
-        secrets = Secrets(self._api, self._options.namespace)
-        given = self._options.settings
-        await named.follow(
-            secrets,
-            given.store,
-            lambda store: self.reconciler.take_settings(given.model_copy(update={"store": store})),
-        )
+
+        def take(found: dict[str, str]) -> None:
+            self._store_found = found
+            self._take_settings(self._given)
+
+        await named.follow(Secrets(self._api, self._options.namespace), take)
+
+    def _chosen(self, given: Settings) -> Settings:
+        trusted = self._options.trusted_proxies
+        if trusted:
+            given = given.model_copy(update={"trusted_proxies": trusted})
+        if self._store_found:
+            given = given.model_copy(update={"store": given.store.model_copy(update=self._store_found)})
+        return given
+
+    def _take_settings(self, given: Settings) -> None:
+        self._given = given
+        self.reconciler.take_settings(self._chosen(given))
 
     def _met_higher(self, epoch: int) -> None:
         """A proxy holds a newer epoch: take a higher one, unless another operator has taken over."""
@@ -278,6 +297,9 @@ class Operator:
         if self._tls is None:
             raise RuntimeError("no proxy is targeted before the operator has its certificate")
         return self._tls
+
+    def _heeds(self, kind: str, key: Key) -> bool:
+        return kind != PODS or self.reconciler.heeds(key)
 
     def _stored(self, kind: str) -> None:
         if kind == SLICES and self._is_fleet_watched:

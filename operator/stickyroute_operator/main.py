@@ -19,12 +19,12 @@ from pathlib import Path
 
 from stickyroute_api.duration import parse_duration
 from stickyroute_api.fields import DNS_LABEL
-from stickyroute_api.settings import Settings
-from stickyroute_api.settingsfile import InvalidObject, parse_settings
+from stickyroute_operator import settings
 from stickyroute_operator.app import Operator, Options
 from stickyroute_operator.cluster import ApiError, Cluster
 from stickyroute_operator.epoch import Superseded
 from stickyroute_operator.keys import COMMAND
+from stickyroute_operator.settings import SettingsError
 from stickyroute_operator.storesecret import StoreSecret
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _log(options.log_level, options.log_format)
     try:
         asyncio.run(_run(_options(options)))
-    except (ApiError, Superseded, OSError) as error:
+    except (ApiError, SettingsError, Superseded, OSError) as error:
         print(f"stickyroute-operator: {error}", file=sys.stderr)  # noqa: T201 - the command's answer
         sys.exit(1)
 
@@ -160,9 +160,6 @@ def _options(given: argparse.Namespace) -> Options:
     pod = os.environ.get("POD_NAME") or socket.gethostname()
     watched = given.watch_namespace or _list("WATCH_NAMESPACES", _label)
     trusted = given.trusted_proxy or _list("TRUSTED_PROXIES", _network)
-    settings: Settings = given.settings
-    if trusted:
-        settings = settings.model_copy(update={"trusted_proxies": tuple(trusted)})
     return Options(
         fleet=given.class_name,
         namespace=given.namespace,
@@ -171,7 +168,8 @@ def _options(given: argparse.Namespace) -> Options:
         instance=f"{pod}_{secrets.token_hex(4)}",
         watch_namespaces=tuple(sorted(set(watched))),
         health=given.health,
-        settings=settings,
+        settings=given.settings,
+        trusted_proxies=tuple(trusted),
         rotate_every=given.rotate_keys_every,
         allow_shared_hosts=given.allow_shared_hosts or _flag("ALLOW_SHARED_HOSTS"),
         store_secret=StoreSecret(given.store_secret, given.store_password_key, given.store_ca_key)
@@ -263,17 +261,14 @@ def _one_of(*words: str) -> Callable[[str], str]:
     return read
 
 
-def _settings(path: str) -> Settings:
+def _settings(path: str) -> Path | None:
     if not path:
-        return Settings()
+        return None
     try:
-        return parse_settings(json.loads(Path(path).read_bytes()))
-    except InvalidObject as error:
-        raise argparse.ArgumentTypeError(f"{path}: {error}") from None
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{path} is not JSON: {error}") from None
+        settings.read(Path(path))
+    except SettingsError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return Path(path)
 
 
 def _network(text: str) -> str:

@@ -120,11 +120,24 @@ class Reconciler:
         """Something changed: reconcile soon."""
         self._poked.set()
 
+    def heeds(self, pod: Key) -> bool:
+        """Whether a change of this pod may change anything: most of a cluster's are behind no route."""
+        return self.translation is None or pod in self.translation.pods
+
     def take_keys(self, keys: TokenKeys) -> None:
         """The token keys to send from now on."""
         if keys != self._keys:
             self._keys = keys
             self.poke()
+
+    def take_settings(self, settings: Settings) -> None:
+        """What people say of the fleet from now on; what was found out about it stays."""
+        found = {"zones": self._settings.zones, "proxies": self._settings.proxies}
+        settings = settings.model_copy(update=found)
+        if settings != self._settings:
+            self._settings = settings
+            self.poke()
+            logger.info("the fleet's settings have changed")
 
     def take_zones(self, zones: dict[str, str]) -> None:
         """The zone of each proxy, by its pod's name."""
@@ -138,12 +151,6 @@ class Reconciler:
         self.keys_since = {}
         self.version = None
         self.poke()
-
-    def take_settings(self, settings: Settings) -> None:
-        """What belongs to the fleet, from now on."""
-        if settings != self._settings:
-            self._settings = settings
-            self.poke()
 
     def acknowledged(self, acks: tuple[Acked, ...]) -> None:
         """What the proxies serve now."""

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stickyroute_api.settings import Store
 from stickyroute_operator.cluster import ApiError
 from stickyroute_operator.pki import SecretStore
 
@@ -26,8 +25,8 @@ class StoreSecret:
     ca_key: str = ""
     """The field that holds authorities (PEM); empty: none does."""
 
-    def complete(self, store: Store, data: dict[str, bytes]) -> Store:
-        """The store with what the Secret says. Raises ValueError naming the field that it lacks."""
+    def read(self, data: dict[str, bytes]) -> dict[str, str]:
+        """The fields of `settings.Store` that the Secret says. Raises ValueError naming what it lacks."""
         found = {}
         for field, key in (("password", self.password_key), ("ca", self.ca_key)):
             if not key:
@@ -41,15 +40,15 @@ class StoreSecret:
                 found[field] = data[key].decode().strip()
             except UnicodeDecodeError:
                 raise ValueError(f"Secret {self.name}: {key} is not UTF-8 text") from None
-        return store.model_copy(update=found)
+        return found
 
-    async def follow(self, secrets: SecretStore, store: Store, take: Callable[[Store], None]) -> None:
-        """Tell the store as it is and whenever it changes, for ever; what was told last holds meanwhile."""
+    async def follow(self, secrets: SecretStore, take: Callable[[dict[str, str]], None]) -> None:
+        """Give what it says to `take`, again and again; while it is of no use, what was said last holds."""
         told = ""
         while True:
             pause = POLL
             try:
-                take(self.complete(store, await secrets.read(self.name)))
+                take(self.read(await secrets.read(self.name)))
                 told = ""
             except (ApiError, ValueError) as error:
                 pause = RETRY

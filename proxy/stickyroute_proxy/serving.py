@@ -1,7 +1,6 @@
 """What serves clients in one process: the data plane, and how it comes to its tables."""
 
 import asyncio
-import gc
 import random
 import socket
 import time
@@ -14,7 +13,9 @@ from stickyroute_api.affinity import AffinityReport
 from stickyroute_api.snapshot import Delta, Snapshot
 from stickyroute_proxy import metrics
 from stickyroute_proxy.affinity.report import report
+from stickyroute_proxy.lean import collect_rarely
 from stickyroute_proxy.metrics import Samples
+from stickyroute_proxy.slices import in_slices
 from stickyroute_proxy.table import Table, prepare
 from stickyroute_proxy.wire.listener import DataPlane
 
@@ -64,10 +65,10 @@ class Serving:
         """What is known of sessions; None while nothing is served."""
         if (table := self._plane.table) is None:
             return None
-        return report(table, self._name, self._started, time.time())
+        return await in_slices(report(table, self._name, self._started, time.time()))
 
     async def samples(self) -> Samples:
-        return metrics.read(self._plane.table, self._plane.counters)
+        return metrics.read(self._plane.table, self._plane.counters, self._plane.health)
 
     def lacking(self) -> str:
         """What keeps it from serving: nothing."""
@@ -89,7 +90,5 @@ class Serving:
 
 def run(main: Coroutine[Any, Any, int]) -> int:
     """Run what serves on its event loop, to its exit status."""
-    # Collections of the oldest generation walk every session and endpoint while requests wait. Requests leave
-    # few cycles, so they can be rare; what a start leaves behind is frozen out of them (see `lean.settle`).
-    gc.set_threshold(20_000, 20, 100)
+    collect_rarely()
     return uvloop.run(main)

@@ -18,6 +18,8 @@ ORDER = [
     "traffic",
     "sessions",
     "identity",
+    "pods",
+    "keys",
     "latency",
     "scaling",
     "settings",

@@ -11,9 +11,18 @@ is the same without it.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 from stickyroute_api.settings import Settings
-from stickyroute_api.snapshot import BackendTls, Certificate, Endpoint, Route, Snapshot, TokenKeys
+from stickyroute_api.snapshot import (
+    BackendTls,
+    Certificate,
+    Endpoint,
+    HealthCheck,
+    Route,
+    Snapshot,
+    TokenKeys,
+)
 from stickyroute_operator.objects import EndpointSlice, Key, Reference, Referent, RouteObject, Service
 from stickyroute_operator.pods import Pod
 from stickyroute_operator.translate.assemble import Outcome, assemble, held
@@ -74,6 +83,8 @@ class Translation:
     certificates: dict[str, ServerCertificate] = field(repr=False)
     """By `namespace/name` of their Secrets."""
     backend_tls: dict[str, BackendTls]
+    health: dict[str, HealthCheck]
+    """By endpoint set."""
     verdicts: dict[Key, RouteVerdict]
     compiled: dict[Key, Compiled] = field(repr=False)
     backends: Backends = field(repr=False)
@@ -84,6 +95,11 @@ class Translation:
     def until(self) -> float:
         """Unix seconds: when it changes though no object does; inf: never."""
         return self.backends.until
+
+    @cached_property
+    def pods(self) -> frozenset[Key]:
+        """Those that it depends on, known or not."""
+        return frozenset(self.backends.pods())
 
     @property
     def references(self) -> frozenset[Reference]:
@@ -99,6 +115,7 @@ class Translation:
             and self.routes == other.routes
             and self.endpoints == other.endpoints
             and self.backend_tls == other.backend_tls
+            and self.health == other.health
             and self.certificate_parts() == other.certificate_parts()
         )
 
@@ -122,6 +139,7 @@ class Translation:
             endpoints=self.endpoints,
             certificates=self.certificate_parts(),
             backend_tls=self.backend_tls,
+            health=self.health,
         )
 
 
@@ -192,6 +210,9 @@ def _translation(
         certificates=dict(_certificates(served)),
         backend_tls={
             one.key: one.tls for outcome in served for one in outcome.resolved if one.key and one.tls
+        },
+        health={
+            one.key: one.health for outcome in served for one in outcome.resolved if one.key and one.health
         },
         verdicts={key: outcome.verdict for key, outcome in outcomes.items()},
         compiled=compiled,

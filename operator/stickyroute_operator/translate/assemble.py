@@ -168,7 +168,6 @@ def _route(form: Compiled, settlement: Settlement, resolved: tuple[Resolved, ...
         hosts=form.hosts,
         tls=RouteTls(certificate=form.tls.certificate.key, redirect=form.tls.redirect) if form.tls else None,
         rules=tuple(rules),
-        health=form.health,
         overrides=form.overrides,
     )
 

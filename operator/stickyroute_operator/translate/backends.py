@@ -2,13 +2,13 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Self
 
 from stickyroute_api.reasons import ConditionReason
-from stickyroute_api.snapshot import BackendTls, Endpoint
+from stickyroute_api.snapshot import BackendTls, Endpoint, HealthCheck
 from stickyroute_operator.objects import EndpointSlice, Key, Service, ServicePort
 from stickyroute_operator.pods import Pod
 from stickyroute_operator.translate.endpoints import Known, found
@@ -30,6 +30,8 @@ class Resolved:
     endpoints: tuple[Endpoint, ...] = ()
     tls: BackendTls | None = None
     """None: spoken to in the clear."""
+    health: HealthCheck | None = None
+    """None: not checked."""
     trouble: Trouble | None = None
     """May stand beside a usable set: part of it was refused."""
     pods: tuple[Pod, ...] = ()
@@ -40,8 +42,8 @@ class Resolved:
 
 Resolver = Callable[[str, BackendUse], Resolved]
 """Resolves what a rule of a namespace names."""
-_Reference = tuple[str, str, int | str, BackendTlsUse | None]
-"""Namespace, Service, port, and how its certificates are checked."""
+_Reference = tuple[str, str, int | str, BackendTlsUse | None, HealthCheck | None]
+"""Namespace, Service, port, and how its certificates and its health are checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,18 +120,25 @@ class Backends:
         """Unix seconds: when the next drain's end changes what is resolved."""
         return min((resolved.until for _, resolved in self._resolved.values()), default=inf)
 
+    def pods(self) -> Iterator[Key]:
+        """The pods that what is resolved depends on, or will the next time."""
+        for (namespace, *_), (inputs, resolved) in self._resolved.items():
+            for piece in inputs.slices:
+                yield from ((namespace, entry.pod) for entry in piece.endpoints)
+            yield from ((namespace, endpoint.pod) for endpoint in resolved.endpoints)
+
     def resolver(self, moment: Moment) -> Resolver:
         """Resolves each reference once, from the translation before where its inputs are the same objects."""
 
         def resolve(namespace: str, use: BackendUse) -> Resolved:
-            reference = (namespace, use.service, use.port, use.tls)
+            reference = (namespace, use.service, use.port, use.tls, use.health)
             done = self._resolved.get(reference)
             if done is not None:
                 return done[1]
             service = self.services.get((namespace, use.service))
             entry = _port(service, use.port) if service is not None else None
             tls = self._tls(namespace, use, entry) if entry is not None else None
-            key = _set_key(namespace, use.service, entry, tls) if entry is not None else ""
+            key = _set_key(namespace, use, entry, tls) if entry is not None else ""
             inputs = self._inputs(namespace, use, key, tls, moment)
             old = self._before.get(reference)
             if old is not None and moment.now < old[1].until and old[0].same(inputs):
@@ -170,12 +179,18 @@ class Backends:
         return BackendTls(server_name=wanted.server_name or f"{use.service}.{namespace}.svc", ca=ca)
 
 
-def _set_key(namespace: str, service: str, port: ServicePort, tls: BackendTls | Unusable | None) -> str:
-    """The set's name: with TLS it tells how the endpoints are spoken to, so that no two ways are mixed."""
-    key = f"{namespace}/{service}:{port.port}"
-    if not isinstance(tls, BackendTls):
-        return key
-    return f"{key}+{hashlib.sha256(f'{tls.server_name} {tls.ca}'.encode()).hexdigest()[:8]}"
+def _set_key(namespace: str, use: BackendUse, port: ServicePort, tls: BackendTls | Unusable | None) -> str:
+    """The set's name: it tells how the endpoints are spoken to and checked, so that no two ways are mixed."""
+    key = f"{namespace}/{use.service}:{port.port}"
+    if isinstance(tls, BackendTls):
+        key += f"+{_digest(f'{tls.server_name} {tls.ca}')}"
+    if use.health is not None:
+        key += f"~{_digest(use.health.model_dump_json())}"
+    return key
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _port(service: Service, wanted: int | str) -> ServicePort | None:
@@ -244,7 +259,7 @@ def _resolve(
             "loopback, link-local, multicast and metadata addresses and names are refused; remove them",
         )
     theirs = tuple(pods[endpoint.id] for endpoint in endpoints if endpoint.id in pods)
-    return Resolved(inputs.key, endpoints, inputs.tls, trouble, theirs, until)
+    return Resolved(inputs.key, endpoints, inputs.tls, use.health, trouble, theirs, until)
 
 
 def _unusable(reason: ConditionReason, message: str) -> Resolved:

@@ -54,6 +54,7 @@ class BackendUse:
     port: int | str
     weight: int
     tls: BackendTlsUse | None = None
+    health: HealthCheck | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,6 @@ class Compiled:
     """The route's persistence type, for people."""
     rules: tuple[RuleForm, ...] = ()
     tls: TlsUse | None = None
-    health: HealthCheck = HealthCheck()  # noqa: RUF009 - a frozen model
     overrides: tuple[Override, ...] = ()
     refusal: Refusal | None = None
 

@@ -67,7 +67,6 @@ def compile_route(source: RouteObject, *, has_store: bool = True) -> Compiled:
         tls=None
         if spec.tls is None
         else TlsUse(Reference("Secret", source.namespace, spec.tls.secret_name), spec.tls.redirect),
-        health=_health(spec.health_check),
         overrides=tuple(_override(one) for one in spec.overrides),
     )
 
@@ -103,6 +102,7 @@ def _refused(source: RouteObject, reason: ConditionReason, problems: list[Proble
 def _rule(source: RouteObject, spec: api.StickyRouteSpec, index: int, rule: api.Rule) -> RuleForm:
     field = f"spec.rules[{index}]"
     scope = scope_name(rule)
+    health = None if spec.health_check is None else _health(spec.health_check)
     return RuleForm(
         name=rule.name,
         field=field,
@@ -114,6 +114,7 @@ def _rule(source: RouteObject, spec: api.StickyRouteSpec, index: int, rule: api.
                 use.port,
                 use.weight,
                 _backend_tls(source.namespace, use.tls),
+                health,
             )
             for number, use in enumerate(rule.backends)
         ),
@@ -235,9 +236,7 @@ def _session_limits(limits: api.Limits) -> SessionLimits:
     )
 
 
-def _health(check: api.HealthCheck | None) -> HealthCheck:
-    if check is None:
-        return HealthCheck()
+def _health(check: api.HealthCheck) -> HealthCheck:
     active, passive = check.active, check.passive
     return HealthCheck(
         active=None

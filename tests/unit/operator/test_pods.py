@@ -213,3 +213,10 @@ def test_what_did_not_change_keeps_its_identity():
     story.tell(*objects, pod("elsewhere"))
     assert story.last.endpoints[WEB] is known.endpoints[WEB]
     assert story.last.outcomes["default", "shop"] is known.outcomes["default", "shop"]
+
+
+def test_it_is_known_which_pods_it_depends_on():
+    story = Story()
+    story.tell(pieces(on("web-1"), on("web-2")), pod("web-1"))
+    story.tell(pieces(on("web-2"), on("web-3")), pod("web-1"), pod("other"))
+    assert story.last.pods == {("default", f"web-{number}") for number in (1, 2, 3)}

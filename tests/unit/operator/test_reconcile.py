@@ -4,6 +4,7 @@ import pytest
 from tests.unit.operator.builders import KEYS, rule
 
 from stickyroute_api.reasons import EndpointState
+from stickyroute_api.settings import Settings
 from stickyroute_api.snapshot import Version
 from stickyroute_operator.objects import Secret
 from stickyroute_operator.reconcile import Acked, Carried, Reconciler
@@ -78,6 +79,13 @@ def test_the_first_snapshot(ready):
     assert [snapshot.version for snapshot in ready.published] == [(7, 1)]
     assert set(ready.published[0].routes) == {"default/shop"}
     assert ready.published.states == {"web-1": EndpointState.JOINING, "web-2": EndpointState.JOINING}
+
+
+def test_settings_that_change_are_published_and_zones_stay(ready):
+    ready.reconciler.take_zones({"proxy-0": "a"})
+    ready.reconciler.take_settings(Settings(proxy_protocol=True))
+    ready.reconciler.step()
+    assert ready.published[-1].settings == Settings(proxy_protocol=True, zones={"proxy-0": "a"})
 
 
 def test_nothing_new_is_not_published(ready):

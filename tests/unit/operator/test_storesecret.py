@@ -5,12 +5,9 @@ import base64
 
 import pytest
 
-from stickyroute_api.settings import Store
 from stickyroute_operator import storesecret
 from stickyroute_operator.cluster import ApiError
 from stickyroute_operator.storesecret import StoreSecret
-
-STORE = Store(address="valkey:6379", tls=True)
 
 
 @pytest.mark.parametrize(
@@ -22,7 +19,7 @@ STORE = Store(address="valkey:6379", tls=True)
     ],
 )
 def test_what_the_secret_says(named, data, found):
-    assert named.complete(STORE, data) == STORE.model_copy(update=found)
+    assert named.read(data) == found
 
 
 @pytest.mark.parametrize(
@@ -31,7 +28,7 @@ def test_what_the_secret_says(named, data, found):
 )
 def test_what_is_wrong_names_the_field_and_no_value(data, message):
     with pytest.raises(ValueError, match=message):
-        StoreSecret("s").complete(STORE, data)
+        StoreSecret("s").read(data)
 
 
 async def test_a_change_is_told_and_a_failure_leaves_what_was(monkeypatch, caplog):
@@ -49,11 +46,11 @@ async def test_a_change_is_told_and_a_failure_leaves_what_was(monkeypatch, caplo
             return {"password": answer.encode()}
 
     taken = []
-    following = asyncio.create_task(StoreSecret("s").follow(Secrets(), STORE, taken.append))
+    following = asyncio.create_task(StoreSecret("s").follow(Secrets(), taken.append))
     while len(taken) < 4:
         await asyncio.sleep(0.01)
     following.cancel()
-    assert [store.password for store in taken[:4]] == ["one", "one", "two", "two"]
+    assert [found["password"] for found in taken[:4]] == ["one", "one", "two", "two"]
     assert "not found" in caplog.text
     assert not {"one", "two"} & set(caplog.text.split())
     assert base64.b64encode(b"two").decode() not in caplog.text
