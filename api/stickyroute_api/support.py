@@ -33,6 +33,12 @@ def _persistence(path: str, policy: Persistence, *, has_store: bool) -> Iterator
                 " values (stickyroute serve: in the settings file), or use mode Envelope",
             )
         return
+    if policy.rebalance.sessions_per_minute:
+        yield Problem(
+            f"{path}.rebalance.sessionsPerMinute",
+            "a session in an envelope stays where the application's value says, whatever is moved: remove it,"
+            " or use learn.mode Store",
+        )
     mode = policy.failover.mode
     if mode == "Redirect" or (mode == "Reject" and policy.type == "AppCookie"):
         yield Problem(

@@ -253,6 +253,11 @@ def learned(how, kind="AppCookie", mode="Repin"):
             ["spec.persistence.failover.mode"],
         ),
         ({"persistence": learned("Store", mode="Redirect")}, []),
+        (
+            {"persistence": learned("Envelope") | {"rebalance": {"sessionsPerMinute": 1}}},
+            ["spec.persistence.rebalance.sessionsPerMinute"],
+        ),
+        ({"persistence": learned("Store") | {"rebalance": {"sessionsPerMinute": 1}}}, []),
     ],
 )
 def test_what_cannot_be_served_is_refused_by_name(spec, fields):
