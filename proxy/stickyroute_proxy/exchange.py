@@ -9,13 +9,10 @@ from math import inf
 from time import monotonic
 
 from stickyroute_proxy.accesslog import Record
-from stickyroute_proxy.affinity.bind import followed
 from stickyroute_proxy.affinity.choose import choose, choose_bound
-from stickyroute_proxy.affinity.cookie import may_set
-from stickyroute_proxy.affinity.mint import minted, prolonged, sealer
-from stickyroute_proxy.affinity.retry import prolong
 from stickyroute_proxy.affinity.token import Binding
 from stickyroute_proxy.changes import Changes
+from stickyroute_proxy.issue import give, learn, wrap
 from stickyroute_proxy.placement import Placement
 from stickyroute_proxy.seams import Client, Plane
 from stickyroute_proxy.store.memory import Result
@@ -314,57 +311,19 @@ class Exchange(Placement):
             self._plane.counters.sent_bytes += size
             if record is not None:
                 record.sent = size
-        if rule.scope.learns:
-            extra = self._learn(answer)
-        elif self._decision.set_token is not None or answer.long_lived:
-            extra = self._give(answer)
-        else:
-            extra = b""
-        self._client.answer(answer, extra, parts, last)
+        told = self._decision.set_token is not None or answer.long_lived or rule.scope.learns
+        self._client.answer(answer, self._issue(answer) if told else b"", parts, last)
 
-    def _give(self, answer: AnswerHead) -> bytes:
-        """The lines that give the client its token; empty where it has the right one."""
-        decision, rule = self._decision, self._rule
-        assert rule is not None  # noqa: S101 - only a routed request has an answer
-        token = decision.set_token
-        if answer.long_lived and decision.token is not None:
-            token = prolong(rule, decision, self._plane.clock())
-        if token is None or not may_set(answer.status, answer.cache_control) or answer.targets_caches():
-            return b""
-        carrier = rule.scope.carrier
-        if carrier.header:
-            answer.drop(carrier.header)
-        return carrier.given(token, self._client.secure) + _private(answer)
-
-    def _learn(self, answer: AnswerHead) -> bytes:
-        """Bind the values that the application gives out as its keys; further lines."""
+    def _issue(self, answer: AnswerHead) -> bytes:
         rule, endpoint = self._rule, self._endpoint
         assert rule is not None  # noqa: S101 - only a routed request has an answer
         assert endpoint is not None  # noqa: S101
-        decision, random, now = self._decision, self._plane.random, self._plane.clock()
-        carrier = rule.scope.carrier
         if rule.scope.stored:
-            self._bind(rule, carrier.minted(answer.lines, now), endpoint, long_lived=answer.long_lived)
+            learn(self._plane, rule, self._decision, endpoint, answer, key=self._key)
             return b""
-        lines = carrier.wrapped(answer.lines, sealer(rule, decision, endpoint, now, random), now)
-        if lines is answer.lines:
-            return b""
-        answer.replace(lines)
-        return _private(answer) if may_set(answer.status, answer.cache_control) else b""
-
-    def _bind(self, rule: Rule, values: list[bytes], endpoint: Endpoint, *, long_lived: bool) -> None:
-        """Keep the bindings of these values, and the client's own where it has changed."""
-        plane, scope, decision, key = self._plane, rule.scope, self._decision, self._key
-        now, memory = plane.clock(), plane.memory
-        binding = followed(scope, decision)
-        changed = decision.binding is not None or long_lived
-        if key and changed and binding is not None and binding.endpoint == scope.name(endpoint):
-            memory.keep(scope, key, prolonged(binding, now) if long_lived else binding)
-        for value in values:
-            fresh = scope.key(value)
-            if fresh != key:
-                own = minted(rule, binding, endpoint, now, plane.random)
-                memory.keep(scope, fresh, prolonged(own, now) if long_lived else own)
+        if rule.scope.learns:
+            return wrap(self._plane, rule, self._decision, endpoint, answer)
+        return give(self._plane, rule, self._decision, answer, secure=self._client.secure)
 
     def payload(self, parts: list[Slice], *, last: bool) -> None:
         """More of the answer's body has come."""
@@ -390,8 +349,7 @@ class Exchange(Placement):
         self._upstream = None
         self.deadline = inf
         self._wait = None
-        extra = self._learn(answer) if rule.scope.learns else self._give(answer)
-        self._client.tunnel(upstream, answer, extra, rest, rule.timeouts.idle)
+        self._client.tunnel(upstream, answer, self._issue(answer), rest, rule.timeouts.idle)
 
     def tunnel_closed(self) -> None:
         self._finish()
@@ -452,22 +410,6 @@ class Exchange(Placement):
                 record.status = self._status
                 record.rule = rule
                 log.add(record, ended, self._plane.clock())
-
-
-def _private(answer: AnswerHead) -> bytes:
-    """The line that keeps shared caches from storing an answer with a token; empty where it has its like.
-
-    Caches treat `private` with field names as without, or overlook it (RFC 9111, section 5.2.2.7), so it has
-    none. `no-cache="Set-Cookie"` would let them store the rest, and is as seldom understood.
-    """
-    said = answer.cache_control or b""
-    directives = said.lower().split(b",")
-    # What stands in quotes may look like a directive, and be none.
-    if b'"' not in said and any(
-        directive.strip(b" \t") in (b"private", b"no-store") for directive in directives
-    ):
-        return b""
-    return b"Cache-Control: private\r\n"
 
 
 def _authority(endpoint: Endpoint) -> bytes:
