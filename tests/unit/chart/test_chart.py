@@ -71,6 +71,11 @@ def test_schema_refuses_what_it_does_not_know():
     }
 
 
+def test_every_reference_within_the_schema_leads_somewhere():
+    text = (CHART / "values.schema.json").read_text()
+    assert set(re.findall(r'"#/\$defs/([^"]+)"', text)) <= json.loads(text)["$defs"].keys()
+
+
 def test_readme_shows_every_value():
     text = (CHART / "README.md").read_text()
     assert readme.render(text, (CHART / "values.yaml").read_text()) == text, "run: python deploy/readme.py"
