@@ -34,6 +34,9 @@ refused headbytes --set proxy.settings.limits.headbytes=32Ki
 refused /proxy/workers --set proxy.workers=0
 refused proxy.settings.proxyProtocol --set proxy.settings.proxyProtocol=true
 refused proxy.terminationGracePeriodSeconds --set proxy.terminationGracePeriodSeconds=20
+refused /store/address --set store.address=valkey
+refused store.existingSecret --set store.existingSecret=valkey
+refused store.tls.caKey --set store.address=valkey:6379 --set store.tls.caKey=ca.crt
 refused proxy.serviceAccount.name --set proxy.serviceAccount.create=false
 
 # No right beyond what is used: no wildcard, and Secrets are neither listed nor watched.

@@ -34,6 +34,7 @@ from stickyroute_operator.reporter import Fleet, Reporter
 from stickyroute_operator.resync import Resync
 from stickyroute_operator.rotation import Rotation
 from stickyroute_operator.store import PODS, SLICES, Store
+from stickyroute_operator.storesecret import StoreSecret
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class Options:
     trusted_proxies: tuple[str, ...] = ()
     """In place of those in the file, where there are any."""
     allow_shared_hosts: bool = False
+    store_secret: StoreSecret | None = None
     rotate_every: timedelta = rotation.EVERY
     """How long a token key seals; 0: until a rotation is ordered."""
 
@@ -93,6 +95,8 @@ class Operator:
         self._superseded = asyncio.Event()
         self._leads = asyncio.Event()
         self._started = now().timestamp()
+        self._given = Settings() if options.settings is None else settings.read(options.settings)
+        self._store_found: dict[str, str] = {}
         self._merged: tuple[Ledger, dict[str, ScopeView]] | None = None
         self.store = Store(self._stored, options.watch_namespaces, self._heeds)
         self.publisher = Publisher(options.fleet, self._context, self._acknowledged, self._met_higher)
@@ -106,9 +110,7 @@ class Operator:
             self._reconciled,
             named=self.references,
             now=now,
-            settings=self._chosen(
-                Settings() if options.settings is None else settings.read(options.settings)
-            ),
+            settings=self._chosen(self._given),
             is_ours=lambda key: not watched or key[0] in watched,
             allow_shared_hosts=options.allow_shared_hosts,
         )
@@ -153,6 +155,8 @@ class Operator:
                         self._until_superseded(),
                     ):
                         tasks.create_task(part)
+                    if self._options.store_secret is not None:
+                        tasks.create_task(self._follow_store(self._options.store_secret))
                     if self._options.settings is not None:
                         tasks.create_task(settings.follow(self._options.settings, self._take_settings))
                     if not self._is_fleet_watched:
@@ -220,11 +224,25 @@ class Operator:
             now=self._now,
         )
 
+    async def _follow_store(self, named: StoreSecret) -> None:
+        """Keep what is secret of the store in the settings."""
+
+        def take(found: dict[str, str]) -> None:
+            self._store_found = found
+            self._take_settings(self._given)
+
+        await named.follow(Secrets(self._api, self._options.namespace), take)
+
     def _chosen(self, given: Settings) -> Settings:
         trusted = self._options.trusted_proxies
-        return given.model_copy(update={"trusted_proxies": trusted}) if trusted else given
+        if trusted:
+            given = given.model_copy(update={"trusted_proxies": trusted})
+        if self._store_found:
+            given = given.model_copy(update={"store": given.store.model_copy(update=self._store_found)})
+        return given
 
     def _take_settings(self, given: Settings) -> None:
+        self._given = given
         self.reconciler.take_settings(self._chosen(given))
 
     def _met_higher(self, epoch: int) -> None:

@@ -10,12 +10,13 @@ from math import inf
 from time import monotonic
 
 from stickyroute_proxy.accesslog import Record
-from stickyroute_proxy.affinity.choose import choose
-from stickyroute_proxy.affinity.cookie import may_set, set_cookie
-from stickyroute_proxy.affinity.retry import prolong
+from stickyroute_proxy.affinity.choose import choose, choose_bound
+from stickyroute_proxy.affinity.token import Binding
 from stickyroute_proxy.changes import Changes
+from stickyroute_proxy.issue import give, learn, wrap
 from stickyroute_proxy.placement import Placement
 from stickyroute_proxy.seams import Client, Plane
+from stickyroute_proxy.store.memory import Result
 from stickyroute_proxy.table import Endpoint, Rule
 from stickyroute_proxy.wire import wait
 from stickyroute_proxy.wire.admission import Cause
@@ -100,7 +101,28 @@ class Exchange(Placement):
         if head.body and not self._admits_body(rule, head):
             return
         self._repeatable = not head.body and head.method in IDEMPOTENT
-        self._attempt(rule, choose(rule, head, plane.clock(), plane.random), now)
+        if rule.scope.stored:
+            self._recall(rule, head)
+        else:
+            self._attempt(rule, choose(rule, head, plane.clock(), plane.random), now)
+
+    def _recall(self, rule: Rule, head: RequestHead) -> None:
+        """Decide by what is known of the application's value."""
+        plane, scope = self._plane, rule.scope
+        values = scope.presented(head)
+        if values:
+            plane.memory.recall(rule, values, self._recalled)
+        else:
+            self._key = b""
+            self._attempt(rule, choose_bound(rule, head, None, plane.clock(), plane.random), monotonic())
+
+    def _recalled(self, key: bytes, binding: Binding | None, _result: Result) -> None:
+        plane, rule = self._plane, self._rule
+        if self._ended or rule is None:
+            return
+        self._key = b"" if binding is None else key
+        decision = choose_bound(rule, self._client.head, binding, plane.clock(), plane.random, key=key)
+        self._attempt(rule, decision, monotonic())
 
     def _redirect(self, changes: Changes) -> bool:
         """Send the client elsewhere, where the rule says so."""
@@ -136,7 +158,7 @@ class Exchange(Placement):
         scope = rule.scope
         written = head.write(
             authority,
-            scope.cookie_name,
+            scope.carrier,
             rule.notify_header,
             decision.notice,
             client.forwarding(authority),
@@ -297,27 +319,19 @@ class Exchange(Placement):
             self._plane.counters.sent_bytes += size
             if record is not None:
                 record.sent = size
-        told = self._decision.set_token is not None or answer.long_lived
-        self._client.answer(answer, self._set_cookie(answer) if told else b"", parts, last)
+        told = self._decision.set_token is not None or answer.long_lived or rule.scope.learns
+        self._client.answer(answer, self._issue(answer) if told else b"", parts, last)
 
-    def _set_cookie(self, answer: AnswerHead) -> bytes:
-        """The lines that give the client its token; empty where it has the right one."""
-        decision, rule = self._decision, self._rule
+    def _issue(self, answer: AnswerHead) -> bytes:
+        rule, endpoint = self._rule, self._endpoint
         assert rule is not None  # noqa: S101 - only a routed request has an answer
-        token = decision.set_token
-        if answer.long_lived and decision.token is not None:
-            token = prolong(rule, decision, self._plane.clock())
-        said = answer.cache_control or b""
-        if token is None or not may_set(answer.status, said) or answer.targets_caches():
+        assert endpoint is not None  # noqa: S101
+        if rule.scope.stored:
+            learn(self._plane, rule, self._decision, endpoint, answer, key=self._key)
             return b""
-        line = set_cookie(rule.scope, token, self._client.secure)
-        directives = said.lower().split(b",")
-        # What stands in quotes may look like a directive, and be none.
-        if b'"' not in said and any(
-            directive.strip(b" \t") in (b"private", b"no-store") for directive in directives
-        ):
-            return line
-        return line + b"Cache-Control: private\r\n"
+        if rule.scope.learns:
+            return wrap(self._plane, rule, self._decision, endpoint, answer)
+        return give(self._plane, rule, self._decision, answer, secure=self._client.secure)
 
     def payload(self, parts: list[Slice], *, last: bool) -> None:
         """More of the answer's body has come."""
@@ -343,7 +357,7 @@ class Exchange(Placement):
         self._upstream = None
         self.deadline = inf
         self._wait = None
-        self._client.tunnel(upstream, answer, self._set_cookie(answer), rest, rule.timeouts.idle)
+        self._client.tunnel(upstream, answer, self._issue(answer), rest, rule.timeouts.idle)
 
     def tunnel_closed(self) -> None:
         self._finish()

@@ -314,6 +314,10 @@ def _check(rule: snapshot.Rule) -> None:
     notice = policy.failover.notify_header
     if not _TOKEN.fullmatch(notice):
         raise ValueError(f"persistence.failover.notify_header: {notice!r} is not a header name")
+    if policy.type in {"AppCookie", "Header"} and not _TOKEN.fullmatch(policy.name):
+        raise ValueError(f"persistence.name: {policy.name!r} is not the name of a cookie or header")
+    if policy.type == "AppCookie" and policy.learn is None:
+        raise ValueError("persistence.learn: missing, and type is AppCookie")
     if not _LOCATION.fullmatch(policy.failover.redirect_url):
         raise ValueError("persistence.failover.redirect_url: holds a character that has to be escaped")
     if policy.cookie is None:

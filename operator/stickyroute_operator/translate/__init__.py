@@ -230,12 +230,19 @@ def _certificates(served: Iterable[Outcome]) -> Iterable[tuple[str, ServerCertif
 
 
 def _compile(state: State, previous: Translation | None) -> dict[Key, Compiled]:
-    before = previous.compiled if previous else {}
+    has_store = bool(state.settings.store.address)
+    before = (
+        previous.compiled if previous and bool(previous.state.settings.store.address) == has_store else {}
+    )
     compiled = {}
     for key in sorted(state.routes):
         route = state.routes[key]
         known = before.get(key)
-        form = known if known is not None and known.source is route else compile_route(route)
+        form = (
+            known
+            if known is not None and known.source is route
+            else compile_route(route, has_store=has_store)
+        )
         if form.class_name == state.fleet and not route.deleting:
             compiled[key] = form
     return compiled

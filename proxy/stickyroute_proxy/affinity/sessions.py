@@ -154,6 +154,10 @@ class ScopeSessions:
         session = None if place is None else place.sessions.get(session_id[:ID_BYTES])
         return session is not None and session.token != hash(token)
 
+    def use(self, session_id: bytes, endpoint: Endpoint) -> None:
+        """Note that the session, which is known at the endpoint, made a request."""
+        self.places[self.name(endpoint)].sessions[session_id[:ID_BYTES]].used = self.known.second
+
     def move(self, session_id: bytes, old: bytes, reason: BindingReason, now: float) -> None:
         """Note that a session leaves the endpoint named `old` for another."""
         departed = self.end(session_id, old, reason, now)

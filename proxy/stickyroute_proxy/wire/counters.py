@@ -68,12 +68,15 @@ class Counters:
         "rules",
         "sent_bytes",
         "shed",
+        "store_dropped",
+        "store_lookups",
+        "store_reachable",
         "tunnels",
         "unrouted",
         "upstreams",
     )
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # noqa: PLR0915 - one of each
         self.rules: dict[tuple[str, str], RuleCounters] = {}
         """By (route, rule), `namespace/name` and the rule's name."""
         self.unrouted = RuleCounters()
@@ -115,6 +118,12 @@ class Counters:
         """Lines of the access log that were dropped because too many waited to be written."""
         self.access_log_failed = 0
         """Lines that could not be written; counted by the writing thread alone."""
+        self.store_lookups: dict[str, int] = {}
+        """Look-ups of learned keys, by Result."""
+        self.store_reachable = 0
+        """1 while the store answers."""
+        self.store_dropped = 0
+        """Entries that the store did not get."""
         self.tunnels = 0
         """WebSocket tunnels open now."""
         self.upstreams = 0

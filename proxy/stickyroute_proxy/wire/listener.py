@@ -19,6 +19,7 @@ from stickyroute_proxy.accesslog import AccessLog
 from stickyroute_proxy.health.watch import Watch
 from stickyroute_proxy.listen import BACKLOG
 from stickyroute_proxy.placement import Placement, admit_waiting
+from stickyroute_proxy.store.memory import Memory
 from stickyroute_proxy.table import Endpoint, Table
 from stickyroute_proxy.trust import Trust
 from stickyroute_proxy.wire.admission import Admission, Refusal
@@ -86,6 +87,7 @@ class DataPlane:
         "lingering",
         "log",
         "loop",
+        "memory",
         "openings",
         "random",
         "settings",
@@ -132,6 +134,7 @@ class DataPlane:
         self.counters = Counters()
         self.admission = Admission(self.settings.limits, open_files or getrlimit(RLIMIT_NOFILE)[0])
         self.budget = Budget(self.settings.retry_budget)
+        self.memory = Memory(clock, self.random, self.counters)
         self.health = Watch(self.random, clock)
         self.log: AccessLog | None = None
         self.lingering = 0
@@ -204,6 +207,7 @@ class DataPlane:
         self.trust = trust
         self.budget.take(settings.retry_budget)
         self._configure_log(settings.access_log)
+        self.memory.take(settings.store)
         for part in self._connections:
             for connection in part:
                 part[connection] = self._counted(connection.peer)
@@ -272,6 +276,7 @@ class DataPlane:
         for pool in tuple(self._idle_pools):
             pool.close()
         self._idle_pools.clear()
+        self.memory.close()
         self._end_sweeping()
         self.health.close()
         if self.log is not None:
