@@ -175,6 +175,10 @@ class Balancer:
             return self._algorithm(backend.steady, random)
         return endpoint
 
+    def hashes(self, facts: Facts) -> bool:
+        """Whether the request brings a value that its endpoint follows from."""
+        return self._hash_on is not None and bool(self._hash_on(facts))
+
     def pick_roomy(
         self, facts: Facts, room: int, tried: Collection[Endpoint], random: Random
     ) -> Endpoint | None:

@@ -122,9 +122,12 @@ def sidestep(
     """The decision for a request whose endpoint has no room: a session that just begins goes elsewhere.
 
     The same decision where no other has room (fewer requests in flight than that) either, or where the
-    session belongs to the endpoint. Those in `tried` took no connection.
+    session belongs to the endpoint: by its binding or, without one, by its hashed value, which is all that
+    its next request will bring too. Those in `tried` took no connection.
     """
     if full.reason is BindingReason.BOUND or full.reason in MOVED:
+        return full
+    if full.token is None and rule.balancer.hashes(facts):
         return full
     endpoint = rule.balancer.pick_roomy(facts, room, tried, random)
     if endpoint is None:
