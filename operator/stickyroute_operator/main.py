@@ -14,13 +14,16 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 
+from stickyroute_api.duration import parse_duration
 from stickyroute_api.fields import DNS_LABEL
 from stickyroute_operator import settings
 from stickyroute_operator.app import Operator, Options
 from stickyroute_operator.cluster import ApiError, Cluster
 from stickyroute_operator.epoch import Superseded
+from stickyroute_operator.keys import COMMAND
 from stickyroute_operator.settings import SettingsError
 
 logger = logging.getLogger(__name__)
@@ -102,6 +105,14 @@ def parser() -> argparse.ArgumentParser:
         help="let routes of several namespaces name one host (STICKYROUTE_ALLOW_SHARED_HOSTS=true)",
     )
     shape.add_argument(
+        "--rotate-keys-every",
+        type=_duration,
+        default=_env("ROTATE_KEYS_EVERY", "720h"),
+        metavar="DURATION",
+        help="how long a token key seals before the next does; 0s = only when the Secret RELEASE-token-keys "
+        f"is annotated with {COMMAND} (STICKYROUTE_ROTATE_KEYS_EVERY; %(default)s)",
+    )
+    shape.add_argument(
         "--health",
         type=_address,
         default=_env("HEALTH", "0.0.0.0:8081"),
@@ -139,6 +150,7 @@ def _options(given: argparse.Namespace) -> Options:
         health=given.health,
         settings=given.settings,
         trusted_proxies=tuple(trusted),
+        rotate_every=given.rotate_keys_every,
         allow_shared_hosts=given.allow_shared_hosts or _flag("ALLOW_SHARED_HOSTS"),
     )
 
@@ -200,6 +212,13 @@ def _own_namespace() -> str:
         return NAMESPACE_FILE.read_text("utf-8").strip() or "default"
     except OSError:
         return "default"
+
+
+def _duration(text: str) -> timedelta:
+    try:
+        return timedelta(seconds=parse_duration(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _label(text: str) -> str:

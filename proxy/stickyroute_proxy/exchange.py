@@ -9,8 +9,9 @@ from math import inf
 from time import monotonic
 
 from stickyroute_proxy.accesslog import Record
-from stickyroute_proxy.affinity.choose import choose, prolong
+from stickyroute_proxy.affinity.choose import choose
 from stickyroute_proxy.affinity.cookie import may_set, set_cookie
+from stickyroute_proxy.affinity.retry import prolong
 from stickyroute_proxy.changes import Changes
 from stickyroute_proxy.placement import Placement
 from stickyroute_proxy.seams import Client, Plane
@@ -56,10 +57,10 @@ class Exchange(Placement):
         self._record = None
         if plane.log is not None:
             head = client.head
-            self._record = Record(head, head.address, head.request_id, now, secure=client.secure)
-        counters = plane.counters
-        counters.requests += 1
-        counters.exchanges += 1
+            if not head.told:
+                head.secure = client.secure
+            self._record = Record(head, now)
+        plane.counters.requests += 1
 
     # Deciding and sending
 
@@ -67,7 +68,7 @@ class Exchange(Placement):
         """Decide on the client's head, and send it."""
         plane = self._plane
         counters = plane.counters
-        if counters.exchanges > plane.admission.requests:
+        if counters.requests - counters.ended > plane.admission.requests:
             others = counters.exchanges - counters.tunnels - 1
             refusal = plane.admission.request(others, first=self._client.first)
             if refusal is not None:
@@ -127,7 +128,7 @@ class Exchange(Placement):
         scope = rule.scope
         written = head.write(
             authority,
-            scope.cookie_name if scope.sticky else b"",
+            scope.cookie_name,
             rule.notify_header,
             decision.notice,
             client.forwarding(authority),
@@ -219,9 +220,13 @@ class Exchange(Placement):
             self._await(what)
         elif self._answered:
             self._cut()
+        elif what is wait.HOLD:
+            self._unpark()
         elif what is wait.ROOM:
             self._shed(Cause.QUEUE_TIMEOUT, what.told(rule))
         else:
+            if what.status == 504:
+                self._tell_failure()
             self._refuse(what.status, what.told(rule))
 
     # What the connection upstream tells
@@ -247,6 +252,7 @@ class Exchange(Placement):
             else:
                 self._connect(self._endpoint)
         else:
+            self._tell_failure()
             self._refuse(502, f"the endpoint gave no answer: {message}")
 
     def upstream_full(self) -> None:
@@ -272,13 +278,17 @@ class Exchange(Placement):
         if answer.changes is not rule.changes.answer:
             answer.change(rule.changes.answer)
         self._wait = None
-        if self._record is not None:
-            self._record.first_byte = monotonic()
+        endpoint = self._endpoint
+        if endpoint is not None and endpoint.judge is not None:
+            self._plane.health.answered(endpoint, answer.status)
+        record = self._record
+        if record is not None:
+            record.first_byte = monotonic()
         if parts:
-            size = sum(map(len, parts))
+            size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
             self._plane.counters.sent_bytes += size
-            if self._record is not None:
-                self._record.sent += size
+            if record is not None:
+                record.sent = size
         told = self._decision.set_token is not None or answer.long_lived
         self._client.answer(answer, self._set_cookie(answer) if told else b"", parts, last)
 
@@ -332,14 +342,16 @@ class Exchange(Placement):
 
     # Ending
 
-    def _refuse(self, status: int, message: str, *, last: bool = False, location: bytes = b"") -> None:
+    def _refuse(
+        self, status: int, message: str, *, last: bool = False, location: bytes = b"", extra: bytes = b""
+    ) -> None:
         self._status = status
         refused = self._plane.counters.refused
         refused[status] = refused.get(status, 0) + 1
         if self._record is not None:
             self._record.message = message
         self._finish()
-        self._client.refuse(status, message, last=last, location=location)
+        self._client.refuse(status, message, last=last, location=location, extra=extra)
 
     def _shed(self, cause: Cause, message: str, *, last: bool = False) -> None:
         """Turn the request away, so that others are served."""
@@ -373,19 +385,17 @@ class Exchange(Placement):
             self._upstream.close()
             self._upstream = None
         counters, rule = self._plane.counters, self._rule
-        counters.exchanges -= 1
+        counters.ended += 1
         counter = counters.unrouted if rule is None else rule.counter or counters.begin(rule)
         ended = now or monotonic()
         counter.add(self._status, ended - self._started)
-        if self._record is not None:
-            self._log(self._record, ended)
-
-    def _log(self, record: Record, ended: float) -> None:
-        log = self._plane.log
-        if log is not None:
-            record.status = self._status
-            record.rule = self._rule
-            log.add(record, ended, self._plane.clock())
+        record = self._record
+        if record is not None:
+            log = self._plane.log
+            if log is not None:
+                record.status = self._status
+                record.rule = rule
+                log.add(record, ended, self._plane.clock())
 
 
 def _authority(endpoint: Endpoint) -> bytes:

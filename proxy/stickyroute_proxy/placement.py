@@ -10,14 +10,17 @@ from sys import maxsize
 from time import monotonic
 from typing import Final
 
-from stickyroute_api.reasons import BindingReason
 from stickyroute_proxy.accesslog import Record
-from stickyroute_proxy.affinity.choose import Decision, rechoose, sidestep
+from stickyroute_proxy.affinity.cookie import forget_cookie
+from stickyroute_proxy.affinity.decision import HOME, Decision, Parked
+from stickyroute_proxy.affinity.failover import give_up, refusal
+from stickyroute_proxy.affinity.retry import rechoose, sidestep
 from stickyroute_proxy.seams import Client, Plane
 from stickyroute_proxy.table import Endpoint, Rule
 from stickyroute_proxy.wire import wait
 from stickyroute_proxy.wire.admission import Cause
 from stickyroute_proxy.wire.connect import Connect
+from stickyroute_proxy.wire.errors import RETRIED, RETRY_AFTER
 from stickyroute_proxy.wire.pool import Pool
 from stickyroute_proxy.wire.queue import Queue
 from stickyroute_proxy.wire.upstream import Upstream
@@ -60,7 +63,7 @@ class Placement(ABC):
     _endpoint: Endpoint | None
     """Where it has its room."""
     _queue: "Queue[Placement] | None"
-    """Where it waits for room."""
+    """Where it waits, for room or for its endpoint."""
     _connecting: Connect | None
     _attempts: int
     """Further ones, after connections that did not come to be."""
@@ -83,7 +86,9 @@ class Placement(ABC):
         """There is a connection."""
 
     @abstractmethod
-    def _refuse(self, status: int, message: str, *, last: bool = False) -> None:
+    def _refuse(
+        self, status: int, message: str, *, last: bool = False, location: bytes = b"", extra: bytes = b""
+    ) -> None:
         """There will be none."""
 
     @abstractmethod
@@ -97,11 +102,7 @@ class Placement(ABC):
             self._record.decision = decision
         endpoint = decision.endpoint
         if endpoint is None:
-            if self._untrusted:
-                # Endpoints are there, but have to be mended: to ask again soon will not help.
-                self._refuse(502, NO_HANDSHAKE)
-            else:
-                self._refuse(503, "no endpoint can serve this request now")
+            self._unplaced(rule, decision, now)
             return
         room = rule.limits.requests_per_endpoint
         if room and (endpoint.in_flight >= room or endpoint.queue):
@@ -117,6 +118,21 @@ class Placement(ABC):
         self._endpoint = endpoint
         endpoint.in_flight += 1
         self._reach(endpoint, now)
+
+    def _unplaced(self, rule: Rule, decision: Decision, now: float) -> None:
+        """There is no endpoint: it is waited for, or what comes instead is the policy's."""
+        if isinstance(decision, Parked):
+            if not self._park(rule, decision, now):
+                self._attempt(rule, give_up(rule, decision, self._plane.clock()), now)
+        elif self._untrusted:
+            # Endpoints are there, but have to be mended: to ask again soon will not help.
+            self._refuse(502, NO_HANDSHAKE)
+        else:
+            status, message, location = refusal(rule, decision)
+            extra = b"" if location or status in RETRIED else b"Retry-After: %d\r\n" % RETRY_AFTER
+            if decision.set_token is not None:
+                extra += forget_cookie(rule.scope, self._client.secure)
+            self._refuse(status, message, location=location, extra=extra)
 
     def _reach(self, endpoint: Endpoint, now: float) -> None:
         """Send by a connection that is there, or by a new one."""
@@ -174,6 +190,7 @@ class Placement(ABC):
         self._wait = None
         if rule is None or endpoint is None:
             return
+        self._tell_failure()
         if self._left(endpoint):
             self._begin_anew()
             return
@@ -181,7 +198,7 @@ class Placement(ABC):
             self._refuse(status, message)
             return
         self._attempts += 1
-        if self._decision.reason is BindingReason.BOUND and self._attempts == 1:
+        if self._decision.reason in HOME and self._attempts == 1:
             self._connect(endpoint)
             return
         tried = self._tried = [*(self._tried or ()), endpoint]
@@ -189,6 +206,12 @@ class Placement(ABC):
         head, failed = self._client.head, self._decision
         decision = rechoose(rule, head, failed, plane.clock(), plane.random, tried=tried)
         self._attempt(rule, decision, monotonic())
+
+    def _tell_failure(self) -> None:
+        """The endpoint has failed the request."""
+        endpoint = self._endpoint
+        if endpoint is not None and endpoint.judge is not None:
+            self._plane.health.failed(endpoint)
 
     def _may_retry(self) -> bool:
         counters = self._plane.counters
@@ -253,8 +276,31 @@ class Placement(ABC):
         else:
             self._reach(endpoint, monotonic())
 
+    def _park(self, rule: Rule, decision: Parked, now: float) -> bool:
+        """Wait for the session's endpoint, its body unread; False: it has, or too many do."""
+        scope, name = rule.scope, decision.lost.binding.endpoint
+        until = self._started + scope.policy.failover.hold
+        queue: Queue[Placement] = scope.parked.get(name) or Queue()
+        if now >= until or len(queue) >= rule.limits.queue:
+            return False
+        scope.parked[name] = queue
+        queue.join(self)
+        self._queue = queue
+        self._tried = None
+        counters = self._plane.counters
+        counters.queued += 1
+        counters.queued_total += 1
+        self._await_until(wait.HOLD, until)
+        return True
+
+    def _unpark(self) -> None:
+        """It has waited long enough."""
+        if self._queue is not None:
+            self._queue.leave(self)
+        self.reconsider()
+
     def reconsider(self) -> None:
-        """It waited for an endpoint that has left, or keeps no sessions any more."""
+        """What it waited for has left, keeps no sessions any more, or has come back."""
         self._dequeued()
         self.start(monotonic())
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from stickyroute_api.settings import Settings
 from stickyroute_proxy.accesslog import AccessLog
+from stickyroute_proxy.health.watch import Watch
 from stickyroute_proxy.table import Endpoint, Table
 from stickyroute_proxy.wire.admission import Admission
 from stickyroute_proxy.wire.answer import AnswerHead
@@ -69,10 +70,13 @@ class Client(Protocol):
     def end(self, now: float) -> None:
         """All of the answer has been passed on."""
 
-    def refuse(self, status: int, message: str, *, last: bool = False, location: bytes = b"") -> None:
+    def refuse(
+        self, status: int, message: str, *, last: bool = False, location: bytes = b"", extra: bytes = b""
+    ) -> None:
         """Answer in the upstream's place; nothing of an answer has been passed on yet.
 
-        `last`: it ends the client's connection; `location`: where the client is sent.
+        `last`: it ends the client's connection; `location`: where the client is sent; `extra`: further
+        complete lines.
         """
 
     def truncate(self) -> None:
@@ -93,6 +97,7 @@ class Plane(Protocol):
     counters: Counters
     admission: Admission
     budget: Budget
+    health: Watch
     log: AccessLog | None
     """The access log; None: it is off."""
 

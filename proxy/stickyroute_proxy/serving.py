@@ -68,7 +68,7 @@ class Serving:
         return await in_slices(report(table, self._name, self._started, time.time()))
 
     async def samples(self) -> Samples:
-        return metrics.read(self._plane.table, self._plane.counters)
+        return metrics.read(self._plane.table, self._plane.counters, self._plane.health)
 
     def lacking(self) -> str:
         """What keeps it from serving: nothing."""

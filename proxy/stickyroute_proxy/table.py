@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from math import inf
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from stickyroute_api import snapshot
 from stickyroute_api.snapshot import Snapshot, Version
@@ -21,6 +21,7 @@ from stickyroute_proxy.trust import Trust
 __all__ = ["Endpoint", "Rule", "Scope", "Table", "build", "prepare"]
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_LOCATION: Final = re.compile(r"[!-~]*")
 _ATTRIBUTE: Final = re.compile(r"[ -:<-~]*")
 
 
@@ -29,16 +30,19 @@ class Table:
 
     __slots__ = (
         "certificates",
+        "ejected",
         "endpoint_tls",
         "index",
         "keyring",
         "known",
         "pods",
+        "random",
         "removed",
         "routes",
         "scopes",
         "sets",
         "snapshot",
+        "stirred",
         "trust",
         "users",
         "version",
@@ -66,7 +70,12 @@ class Table:
     users: dict[str, list[str]]
     """The keys of the routes that use a set of endpoints."""
     pods: dict[bytes, int]
-    """How many sets hold the endpoint of a key."""
+    """How many endpoints of all sets bindings may name so."""
+    ejected: set[Endpoint]
+    """Those that take no new sessions until their time is over."""
+    random: Random
+    stirred: list[Any]
+    """The data path's queues at endpoints that a health check has found to keep no sessions."""
 
     def __init__(
         self,
@@ -83,6 +92,8 @@ class Table:
         self.routes = routes
         self.pods = {} if previous is None else previous.pods
         self.known = KnownSessions(now) if previous is None else previous.known
+        self.ejected = set() if previous is None else previous.ejected
+        self.stirred = []
 
     def find(self, host: bytes, path: bytes, query: bytes, method: bytes, headers: Headers) -> Rule | None:
         """The rule of a request; None when no rule matches.
@@ -98,11 +109,40 @@ class Table:
             yield from found.endpoints
 
     def sweep(self, now: float) -> None:
-        """Forget what has been idle too long and note drains that have ended; four times a second."""
+        """Forget what has been idle too long, and note what has ended: drains, ejections.
+
+        Four times a second.
+        """
+        for endpoint in [one for one in self.ejected if one.ejected_until <= now]:
+            self.touch(endpoint, now)
         for scope in self.scopes.values():
             if scope.draining:
                 scope.settle(now)
         self.known.sweep((scope.sessions for scope in self.scopes.values()), now)
+
+    def returned(self) -> list[Any]:
+        """The queues of exchanges that are to decide anew, each once.
+
+        What they wait for has come back, or a health check has found that it keeps no sessions.
+        """
+        found, self.stirred = self.stirred, []
+        for scope in self.scopes.values():
+            if scope.returned:
+                found += scope.returned
+                scope.returned = []
+        return found
+
+    def touch(self, endpoint: Endpoint, now: float) -> None:
+        """Follow what a health check found: its `unhealthy` or `ejected_until` has been set."""
+        endpoint.settle()
+        if endpoint.ejected_until > now:
+            self.ejected.add(endpoint)
+        else:
+            self.ejected.discard(endpoint)
+        if endpoint.queue and not endpoint.keep_until:
+            self.stirred.append(endpoint.queue)
+        for key in self.users.get(endpoint.set_id, ()):
+            self.routes[key].refresh(self, now)
 
     def take_sets(self, old: "dict[str, _Set]", now: float) -> list[str]:
         """Take the snapshot's endpoints, the old ones where they are the same; the changed sets' keys.
@@ -128,9 +168,14 @@ class Table:
                 endpoint = left.pop((one.id, one.address, one.port), None)
                 if endpoint is None:
                     endpoint = Endpoint(one, service, tls, now)
-                    self.pods[endpoint.key] = self.pods.get(endpoint.key, 0) + 1
+                    endpoint.set_id = set_id
+                    self._count(endpoint.names, 1)
                 else:
+                    names = endpoint.names
                     endpoint.update(one, now)
+                    if endpoint.names != names:
+                        self._count(endpoint.names, 1)
+                        self._count(names, -1)
                 endpoints.append(endpoint)
             removed.extend(left.values())
             self.sets[set_id] = _Set(given, tls, tuple(endpoints))
@@ -138,11 +183,16 @@ class Table:
             changed.append(set_id)
             removed.extend(old[set_id].endpoints)
         for endpoint in removed:
-            self.pods[endpoint.key] -= 1
-            if not self.pods[endpoint.key]:
-                del self.pods[endpoint.key]
+            self._count(endpoint.names, -1)
+            self.ejected.discard(endpoint)
         self.removed = tuple(removed)
         return changed
+
+    def _count(self, names: Iterable[bytes], by: int) -> None:
+        for name in names:
+            self.pods[name] = self.pods.get(name, 0) + by
+            if not self.pods[name]:
+                del self.pods[name]
 
 
 def build(snapshot: Snapshot, previous: Table | None, now: float, random: Random, proxy: str = "") -> Table:
@@ -182,6 +232,7 @@ def prepare(
 def _adopt(table: Table, previous: Table | None, now: float, random: Random) -> Table:
     """Take over and bring up to date what lives on. Nothing here fails."""
     routes = table.routes
+    table.random = random
     old_routes = {} if previous is None else previous.routes
     changed = table.take_sets({}, -inf) if previous is None else table.take_sets(previous.sets, now)
     fresh = [key for key, route in routes.items() if old_routes.get(key) is not route]
@@ -204,7 +255,7 @@ def _adopt(table: Table, previous: Table | None, now: float, random: Random) -> 
     if previous is not None and previous.zone != table.zone:
         touched = routes
     for key in touched:
-        routes[key].refresh(table.sets, table.zone, now)
+        routes[key].refresh(table, now)
     return table
 
 
@@ -272,7 +323,13 @@ class _Route:
             self._rule(given, old_rules.get(given.name), scopes, table, random) for given in self.given.rules
         )
         self.scopes = tuple({rule.scope.id: rule.scope for rule in self.rules}.values())
+        orders = {one.pod: one.action for one in self.given.overrides if one.action != "Release"}
+        for rule in self.rules:
+            rule.balancer.orders = orders
         for scope in self.scopes:
+            if scope.overrides != self.given.overrides:
+                scope.overrides = self.given.overrides
+                table.known.reopen()
             scope.rules = tuple(rule for rule in self.rules if rule.scope is scope)
             scope.take_keyring(table.keyring)
 
@@ -296,19 +353,15 @@ class _Route:
         rule.balancer.take(given, scope.sessions, random)
         return rule
 
-    def refresh(self, sets: dict[str, _Set], zone: str, now: float) -> None:
+    def refresh(self, table: Table, now: float) -> None:
         """Take the endpoints anew."""
         for rule in self.rules:
             for backend in rule.balancer.backends:
-                found = sets.get(backend.set_id)
+                found = table.sets.get(backend.set_id)
                 backend.endpoints = () if found is None else found.endpoints
-            rule.balancer.refresh(zone, now)
-            rule.own = {}
-            for backend in rule.balancer.backends:
-                for endpoint in backend.endpoints:
-                    rule.own.setdefault(endpoint.key, endpoint)
+            rule.balancer.refresh(table.zone, now, table.random)
         for scope in self.scopes:
-            scope.refresh(now)
+            scope.refresh(now, table.random)
 
 
 def _route(given: snapshot.Route, old: _Route | None) -> _Route:
@@ -326,6 +379,8 @@ def _check(rule: snapshot.Rule) -> None:
     notice = policy.failover.notify_header
     if not _TOKEN.fullmatch(notice):
         raise ValueError(f"persistence.failover.notify_header: {notice!r} is not a header name")
+    if not _LOCATION.fullmatch(policy.failover.redirect_url):
+        raise ValueError("persistence.failover.redirect_url: holds a character that has to be escaped")
     if policy.cookie is None:
         if policy.type == "Cookie":
             raise ValueError("persistence.cookie: missing, and type is Cookie")

@@ -4,32 +4,22 @@ Those of a hashed value, and those whose endpoint is lost, go by rendezvous over
 slow start touch: every proxy has to say the same.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from random import Random
 from typing import Final
 
 from stickyroute_api import snapshot
-from stickyroute_api.reasons import EndpointState
+from stickyroute_api.reasons import BindingReason, EndpointState
 from stickyroute_proxy.affinity.algorithm import Algorithm, Turn, algorithm, in_turn
-from stickyroute_proxy.affinity.endpoint import Endpoint, endpoint_key, seed
-from stickyroute_proxy.affinity.keys import Facts, Reader, reader
+from stickyroute_proxy.affinity.endpoint import KEEPS, Endpoint, endpoint_key, seed
+from stickyroute_proxy.affinity.keys import Facts, Reader, reader, value_of
+from stickyroute_proxy.affinity.recent import Recent
 from stickyroute_proxy.affinity.rendezvous import Rendezvous
 from stickyroute_proxy.affinity.sessions import ScopeSessions
 from stickyroute_proxy.affinity.token import Keyring
 
 FIRST_SHARE: Final = 0.1
 """The share of what would be its own that an endpoint takes when its slow start begins."""
-REMEMBERED: Final = 4096
-"""How many hashed values a rule remembers the endpoints of."""
-
-_TIERS: Final = (
-    (EndpointState.SERVING, False),
-    (EndpointState.JOINING, False),
-    (EndpointState.DRAINING, True),
-    (EndpointState.NOT_READY, True),
-)
-"""Who takes new sessions, best first; True: only endpoints that can still answer."""
 
 
 class Backend:
@@ -98,28 +88,47 @@ class Balancer:
     """What places the new sessions of one rule."""
 
     __slots__ = (
-        "_algorithm",
         "_hash_on",
-        "_hashed",
+        "_homes",
+        "_placed",
         "_prefer_zone",
+        "_rendezvous",
+        "_salt",
         "_slow_start",
+        "_whole",
         "_zone",
+        "algorithm",
         "backends",
         "keyring",
+        "orders",
         "pool",
+        "tiers",
     )
 
     backends: tuple[Backend, ...]
     pool: tuple[Backend, ...]
     """The backends that take new sessions now."""
+    tiers: "tuple[Tier, ...]"
+    """All endpoints that can take a session, best first; `pool` is made of the first."""
+    orders: Mapping[str, str]
+    """What is ordered for pods, by their names: Drain or Disable."""
     keyring: Keyring
-    _hashed: Callable[[int], Endpoint]
-    """The endpoint of a hashed value."""
+    algorithm: Algorithm
+    _placed: Recent[Endpoint]
+    """Where hashed values go: while the tiers are the same."""
+    _homes: Recent[bytes]
+    """Where hashed values went last."""
+    _salt: int
+    """Tells numbers of this rule, and of its present tiers, from all others."""
+    _whole: int
+    """Tells numbers of this rule from all others."""
 
     def __init__(self) -> None:
         self.backends = ()
-        self.pool = ()
-        self._algorithm: Algorithm = in_turn
+        self.pool = self.tiers = ()
+        self.orders = {}
+        self.algorithm = in_turn
+        self._rendezvous: Rendezvous | None = None
         self._hash_on: Reader | None = None
         self._prefer_zone = False
         self._zone = ""
@@ -128,10 +137,14 @@ class Balancer:
     def take(self, rule: snapshot.Rule, sessions: ScopeSessions, random: Random) -> None:
         """Follow the rule's backends and algorithm; those it had before go on where they stand."""
         balancing = rule.balancing
-        self._algorithm = algorithm(balancing, sessions)
-        self._hash_on = (
-            reader(balancing.hash_on) if balancing.algorithm == "Hash" and balancing.hash_on else None
-        )
+        self.algorithm = algorithm(balancing, sessions)
+        hash_on = value_of(rule.persistence)
+        if hash_on is None and balancing.algorithm == "Hash":
+            hash_on = balancing.hash_on
+        self._hash_on = None if hash_on is None else reader(hash_on)
+        self._placed, self._homes = sessions.known.placed, sessions.known.homes
+        if not self.backends:
+            self._whole = random.getrandbits(64)
         self._prefer_zone = balancing.prefer_zone
         self._slow_start = balancing.slow_start
         before = {backend.set_id: backend for backend in self.backends}
@@ -142,14 +155,19 @@ class Balancer:
             taken.append(backend)
         self.backends = tuple(taken)
 
-    def refresh(self, zone: str, now: float) -> None:
-        """Find anew who takes new sessions, after backends or endpoint states changed.
+    def refresh(self, zone: str, now: float, random: Random) -> None:
+        """Find anew who takes new sessions, after backends, endpoint states or orders changed.
 
         `zone`: the proxy's own; empty when it is not known.
         """
         self._zone = zone if self._prefer_zone else ""
         before = [(backend, backend.share) for backend in self.pool]
-        tier = next(tiers(self.backends, ()), ())
+        found = tiers(self.backends, self.orders, now)
+        if found != self.tiers or self._rendezvous is None:
+            self._rendezvous = None
+            self._salt = random.getrandbits(64)
+        self.tiers = found
+        tier = self.tiers[0] if self.tiers else ()
         for backend, share, endpoints in tier:
             backend.share = share
             backend.eligible = endpoints
@@ -159,8 +177,6 @@ class Balancer:
         if [(backend, backend.share) for backend in self.pool] != before:
             for backend in self.pool:
                 backend.lead = 0
-        if self._hash_on is not None and tier:
-            self._hashed = lru_cache(REMEMBERED)(_rendezvous(tier).highest)
 
     def pick(self, facts: Facts, now: float, random: Random) -> Endpoint | None:
         """The endpoint of the next new session; None when nothing can serve."""
@@ -170,14 +186,29 @@ class Balancer:
         if self._hash_on is not None and (value := self._hash_on(facts)):
             return self._hashed(self.keyring.number(value))
         backend = pool[0] if len(pool) == 1 else smooth(pool)
-        endpoint = self._algorithm(backend.turn, random)
+        endpoint = self.algorithm(backend.turn, random)
         if endpoint in backend.fresh and not self._may_start(backend, endpoint, now, random):
-            return self._algorithm(backend.steady, random)
+            return self.algorithm(backend.steady, random)
         return endpoint
 
     def hashes(self, facts: Facts) -> bool:
         """Whether the request brings a value that its endpoint follows from."""
         return self._hash_on is not None and bool(self._hash_on(facts))
+
+    def by_value(self, facts: Facts) -> tuple[BindingReason, Endpoint | None]:
+        """Where the request's value leads, and whether it did when it was last seen; None without a value."""
+        if self._hash_on is None or not self.pool or not (value := self._hash_on(facts)):
+            return BindingReason.UNPINNED, None
+        number = self.keyring.number(value)
+        endpoint = self._placed.get(number ^ self._salt)
+        if endpoint is not None:
+            return BindingReason.HASHED, endpoint
+        endpoint = self._hashed(number)
+        before = self._homes.get(number ^ self._whole)
+        self._homes.put(number ^ self._whole, endpoint.key)
+        if before is None or before == endpoint.key:
+            return BindingReason.HASHED, endpoint
+        return BindingReason.ENDPOINTS_CHANGED, endpoint
 
     def pick_roomy(
         self, facts: Facts, room: int, tried: Collection[Endpoint], random: Random
@@ -198,29 +229,56 @@ class Balancer:
 
     def pick_untried(self, facts: Facts, tried: Collection[Endpoint], random: Random) -> Endpoint | None:
         """Another endpoint for a new session, after those in `tried` refused it."""
-        for tier in tiers(self.backends, tried):
+        for tier in self.untried(tried):
             return self._pick_of(tier, facts, random)
         return None
 
-    def repin(self, session: bytes, own: Endpoint | None, tried: Collection[Endpoint]) -> Endpoint | None:
+    def repin(self, session: bytes, tried: Collection[Endpoint]) -> Endpoint | None:
         """The endpoint that takes over a session whose own is lost; None when nothing can serve.
 
-        By rendezvous, so that every proxy says the same. `own`, the lost endpoint where it is still known,
-        keeps its sessions when it is no worse than the best there is: in the last resort nobody gains by a
-        move.
+        By rendezvous, so that every proxy says the same.
         """
-        for tier in tiers(self.backends, tried):
-            if own is not None and any(own in endpoints for _, _, endpoints in tier):
-                return own
-            return _rendezvous(tier).highest(self.keyring.number(session))
+        number = self.keyring.number(session)
+        if not tried and self.tiers:
+            return self._highest(number)
+        for tier in self.untried(tried):
+            return _rendezvous(tier).highest(number)
         return None
+
+    def untried(self, tried: Collection[Endpoint]) -> "Iterator[Tier]":
+        """The tiers without the endpoints in `tried`."""
+        if not tried:
+            yield from self.tiers
+            return
+        for tier in self.tiers:
+            left = tuple(
+                (backend, share, endpoints)
+                for backend, share, given in tier
+                if (endpoints := tuple(one for one in given if one not in tried))
+            )
+            if left:
+                yield left
+
+    def _hashed(self, number: int) -> Endpoint:
+        """The endpoint of a hashed value."""
+        endpoint = self._placed.get(number ^ self._salt)
+        if endpoint is None:
+            endpoint = self._highest(number)
+            self._placed.put(number ^ self._salt, endpoint)
+        return endpoint
+
+    def _highest(self, number: int) -> Endpoint:
+        """Where rendezvous over the first tier leads; there is one."""
+        if self._rendezvous is None:
+            self._rendezvous = _rendezvous(self.tiers[0])
+        return self._rendezvous.highest(number)
 
     def _pick_of(self, tier: "Tier", facts: Facts, random: Random) -> Endpoint:
         """An endpoint where the usual turn is of no use."""
         if self._hash_on is not None and (value := self._hash_on(facts)):
             return _rendezvous(tier).highest(self.keyring.number(value))
         ((_, _, endpoints),) = random.choices(tier, [share for _, share, _ in tier])
-        return self._algorithm(Turn(self._near(endpoints), random), random)
+        return self.algorithm(Turn(self._near(endpoints), random), random)
 
     def _near(self, endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
         """Those of the proxy's own zone, when it is preferred and there are any."""
@@ -242,32 +300,41 @@ Tier = tuple[tuple[Backend, int, tuple[Endpoint, ...]], ...]
 """Backends, their shares, and those of their endpoints that are alike good."""
 
 
-def tiers(backends: Iterable[Backend], tried: Collection[Endpoint]) -> Iterator[Tier]:
-    """The endpoints that can take a session, in groups, best first; those in `tried` left out.
+def standing(endpoint: Endpoint, order: str, now: float) -> int | None:
+    """How good it is for a new session, 0 is best; None: it takes none, whatever else there is.
+
+    Serving, Joining; ejected; drained by order or terminating; and, in the last resort, unhealthy or not
+    ready. The last two only while it can still answer.
+    """
+    if order == "Disable":
+        return None
+    if order != "Drain" and endpoint.state in KEEPS and not endpoint.unhealthy:
+        if not endpoint.takes(now):
+            return 2
+        return 0 if endpoint.state is EndpointState.SERVING else 1
+    if not endpoint.serving:
+        return None
+    return 4 if endpoint.unhealthy or endpoint.state is EndpointState.NOT_READY else 3
+
+
+def tiers(backends: Iterable[Backend], orders: Mapping[str, str], now: float) -> tuple[Tier, ...]:
+    """The endpoints that can take a session, in groups, best first.
 
     Over the whole rule a better state goes before a worse one, so that a backend whose pods are all still
     joining waits instead of taking sessions that other proxies could not follow. Backends of weight 0 come
     after all others.
     """
-    backends = tuple(backends)
-    for weighted in (True, False):
-        for state, must_serve in _TIERS:
-            tier = tuple(
-                (backend, backend.weight or 1, endpoints)
-                for backend in backends
-                if bool(backend.weight) is weighted
-                and (
-                    endpoints := tuple(
-                        endpoint
-                        for endpoint in backend.endpoints
-                        if endpoint.state is state
-                        and (endpoint.serving or not must_serve)
-                        and endpoint not in tried
-                    )
-                )
-            )
-            if tier:
-                yield tier
+    found: dict[tuple[bool, int], dict[Backend, list[Endpoint]]] = {}
+    for backend in backends:
+        for endpoint in backend.endpoints:
+            rank = standing(endpoint, orders.get(endpoint.pod, ""), now)
+            if rank is not None:
+                tier = found.setdefault((not backend.weight, rank), {})
+                tier.setdefault(backend, []).append(endpoint)
+    return tuple(
+        tuple((backend, backend.weight or 1, tuple(endpoints)) for backend, endpoints in found[rank].items())
+        for rank in sorted(found)
+    )
 
 
 def smooth(pool: tuple[Backend, ...]) -> Backend:

@@ -59,6 +59,15 @@ def set_cookie(scope: "Scope", token: bytes, secure: bool) -> bytes:
     return b"set-cookie: " + scope.prefix + token + scope.set_cookie_tails[secure]
 
 
+def forget_cookie(scope: "Scope", secure: bool) -> bytes:
+    """The whole Set-Cookie line that has the client drop its token: of the same name, path and domain."""
+    given = scope.policy.cookie
+    if given is None:
+        return b""
+    ended = attributes(given.model_copy(update={"permanent": True}), 0.0, secure=secure)
+    return b"set-cookie: " + scope.prefix + ended + b"\r\n"
+
+
 def may_set(status: int, cache_control: bytes | None) -> bool:
     """Whether an answer may carry our cookie: not where a shared cache would keep or ignore it.
 

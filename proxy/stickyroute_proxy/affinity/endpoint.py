@@ -11,7 +11,8 @@ from stickyroute_proxy.certificates import EndpointTls
 KEY_BYTES: Final = 12
 """The length of an endpoint's key, by which tokens name it."""
 
-_KEEPS: Final = frozenset({EndpointState.SERVING, EndpointState.JOINING})
+KEEPS: Final = frozenset({EndpointState.SERVING, EndpointState.JOINING})
+"""The states in which bound sessions stay and new ones come."""
 _LOSSES: Final = {
     EndpointState.DRAINING: BindingReason.POD_TERMINATED,
     EndpointState.NOT_READY: BindingReason.POD_NOT_READY,
@@ -23,9 +24,12 @@ class Endpoint:
 
     __slots__ = (
         "address",
+        "cohort",
         "draining_since",
+        "ejected_until",
         "id",
         "in_flight",
+        "judge",
         "keep_until",
         "key",
         "loss",
@@ -36,20 +40,30 @@ class Endpoint:
         "seed",
         "service",
         "serving",
+        "set_id",
         "since",
+        "stable",
+        "started",
         "state",
         "tls",
+        "unhealthy",
         "zone",
     )
 
     id: str
     key: bytes
     """A digest of `id`: what a token says instead of it."""
+    stable: bytes
+    """A digest of the name that a successor takes over; `key` where there is none."""
+    cohort: bytes
+    """A digest of what it shares with all of its version; `key` where that is not known."""
     seed: int
     """An odd number of 64 bits made of `key`, for consistent hashing."""
     pod: str
     service: str
     """The Service's name, for people."""
+    set_id: str
+    """The snapshot's key of the set that it is in."""
     address: str
     port: int
     zone: str
@@ -59,6 +73,14 @@ class Endpoint:
     serving: bool
     draining_since: float
     """When it began to terminate (Unix seconds)."""
+    started: float
+    """When the youngest of its containers began to run (Unix seconds); 0: not known."""
+    unhealthy: bool
+    """It fails the active check; who sets it calls `Table.touch`."""
+    ejected_until: float
+    """It failed clients: no new sessions until then (Unix seconds); who sets it calls `Table.touch`."""
+    judge: Any
+    """What clients' requests to it are told to (passive check); None: nothing."""
     keep_until: float
     """Bound sessions of every scope may reach it until then (Unix seconds)."""
     loss: BindingReason
@@ -80,6 +102,7 @@ class Endpoint:
         self.key = endpoint_key(given.id)
         self.seed = seed(self.key)
         self.service = service
+        self.set_id = ""
         self.address = given.address
         self.port = given.port
         self.in_flight = 0
@@ -87,6 +110,9 @@ class Endpoint:
         self.tls = tls
         self.state = EndpointState.NOT_READY
         self.since = -inf
+        self.unhealthy = False
+        self.ejected_until = 0.0
+        self.judge = None
         self.update(given, now)
 
     def update(self, given: snapshot.Endpoint, now: float) -> None:
@@ -98,14 +124,37 @@ class Endpoint:
         self.state = given.state
         self.serving = given.serving
         self.draining_since = given.draining_since
-        self.keep_until = inf if given.state in _KEEPS else 0.0
-        self.loss = _LOSSES.get(given.state, BindingReason.POD_TERMINATED)
+        self.stable = endpoint_key(given.stable) if given.stable else self.key
+        self.cohort = endpoint_key(given.cohort) if given.cohort else self.key
+        self.started = given.started
+        self.settle()
+
+    def settle(self) -> None:
+        """Follow its state and its health: what bound sessions may do."""
+        keeps = self.state in KEEPS
+        self.keep_until = inf if keeps and not self.unhealthy else 0.0
+        self.loss = _LOSSES.get(self.state, BindingReason.POD_UNHEALTHY)
 
     def kept_until(self, drain: float) -> float:
         """Until when bound sessions of a scope that drains for so many seconds may reach it."""
-        if self.state is EndpointState.DRAINING and self.serving:
+        if self.state is EndpointState.DRAINING and self.serving and not self.unhealthy:
             return self.draining_since + drain
         return self.keep_until
+
+    def takes(self, now: float) -> bool:
+        """Whether it takes new sessions, as far as itself goes; its route may have ordered otherwise."""
+        return self.state in KEEPS and not self.unhealthy and now >= self.ejected_until
+
+    def found(self, now: float) -> EndpointState | None:
+        """What health checks find amiss."""
+        if self.unhealthy:
+            return EndpointState.UNHEALTHY
+        return EndpointState.EJECTED if now < self.ejected_until else None
+
+    @property
+    def names(self) -> frozenset[bytes]:
+        """All that bindings may name it by."""
+        return frozenset((self.key, self.stable, self.cohort))
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.pod} {self.address}:{self.port} {self.state}>"

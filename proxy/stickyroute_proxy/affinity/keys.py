@@ -31,8 +31,27 @@ class Facts(Protocol):
         """The values of the cookies that start with `prefix`, as the function of that name finds them."""
 
 
+Presenter = Callable[[Facts], list[bytes]]
+"""The tokens that a request shows, at most MAX_PRESENTED."""
+
+
+def presenter(policy: snapshot.Persistence) -> Presenter:
+    """What finds the tokens of a scope with this policy."""
+    if policy.type != "Cookie" or policy.cookie is None:
+        return lambda _facts: []
+    prefix = policy.cookie.name.encode() + b"="
+    return lambda facts: facts.presented(prefix) if facts.cookies else []
+
+
 Reader = Callable[[Facts], bytes]
 """The value of a request that is hashed; empty when it has none."""
+
+
+def value_of(policy: snapshot.Persistence) -> snapshot.HashOn | None:
+    """The value that places the requests of a hashed scope; None for all other scopes."""
+    if policy.type == "SourceIP" or policy.type == "QueryParam":  # noqa: PLR1714 - narrows the type
+        return snapshot.HashOn(type=policy.type, name=policy.name)
+    return None
 
 
 def reader(hash_on: snapshot.HashOn) -> Reader:

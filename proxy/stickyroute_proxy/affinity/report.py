@@ -11,6 +11,7 @@ from math import floor
 from typing import Final, NamedTuple
 
 from stickyroute_api.affinity import ID_BYTES, AffinityReport, Departure, EndpointSessions, ScopeReport
+from stickyroute_api.reasons import EndpointState
 from stickyroute_api.snapshot import Version
 from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.sessions import DEPARTURE_SECONDS
@@ -106,18 +107,21 @@ class _Merged:
     def __init__(self, first: EndpointSessions) -> None:
         self._first = first
         self._stated = self._in_flight = self._carried = 0
+        self._state: EndpointState | None = None
         self._ids: set[bytes] = set()
 
     def add(self, sessions: EndpointSessions, ids: Sequence[bytes]) -> None:
         self._stated += sessions.active
         self._in_flight += sessions.in_flight
+        self._state = self._state or sessions.state
         self._carried += len(ids)
         self._ids.update(ids)
 
     def row(self, scope_id: str) -> _Row:
         # without overlap the stated number stays exact, sampled or not
         active = round(self._stated * len(self._ids) / self._carried) if self._carried else self._stated
-        content = self._first.model_copy(update={"active": active, "in_flight": self._in_flight})
+        found = {"active": active, "in_flight": self._in_flight, "state": self._state}
+        content = self._first.model_copy(update=found)
         size = _size(scope_id, content.endpoint, content.pod)
         weight = active + self._in_flight
         return _Row(scope_id, weight, size, lambda ids: content.model_copy(update={"ids": ids}), [*self._ids])
@@ -125,8 +129,21 @@ class _Merged:
 
 def _rows(scope: Scope, now: float) -> Iterator[_Row | None]:
     """The rows of a scope; None where there is none, and the loop may have its turn."""
-    if scope.new or scope.moved or scope.expired or scope.rejected or scope.sessions.places:
-        counts = ScopeReport(new=scope.new, moved=scope.moved, expired=scope.expired, rejected=scope.rejected)
+    if (
+        scope.new
+        or scope.moved
+        or scope.restarted
+        or scope.expired
+        or scope.rejected
+        or scope.sessions.places
+    ):
+        counts = ScopeReport(
+            new=scope.new,
+            moved=scope.moved,
+            expired=scope.expired,
+            rejected=scope.rejected,
+            restarted=scope.restarted,
+        )
         yield _counts(scope.id, counts)
     for departed in tuple(scope.sessions.departures):
         departure = Departure(
@@ -138,27 +155,45 @@ def _rows(scope: Scope, now: float) -> Iterator[_Row | None]:
             moved=departed.moved,
         )
         yield _departure(scope.id, departure, tuple(departed.ids), now)
-    for endpoint in tuple(scope.members.values()):
-        place = scope.sessions.places.get(endpoint.key)
-        ids = () if place is None else tuple(place.sessions)
-        if ids or endpoint.in_flight:
+    for endpoint in scope.endpoints:
+        ids = _at(scope, endpoint)
+        state = endpoint.found(now)
+        if ids or endpoint.in_flight or state:
             in_flight = endpoint.in_flight
-            make = partial(_sessions, endpoint, len(ids), in_flight)
+            make = partial(_sessions, endpoint, len(ids), in_flight, state)
             size = _size(scope.id, endpoint.id, endpoint.pod)
             yield _Row(scope.id, len(ids) + in_flight, size, make, ids)
         else:
             yield None
 
 
-def _sessions(endpoint: Endpoint, active: int, in_flight: int, ids: str) -> EndpointSessions:
+def _sessions(
+    endpoint: Endpoint, active: int, in_flight: int, state: EndpointState | None, ids: str
+) -> EndpointSessions:
     return EndpointSessions(
         endpoint=endpoint.id,
         pod=endpoint.pod,
         service=endpoint.service,
         active=active,
         in_flight=in_flight,
+        state=state,
         ids=ids,
     )
+
+
+def _at(scope: Scope, endpoint: Endpoint) -> Sequence[bytes]:
+    """The sessions at an endpoint; those of a cohort are shared out among all of it, for none has its own."""
+    name = scope.name(endpoint)
+    place = scope.sessions.places.get(name)
+    if place is None:
+        return ()
+    shared = scope.named.get(name, ())
+    if len(shared) < 2:
+        return tuple(place.sessions)
+    if scope.policy.bind_to != "Cohort":
+        return tuple(place.sessions) if endpoint.key == shared[0].key else ()
+    keys = sorted(one.key for one in shared)
+    return [one for one in place.sessions if keys[one[-1] % len(keys)] == endpoint.key]
 
 
 def _counts(scope_id: str, counts: ScopeReport) -> _Row:
@@ -181,6 +216,7 @@ def _added(one: ScopeReport, other: ScopeReport) -> ScopeReport:
         moved=one.moved + other.moved,
         expired=one.expired + other.expired,
         rejected=one.rejected + other.rejected,
+        restarted=one.restarted + other.restarted,
     )
 
 

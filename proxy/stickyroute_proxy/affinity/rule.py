@@ -1,21 +1,49 @@
 """Rules and scopes: what requests belong to, and what shares sessions."""
 
+from collections.abc import Collection
+from enum import Enum, auto
 from math import inf
+from operator import attrgetter
+from random import Random
 from typing import Any, Final
 
 from stickyroute_api import snapshot
 from stickyroute_api.reasons import BindingReason, EndpointState
 from stickyroute_proxy.affinity import cookie
-from stickyroute_proxy.affinity.balance import Balancer
+from stickyroute_proxy.affinity.algorithm import Turn
+from stickyroute_proxy.affinity.balance import Balancer, standing
 from stickyroute_proxy.affinity.endpoint import Endpoint
-from stickyroute_proxy.affinity.sessions import DEFAULT_WINDOW, KnownSessions, ScopeSessions
+from stickyroute_proxy.affinity.keys import Presenter, presenter, value_of
+from stickyroute_proxy.affinity.sessions import DEFAULT_WINDOW, KnownSessions, Name, ScopeSessions
 from stickyroute_proxy.affinity.token import Keyring
 from stickyroute_proxy.changes import UNCHANGED, Changes
+
+Named = dict[bytes, tuple[Endpoint, ...]]
+"""Endpoints by what bindings name them by: one, a StatefulSet's pod and its successor, or a cohort."""
+
+_NAMES: Final[dict[str, Name]] = {
+    "Pod": attrgetter("key"),
+    "StatefulPod": attrgetter("stable"),
+    "Cohort": attrgetter("cohort"),
+}
 
 IDLE_GRACE: Final = 1.1
 """A session expires at its last sealing plus this many idle timers: re-sealing may lag by a tenth."""
 RESEAL_SHARE: Final = 0.1
 """The share of the idle timer after which a token is sealed anew."""
+
+
+class Kind(Enum):
+    """How the sessions of a scope are known again."""
+
+    TOKEN = auto()
+    """By a token of ours."""
+    STORED = auto()
+    """By the application's own key, whose binding the store keeps."""
+    HASHED = auto()
+    """By a value that leads to an endpoint: no binding is kept."""
+    NONE = auto()
+    """Not at all."""
 
 
 class Scope:
@@ -25,21 +53,31 @@ class Scope:
         "absolute",
         "bound",
         "cookie_name",
+        "disabled",
         "draining",
+        "endpoints",
         "expired",
         "id",
         "identity",
         "idle",
         "keyring",
-        "members",
+        "kind",
         "moved",
+        "name",
+        "named",
         "new",
         "others",
+        "overrides",
+        "parked",
         "pods",
         "policy",
         "prefix",
+        "presented",
         "rejected",
+        "released",
         "reseal",
+        "restarted",
+        "returned",
         "rules",
         "sessions",
         "set_cookie_tails",
@@ -51,8 +89,14 @@ class Scope:
     identity: bytes
     """`id`, as tokens are sealed for it."""
     policy: snapshot.Persistence
+    kind: Kind
     sticky: bool
-    """Whether it keeps sessions at all."""
+    """Whether it is of kind TOKEN."""
+    presented: Presenter
+    """The tokens that a request shows."""
+    name: Name
+    """What bindings name an endpoint by: a digest of what `bind_to` says."""
+    overrides: tuple[snapshot.Override, ...]
     cookie_name: bytes
     prefix: bytes
     """What our cookie's pair begins with: `name=`."""
@@ -69,10 +113,20 @@ class Scope:
     pods: dict[bytes, int]
     """How many sets of the whole table hold the endpoint of a key."""
     rules: tuple["Rule", ...]
-    members: dict[bytes, Endpoint]
-    """The endpoints of all its rules by `Endpoint.key`."""
+    named: Named
+    """The endpoints of all its rules."""
+    endpoints: tuple[Endpoint, ...]
+    """Them all, those that are disabled included; a pod with several ports only once."""
+    disabled: frozenset[bytes]
+    """What an override forbids all sessions, by its name."""
+    released: dict[bytes, float]
+    """Bindings that name this and were made earlier have ended."""
     draining: tuple[Endpoint, ...]
     """Those whose drain is not over."""
+    parked: dict[bytes, Any]
+    """The data path's exchanges that wait for an endpoint to come back, by its name."""
+    returned: list[Any]
+    """Those whose endpoint has."""
     sessions: ScopeSessions
 
     bound: int
@@ -86,23 +140,35 @@ class Scope:
     """Sessions that came back after the end of a timer."""
     rejected: int
     """Requests for which there was no endpoint."""
+    restarted: int
+    """Sessions whose application was told that a container of their pod had begun anew."""
 
     def __init__(self, scope_id: str, known: KnownSessions, pods: dict[bytes, int]) -> None:
         self.id = scope_id
         self.identity = scope_id.encode()
         self.pods = pods
         self.rules = ()
-        self.members = {}
-        self.draining = ()
+        self.named = {}
+        self.endpoints = self.draining = self.overrides = ()
+        self.disabled = frozenset()
+        self.released = {}
+        self.parked = {}
+        self.returned = []
         self.sessions = ScopeSessions(known)
-        self.bound = self.new = self.moved = self.expired = self.rejected = 0
+        self.bound = self.new = self.moved = self.expired = self.rejected = self.restarted = 0
         self.others = {}
         self.take(snapshot.Persistence())
 
     def take(self, policy: snapshot.Persistence) -> None:
         """Follow this policy from now on."""
         self.policy = policy
-        self.sticky = policy.type == "Cookie" and policy.cookie is not None
+        self.kind = _kind(policy)
+        self.sticky = self.kind is Kind.TOKEN
+        self.presented = presenter(policy)
+        self.name = _NAMES[policy.bind_to]
+        if self.sessions.name is not self.name:
+            self.sessions.forget()
+            self.sessions.name = self.name
         if policy.cookie is not None:
             self.cookie_name = policy.cookie.name.encode()
             self.prefix = self.cookie_name + b"="
@@ -133,32 +199,85 @@ class Scope:
         """All decisions since the proxy began, by reason."""
         return {BindingReason.BOUND: self.bound, **self.others}
 
-    def refresh(self, now: float) -> None:
+    def names_stable(self, endpoint: Endpoint) -> bool:
+        """Whether a binding names what a successor of the pod takes over."""
+        return self.policy.bind_to == "StatefulPod" and endpoint.stable != endpoint.key
+
+    def refresh(self, now: float, random: Random) -> None:
         """Take the endpoints of its rules anew, and note those that keep sessions no more."""
-        before = self.members
-        members: dict[bytes, Endpoint] = {}
+        before = self.named
+        self._take_orders()
+        named: Named = {}
         for rule in self.rules:
-            for key, endpoint in rule.own.items():
-                members.setdefault(key, endpoint)
-        self.members = members
+            rule.own = self._named(rule)
+            for name, endpoints in rule.own.items():
+                named.setdefault(name, endpoints)
+        self.named = named
+        for name, (endpoint, *_) in named.items():
+            self.sessions.follow(name, endpoint)
         for rule in self.rules:
             # A binding holds in every rule of its scope, on the rule's own port where it has one.
-            rule.members = members if len(self.rules) == 1 else {**members, **rule.own}
-        for key, endpoint in before.items():
-            if key not in members:
-                lives = BindingReason.POLICY_CHANGED if key in self.pods else BindingReason.POD_TERMINATED
+            rule.follow(named if len(self.rules) == 1 else {**named, **rule.own}, now, random)
+        for name, (endpoint, *_) in before.items():
+            if name not in named and name not in self.disabled and not self.names_stable(endpoint):
+                lives = BindingReason.POLICY_CHANGED if name in self.pods else BindingReason.POD_TERMINATED
                 self.sessions.leave(endpoint, lives, now)
         self.draining = tuple(
-            endpoint for endpoint in members.values() if endpoint.state is EndpointState.DRAINING
+            endpoint
+            for endpoints in named.values()
+            for endpoint in endpoints
+            if endpoint.state is EndpointState.DRAINING
         )
         self.settle(now)
+        self._unpark(now)
+
+    def _unpark(self, now: float) -> None:
+        """Find who need wait no more: what they wait for keeps sessions."""
+        drain = self.policy.drain_timeout
+        for name in tuple(self.parked):
+            if any(now < endpoint.kept_until(drain) for endpoint in self.named.get(name, ())):
+                self.returned.append(self.parked.pop(name))
+
+    def _take_orders(self) -> None:
+        """What the overrides say of endpoints, by their names."""
+        found = {
+            endpoint.key: endpoint
+            for rule in self.rules
+            for backend in rule.balancer.backends
+            for endpoint in backend.endpoints
+        }
+        self.endpoints = tuple(found.values())
+        orders = {override.pod: override for override in self.overrides}
+        disabled, self.released = set(), {}
+        for endpoint in self.endpoints if orders else ():
+            order = orders.get(endpoint.pod)
+            if order is not None and order.action == "Disable":
+                disabled.add(self.name(endpoint))
+            elif order is not None and order.action == "Release" and self.policy.bind_to != "Cohort":
+                self.released[self.name(endpoint)] = order.since
+        self.disabled = frozenset(disabled)
+
+    def _named(self, rule: "Rule") -> Named:
+        """The endpoints of a rule by name, best first; those that are disabled left out."""
+        found: dict[bytes, dict[bytes, Endpoint]] = {}
+        orders = rule.balancer.orders
+        for backend in rule.balancer.backends:
+            for endpoint in backend.endpoints:
+                if orders.get(endpoint.pod) != "Disable":
+                    found.setdefault(self.name(endpoint), {}).setdefault(endpoint.key, endpoint)
+        return {name: tuple(sorted(endpoints.values(), key=_preference)) for name, endpoints in found.items()}
 
     def settle(self, now: float) -> None:
         """Note the endpoints whose drain is over."""
+        drain = self.policy.drain_timeout
         for endpoint in self.draining:
-            if endpoint.kept_until(self.policy.drain_timeout) <= now and not self._is_last_resort(endpoint):
-                self.sessions.leave(endpoint, endpoint.loss, now)
-                self.draining = tuple(other for other in self.draining if other is not endpoint)
+            if endpoint.kept_until(drain) > now or self._is_last_resort(endpoint):
+                continue
+            self.draining = tuple(other for other in self.draining if other is not endpoint)
+            shared = self.named.get(self.name(endpoint), ())
+            if self.names_stable(endpoint) or any(other.kept_until(drain) > now for other in shared):
+                continue
+            self.sessions.leave(endpoint, endpoint.loss, now)
 
     def _is_last_resort(self, endpoint: Endpoint) -> bool:
         return any(endpoint in backend.eligible for rule in self.rules for backend in rule.balancer.pool)
@@ -171,10 +290,12 @@ class Rule:
         "attempts",
         "balancer",
         "changes",
+        "cohorts",
         "counter",
         "limits",
         "members",
         "name",
+        "named",
         "notify_header",
         "own",
         "route",
@@ -195,10 +316,14 @@ class Rule:
     changes: Changes
     """What it changes in requests and answers, and where it redirects."""
     balancer: Balancer
-    own: dict[bytes, Endpoint]
-    """The endpoints of its backends by `Endpoint.key`."""
-    members: dict[bytes, Endpoint]
+    own: Named
+    """The endpoints of its backends."""
+    named: Named
     """Those and the other endpoints of its scope: where a binding may lead."""
+    members: dict[bytes, Endpoint]
+    """The best of each name; empty where names are those of cohorts."""
+    cohorts: dict[bytes, Turn]
+    """The best of each cohort, all of which serve its sessions; empty where names are those of pods."""
     counter: Any
     """Where the data path counts its exchanges; None until there was one."""
 
@@ -208,4 +333,50 @@ class Rule:
         self.counter = None
         self.balancer = Balancer()
         self.changes = UNCHANGED
-        self.own = self.members = {}
+        self.own = self.named = {}
+        self.members = {}
+        self.cohorts = {}
+
+    def follow(self, named: Named, now: float, random: Random) -> None:
+        """Let bindings lead to these endpoints."""
+        self.named = named
+        if self.scope.policy.bind_to != "Cohort":
+            self.members = {name: endpoints[0] for name, endpoints in named.items()}
+            self.cohorts = {}
+            return
+        self.members = {}
+        before = self.cohorts
+        self.cohorts = {}
+        orders = self.balancer.orders
+        for name, endpoints in named.items():
+            turn = self.cohorts[name] = before.get(name) or Turn((), random)
+            ranks = [(standing(one, orders.get(one.pod, ""), now), one) for one in endpoints]
+            best = min((rank for rank, one in ranks if rank is not None and one.keep_until), default=None)
+            turn.endpoints = tuple(one for rank, one in ranks if rank == best and one.keep_until)
+
+    def of_cohort(
+        self, name: bytes, now: float, random: Random, tried: Collection[Endpoint] = ()
+    ) -> Endpoint | None:
+        """The endpoint of a cohort whose turn it is, by the rule's algorithm; None: none keeps sessions."""
+        turn = self.cohorts.get(name)
+        if turn is None:
+            return None
+        if not turn.endpoints or tried:
+            drain = self.scope.policy.drain_timeout
+            left = [one for one in self.named[name] if one not in tried and now < one.kept_until(drain)]
+            if not left:
+                return None
+            turn = Turn(tuple(left), random)
+        return self.balancer.algorithm(turn, random)
+
+
+def _kind(policy: snapshot.Persistence) -> Kind:
+    if policy.type == "Cookie":
+        return Kind.TOKEN
+    return Kind.NONE if value_of(policy) is None else Kind.HASHED
+
+
+def _preference(endpoint: Endpoint) -> tuple[bool, bool, bool]:
+    """Where one name stands for several endpoints, the smallest serves it."""
+    keeps = endpoint.keep_until > 0
+    return not keeps, endpoint.state is not EndpointState.SERVING, not endpoint.serving

@@ -6,13 +6,15 @@ do, and a proxy that has just started knows none and decides the same.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from math import ceil
+from collections.abc import Callable, Iterable, Iterator
+from math import ceil, inf
+from operator import attrgetter
 from typing import Final
 
 from stickyroute_api.affinity import ID_BYTES
 from stickyroute_api.reasons import BindingReason
 from stickyroute_proxy.affinity.endpoint import Endpoint
+from stickyroute_proxy.affinity.recent import Recent
 
 DEFAULT_WINDOW: Final = 1800.0
 """Seconds without a request after which a session no longer counts as active, where no idle timer says."""
@@ -38,8 +40,8 @@ class Session:
     __slots__ = ("place", "recheck", "token", "used")
 
     place: "Place"
-    token: bytes
-    """The token that was last seen or given."""
+    token: int
+    """The hash of the token that was last seen or given."""
     recheck: float
     """Until then the token needs no other look than at its endpoint (Unix seconds)."""
     used: float
@@ -69,37 +71,43 @@ class Departed:
 
 
 class Place:
-    """One endpoint as the sessions of one scope know it."""
+    """One endpoint as the sessions of one scope know it; of a cohort, all of them."""
 
-    __slots__ = ("departures", "endpoint", "key", "left", "pod", "scope", "service", "sessions")
+    __slots__ = ("departures", "endpoint", "key", "left", "pod", "scope", "service", "sessions", "started")
 
     left: float | None
     """When it ceased to keep sessions; None while it keeps them."""
 
-    def __init__(self, scope: "ScopeSessions", endpoint: Endpoint) -> None:
+    def __init__(self, scope: "ScopeSessions", endpoint: Endpoint, name: bytes) -> None:
         self.scope = scope
-        self.key = endpoint.key
+        self.key = name
         self.endpoint = endpoint.id
         self.pod = endpoint.pod
         self.service = endpoint.service
         self.left = None
+        self.started = endpoint.started
         self.sessions: dict[bytes, Session] = {}
         """By the first ID_BYTES of the session's id, which is random, so that they serve as its digest."""
         self.departures: dict[BindingReason, Departed] = {}
         """The newest for each reason."""
 
 
+Name = Callable[[Endpoint], bytes]
+
+
 class ScopeSessions:
     """The known sessions of one scope by place, and their departures."""
 
-    __slots__ = ("departures", "gone", "known", "places", "window")
+    __slots__ = ("departures", "gone", "known", "name", "places", "window")
 
     def __init__(self, known: "KnownSessions") -> None:
         self.known = known
+        self.name: Name = attrgetter("key")
+        """What bindings name an endpoint by."""
         self.window = DEFAULT_WINDOW
         """Seconds without a request after which a session is forgotten."""
         self.places: dict[bytes, Place] = {}
-        """Those that keep sessions, by `Endpoint.key`."""
+        """Those that keep sessions, by what bindings name them by."""
         self.gone: dict[bytes, Place] = {}
         """Those that keep them no more, until they are forgotten."""
         self.departures: deque[Departed] = deque(maxlen=MAX_DEPARTURES)
@@ -107,8 +115,11 @@ class ScopeSessions:
 
     def enter(self, session_id: bytes, endpoint: Endpoint, token: bytes, recheck: float) -> None:
         """Know a session at an endpoint, by the token that it has shown or is being given."""
-        known = self.known
-        place = self.places.get(endpoint.key) or self._open(endpoint)
+        known, hashed = self.known, hash(token)
+        place = self.places.get(self.name(endpoint)) or self._open(endpoint)
+        if place.endpoint != endpoint.id:
+            # Its successor, or another of its version.
+            place.endpoint, place.pod = endpoint.id, endpoint.pod
         key = session_id[:ID_BYTES]
         session = place.sessions.get(key)
         if session is None:
@@ -117,31 +128,45 @@ class ScopeSessions:
             known.count += 1
             session = place.sessions[key] = Session()
             session.place = place
-        elif session.token != token:
+        elif session.token != hashed:
             known.tokens.pop(session.token, None)
-        session.token = token
+        session.token = hashed
         session.recheck = recheck
         session.used = known.second
-        known.tokens[token] = session
+        known.tokens[hashed] = session
+
+    def follow(self, name: bytes, endpoint: Endpoint) -> None:
+        """Have the bindings to that name looked at anew where its pod has begun anew since."""
+        place = self.places.get(name)
+        if place is not None and place.started < endpoint.started:
+            place.started = endpoint.started
+            for session in place.sessions.values():
+                session.recheck = -inf
 
     def at(self, endpoint: Endpoint) -> int:
         """How many sessions are known at an endpoint."""
-        place = self.places.get(endpoint.key)
+        place = self.places.get(self.name(endpoint))
         return 0 if place is None else len(place.sessions)
 
     def has_moved(self, session_id: bytes, token: bytes, new: Endpoint) -> bool:
         """Whether the session that shows this token is known at `new` already, by a later one."""
-        place = self.places.get(new.key)
+        place = self.places.get(self.name(new))
         session = None if place is None else place.sessions.get(session_id[:ID_BYTES])
-        return session is not None and session.token != token
+        return session is not None and session.token != hash(token)
 
     def move(self, session_id: bytes, old: bytes, reason: BindingReason, now: float) -> None:
-        """Note that a session leaves the endpoint of key `old`."""
+        """Note that a session leaves the endpoint named `old` for another."""
+        departed = self.end(session_id, old, reason, now)
+        if departed is not None:
+            departed.moved += 1
+
+    def end(self, session_id: bytes, old: bytes, reason: BindingReason, now: float) -> Departed | None:
+        """Note that a session leaves the endpoint named `old`: with whom it is counted."""
         key = session_id[:ID_BYTES]
         place = self.places.get(old) or self.gone.get(old)
         if place is None:
             # An endpoint that left before this proxy started: nobody here can name it.
-            return
+            return None
         session = place.sessions.pop(key, None)
         if session is not None:
             self.known.drop(session)
@@ -151,16 +176,17 @@ class ScopeSessions:
         if session is None or place.left is None:
             # Otherwise it was dropped, and counted, with all the others when the place was left.
             departed.drop((key,))
-        departed.moved += 1
+        return departed
 
     def leave(self, endpoint: Endpoint, reason: BindingReason, now: float) -> None:
         """Note that an endpoint keeps sessions no more: those known there are dropped."""
-        place = self.places.pop(endpoint.key, None)
+        name = self.name(endpoint)
+        place = self.places.pop(name, None)
         if place is None:
-            if endpoint.key in self.gone:
+            if name in self.gone:
                 return
             # Its sessions may still come back, known to other proxies, and the pod will want a name.
-            place = Place(self, endpoint)
+            place = Place(self, endpoint, name)
         place.left = now
         self.gone[place.key] = place
         if place.sessions:
@@ -172,6 +198,8 @@ class ScopeSessions:
             for session in place.sessions.values():
                 self.known.drop(session)
             place.sessions.clear()
+        self.places.clear()
+        self.gone.clear()
 
     def visit(self) -> Iterator[None]:
         """Forget sessions, places and departures whose time is over, a step at a time."""
@@ -195,9 +223,10 @@ class ScopeSessions:
             self.departures.pop()
 
     def _open(self, endpoint: Endpoint) -> Place:
-        place = self.gone.pop(endpoint.key, None)
+        name = self.name(endpoint)
+        place = self.gone.pop(name, None)
         if place is None:
-            place = Place(self, endpoint)
+            place = Place(self, endpoint, name)
         else:
             # It has come back, or it is the last resort.
             place.left = None
@@ -214,15 +243,22 @@ class ScopeSessions:
 class KnownSessions:
     """The sessions of all scopes, by token."""
 
-    __slots__ = ("_visits", "count", "second", "tokens")
+    __slots__ = ("_visits", "count", "homes", "placed", "second", "tokens")
 
     def __init__(self, now: float) -> None:
-        self.tokens: dict[bytes, Session] = {}
-        """Tokens that were opened and held good, one for each session: garbage never enters."""
+        self.tokens: dict[int, Session] = {}
+        """Tokens that were opened and held good, one for each session: garbage never enters.
+
+        By their hashes, for a token is half of what a session would cost. Nobody can make one that is taken
+        for another's: that takes the other's hash, 64 bits which only who has that token can know.
+        """
         self.count = 0
         self.second = now
         """The time of the last sweep: one float that all sessions share."""
         self._visits: Iterator[None] = iter(())
+        # Of hashed values, which are no sessions: for all rules together, so that a flood is bounded.
+        self.placed: Recent[Endpoint] = Recent()
+        self.homes: Recent[bytes] = Recent()
 
     def drop(self, session: Session) -> None:
         """Forget a session that its place has let go."""

@@ -27,6 +27,8 @@ SESSION_BYTES: Final = 12
 """The length of a session id."""
 LONG_LIVED: Final = 1
 """Flag: set on the answer that began a tunnel or an event stream; the idle timer waits."""
+NAMED: Final = 2
+"""Flag: the endpoint is named by what a StatefulSet's pod shares with its successors: it may come back."""
 
 _KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
@@ -51,7 +53,7 @@ class Binding(NamedTuple):
 
     session: bytes
     endpoint: bytes
-    """`Endpoint.key`."""
+    """What its scope names the endpoint by: `Scope.name`."""
     created: float
     """When the session began; the absolute timer counts from it, over every move."""
     bound: float

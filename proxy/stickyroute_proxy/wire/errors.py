@@ -10,6 +10,9 @@ from typing import Final
 RETRY_AFTER: Final = 1
 """Seconds that a 503 or 429 asks to wait: an endpoint is usually back within them."""
 
+RETRIED: Final = frozenset((429, 503))
+"""The statuses that always say so."""
+
 _ALLOW: Final = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
 """Of 405, which CONNECT and TRACE get, and of OPTIONS that goes no further: what nearly every endpoint
 serves; other methods go on as well."""
@@ -37,10 +40,10 @@ def answer(
 
     `extra`: further complete head lines; `body`: false for an answer to HEAD; `location`: of a redirect.
     """
-    phrase = HTTPStatus(status).phrase
+    phrase = _phrase(status)
     kind = negotiated(accept[:_MAX_ACCEPT])
     payload = _body(kind, status, message, request_id.decode("ascii"), location.decode("ascii"))
-    if status in (429, 503):
+    if status in RETRIED:
         extra = b"Retry-After: %d\r\n" % RETRY_AFTER + extra
     elif status in (200, 405):
         extra = _ALLOW + extra
@@ -81,8 +84,17 @@ def negotiated(accept: bytes) -> bytes:
     return found
 
 
+@lru_cache(maxsize=256)
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        # A route may name any; what it means is known by the first digit (RFC 9110, section 15).
+        return "Client Error" if status < 500 else "Server Error"
+
+
 def _body(kind: bytes, status: int, message: str, identity: str, location: str) -> bytes:
-    phrase = HTTPStatus(status).phrase
+    phrase = _phrase(status)
     if kind is _JSON:
         told = {"status": status, "error": phrase, "message": message, "requestId": identity}
         if location:

@@ -31,6 +31,13 @@ ROOM: Final = Wait(
 CONNECTION: Final = Wait(
     504, "the endpoint took no connection", "connect", lambda rule: rule.timeouts.connect
 )
+HOLD: Final = Wait(
+    503,
+    "the endpoint of the session did not come back",
+    "hold",
+    lambda rule: rule.scope.policy.failover.hold,
+)
+"""Nobody is told: what then becomes of the session is decided."""
 BODY: Final = Wait(
     408, "no further part of the request's body came", "body-idle", lambda rule: rule.timeouts.body_idle
 )

@@ -100,8 +100,16 @@ class Writing(Protocol):
         return chunk(parts, last=last, trailers=self._trailing.trailers if last and self._trailing else b"")
 
     def _write_refusal(
-        self, status: int, message: str, *, body: bool, accept: bytes = b"", location: bytes = b""
+        self,
+        status: int,
+        message: str,
+        *,
+        body: bool,
+        accept: bytes = b"",
+        location: bytes = b"",
+        extra: bytes = b"",
     ) -> None:
+        extra += self._plane.date if self._keep else self._plane.date + b"Connection: close\r\n"
         self._transport.write(
             errors.answer(
                 status,
@@ -109,7 +117,7 @@ class Writing(Protocol):
                 accept=accept,
                 request_id=self.head.request_id or self._plane.next_id(),
                 location=location,
-                extra=self._plane.date if self._keep else self._plane.date + b"Connection: close\r\n",
+                extra=extra,
                 body=body,
             )
         )

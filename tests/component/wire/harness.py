@@ -32,8 +32,8 @@ class Backend:
         self._writers = set()
         self._tasks = set()
 
-    async def start(self):
-        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.tls)
+    async def start(self, port=0):
+        self.server = await asyncio.start_server(self._serve, "127.0.0.1", port, ssl=self.tls)
         self.port = self.server.sockets[0].getsockname()[1]
         return self
 
@@ -153,7 +153,7 @@ def endpoint(port, uid="uid-a", **fields):
     return snapshot.Endpoint(id=uid, address="127.0.0.1", port=port, **fields)
 
 
-def fleet(*endpoints, revision=1, settings=None, persistence=None, **rule):
+def fleet(*endpoints, revision=1, settings=None, persistence=None, health=None, **rule):
     persistence = persistence or snapshot.Persistence(type="Cookie", cookie=snapshot.Cookie(name=COOKIE))
     one = snapshot.Rule(
         name="app",
@@ -172,6 +172,7 @@ def fleet(*endpoints, revision=1, settings=None, persistence=None, **rule):
         keys=KEYS,
         routes={route.key: route},
         endpoints={"shop/web:80": endpoints},
+        health={} if health is None else {"shop/web:80": health},
     )
 
 

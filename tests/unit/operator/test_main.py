@@ -19,6 +19,7 @@ def no_environment(monkeypatch):
         "HEALTH",
         "SETTINGS",
         "ALLOW_SHARED_HOSTS",
+        "ROTATE_KEYS_EVERY",
         "LOG_LEVEL",
         "LOG_FORMAT",
     ):
@@ -162,3 +163,16 @@ def test_a_bad_list_in_the_environment_is_bad_usage(monkeypatch, capsys, name):
         main([])
     assert ended.value.code == 2
     assert f"STICKYROUTE_{name}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "every"), [("", 2592000), ("36h", 129600), ("0s", 0)])
+def test_how_often_keys_are_rotated(monkeypatch, text, every):
+    assert read(*([f"--rotate-keys-every={text}"] if text else [])).rotate_every.total_seconds() == every
+    monkeypatch.setenv("STICKYROUTE_ROTATE_KEYS_EVERY", text)
+    assert read().rotate_every.total_seconds() == every
+
+
+def test_a_time_that_is_none_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        read("--rotate-keys-every=monthly")
+    assert "'monthly' is not a duration" in capsys.readouterr().err

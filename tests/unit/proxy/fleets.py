@@ -8,7 +8,8 @@ from stickyroute_api import snapshot
 from stickyroute_api.reasons import EndpointState
 from stickyroute_api.settings import Settings
 from stickyroute_api.snapshot import Snapshot, TokenKeys
-from stickyroute_proxy.affinity.choose import Decision, choose
+from stickyroute_proxy.affinity.choose import choose
+from stickyroute_proxy.affinity.decision import Decision
 from stickyroute_proxy.affinity.keys import presented
 from stickyroute_proxy.table import Rule, Table, build
 
@@ -43,9 +44,9 @@ def rule(name="app", services=(("web", 1),), matches=(ANY,), **fields):
     return snapshot.Rule(name=name, matches=tuple(matches), backends=backends, **fields)
 
 
-def route(*rules, name="shop", namespace="shop", created=1.0, hosts=()):
+def route(*rules, name="shop", namespace="shop", created=1.0, hosts=(), **fields):
     return snapshot.Route(
-        namespace=namespace, name=name, created=created, hosts=hosts, rules=rules or (rule(),)
+        namespace=namespace, name=name, created=created, hosts=hosts, rules=rules or (rule(),), **fields
     )
 
 
@@ -108,6 +109,18 @@ class Proxy:
             request["cookies"] = [b"a=1; " + name.encode() + b"=" + token + b"; b=2"]
         return choose(self.rule(path), Request(**request), self.now, self.random)
 
+    def find(self, *names):
+        """The endpoints of these pods."""
+        found = {endpoint.pod: endpoint for endpoint in self.table.endpoints()}
+        return [found[name] for name in names]
+
+    def touch(self, name, **health):
+        """What a health check found of a pod."""
+        (endpoint,) = self.find(name)
+        for what, value in health.items():
+            setattr(endpoint, what, value)
+        self.table.touch(endpoint, self.now)
+
     def scope(self, name="shop/shop/web"):
         return self.table.scopes[name]
 
@@ -121,5 +134,5 @@ class Client:
     def ask(self, proxy: Proxy, **request) -> Decision:
         decision = proxy.ask(self.token, **request)
         if decision.set_token is not None:
-            self.token = decision.set_token
+            self.token = decision.set_token or None
         return decision

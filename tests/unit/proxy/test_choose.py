@@ -1,7 +1,7 @@
 from tests.unit.proxy.fleets import Client, Proxy, Request, fleet, persistence, pod, pods, route, rule
 
 from stickyroute_api.reasons import BindingReason, EndpointState
-from stickyroute_proxy.affinity.choose import rechoose
+from stickyroute_proxy.affinity.retry import rechoose
 
 
 def pod_of(decision):

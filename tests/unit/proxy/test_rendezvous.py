@@ -12,10 +12,10 @@ from tests.unit.proxy.fleets import KEYS, Client, Proxy, Request, fleet, persist
 
 from stickyroute_api.reasons import BindingReason
 from stickyroute_api.snapshot import Balancing, HashOn
-from stickyroute_proxy.affinity.choose import rechoose, sidestep
 from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.keys import reader
 from stickyroute_proxy.affinity.rendezvous import Rendezvous
+from stickyroute_proxy.affinity.retry import rechoose, sidestep
 
 NUMBERS = [int.from_bytes(blake2b(b"%d" % n, digest_size=8).digest(), "big") for n in range(100_000)]
 ENDPOINTS = tuple(Endpoint(pod(f"web-{number}"), "web") for number in range(101))

@@ -7,7 +7,7 @@ from tests.unit.proxy.fleets import Client, Proxy, Request, fleet, persistence, 
 
 from stickyroute_api.reasons import BindingReason
 from stickyroute_api.snapshot import Balancing, HashOn
-from stickyroute_proxy.affinity.choose import sidestep
+from stickyroute_proxy.affinity.retry import sidestep
 
 
 def aside(proxy, decision, room=1, tried=()):

@@ -7,8 +7,8 @@ from tests.unit.proxy.fleets import Client, Proxy, Request, fleet, persistence, 
 from stickyroute_api.affinity import ID_BYTES
 from stickyroute_api.reasons import BindingReason, EndpointState
 from stickyroute_proxy.affinity import sessions as known_sessions
-from stickyroute_proxy.affinity.choose import rechoose
 from stickyroute_proxy.affinity.report import MAX_BYTES, report
+from stickyroute_proxy.affinity.retry import rechoose
 from stickyroute_proxy.slices import at_once
 
 

@@ -56,8 +56,8 @@ def test_a_delta_touches_only_what_it_names():
     table = proxy.apply(Delta.between(base, new).apply(base))
     assert table.index is index
     assert {name: proxy.rule(host=name) for name in pools} == pools
-    assert set(proxy.scope("shop/a/a").members) != set(proxy.scope("shop/b/b").members)
-    assert len(proxy.scope("shop/a/a").members) == 2
+    assert set(proxy.scope("shop/a/a").named) != set(proxy.scope("shop/b/b").named)
+    assert len(proxy.scope("shop/a/a").named) == 2
 
 
 def test_a_route_that_goes_takes_its_sessions_along():
@@ -135,6 +135,10 @@ def test_a_backend_that_leaves_the_scope_while_its_pod_lives():
         (
             rule(persistence=persistence(failover=Failover(notify_header="X: y"))),
             r"persistence\.failover\.notify_header",
+        ),
+        (
+            rule(persistence=persistence(failover=Failover(mode="Redirect", redirect_url="/a\r\nb: c"))),
+            r"persistence\.failover\.redirect_url",
         ),
     ],
 )

@@ -7,7 +7,8 @@ from tests.unit.proxy.fleets import KEYS, Client, Proxy, Request, fleet, persist
 
 from stickyroute_api.reasons import BindingReason
 from stickyroute_api.snapshot import TokenKeys
-from stickyroute_proxy.affinity.choose import choose, prolong, rechoose
+from stickyroute_proxy.affinity.choose import choose
+from stickyroute_proxy.affinity.retry import prolong, rechoose
 
 
 def timed(revision=1, keys=KEYS, names=("web-1", "web-2"), **policy):

@@ -6,7 +6,7 @@ from tests.unit.proxy.fleets import Client, Proxy, Request, fleet, persistence, 
 from stickyroute_api.reasons import BindingReason, EndpointState
 from stickyroute_api.settings import Settings
 from stickyroute_api.snapshot import Balancing, HashOn
-from stickyroute_proxy.affinity.choose import sidestep
+from stickyroute_proxy.affinity.retry import sidestep
 
 ADDRESS = HashOn(type="SourceIP")
 

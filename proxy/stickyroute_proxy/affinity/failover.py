@@ -1,0 +1,147 @@
+"""What becomes of a session that has lost its endpoint, or whose binding was ended by order.
+
+An order (`epoch`, Release, rebalancing) binds it elsewhere, whatever the mode says. A lost endpoint is first
+waited for, where the policy holds requests and it can come back; then the mode decides.
+"""
+
+from collections.abc import Collection
+from typing import Final, NamedTuple
+
+from stickyroute_api.reasons import MOVED, BindingReason
+from stickyroute_proxy.affinity.bind import keep, reseal
+from stickyroute_proxy.affinity.decision import NOTICES, Decision, Followed, Lost, Parked
+from stickyroute_proxy.affinity.endpoint import Endpoint
+from stickyroute_proxy.affinity.rule import Rule, Scope
+from stickyroute_proxy.affinity.token import NAMED, Binding
+
+ORDERED: Final = frozenset({BindingReason.EPOCH_RAISED, BindingReason.RELEASED, BindingReason.REBALANCED})
+"""Somebody ended the binding; its endpoint lives."""
+_PASSING: Final = frozenset(
+    {
+        BindingReason.POD_NOT_READY,
+        BindingReason.POD_UNHEALTHY,
+        BindingReason.POD_DISABLED,
+        BindingReason.CONNECT_FAILED,
+    }
+)
+"""The pod lives: it can come back."""
+
+
+class Refusal(NamedTuple):
+    """What the client gets in the upstream's place."""
+
+    status: int
+    message: str
+    location: bytes = b""
+
+
+def can_return(lost: Lost) -> bool:
+    """Whether what the binding names may serve it again: a pod that lives, or a StatefulSet's pod's name."""
+    named = bool(lost.binding.flags & NAMED)
+    return lost.reason in _PASSING or (lost.reason is BindingReason.POD_TERMINATED and named)
+
+
+def fail_over(
+    rule: Rule, lost: Lost, now: float, *, tried: Collection[Endpoint] = (), waited: bool = False
+) -> Decision:
+    """The decision for a session whose binding holds no more.
+
+    `tried`: endpoints that took no connection; `waited`: the request has waited long enough for its own.
+    """
+    policy = rule.scope.policy.failover
+    if lost.reason in ORDERED:
+        return _repin(rule, lost, now, tried)
+    returns = can_return(lost)
+    if returns and policy.hold and not waited:
+        return Parked(lost)
+    own = _last_resort(rule, lost.binding, tried)
+    if own is not None:
+        return keep(rule, lost.binding, lost.token, own, now)
+    match policy.mode:
+        case "Repin":
+            return _repin(rule, lost, now, tried)
+        case "Temporary":
+            return _lodge(rule, lost, tried) if returns else _repin(rule, lost, now, tried)
+        case "Reject":
+            return _turn_away(rule, lost, now, ends=not returns)
+        case "Redirect":
+            return _turn_away(rule, lost, now, ends=True)
+
+
+def give_up(rule: Rule, parked: Parked, now: float) -> Decision:
+    """The decision for a request that has waited for its endpoint in vain."""
+    return fail_over(rule, parked.lost, now, waited=True)
+
+
+def refusal(rule: Rule, decision: Decision) -> Refusal:
+    """What a client gets for whose request there is no endpoint."""
+    policy = rule.scope.policy.failover
+    if decision.reason not in MOVED:
+        return Refusal(503, "no endpoint can serve this request now")
+    if policy.mode == "Redirect":
+        return Refusal(302, "your session has ended", policy.redirect_url.encode())
+    return Refusal(policy.status, "the endpoint of your session cannot serve it now")
+
+
+def moved(scope: Scope, binding: Binding, endpoint: Endpoint, now: float) -> Binding:
+    """The session's binding to another endpoint."""
+    return binding._replace(
+        endpoint=scope.name(endpoint),
+        bound=max(now, endpoint.started),
+        epoch=scope.policy.epoch,
+        flags=NAMED if scope.names_stable(endpoint) else 0,
+    )
+
+
+def none(scope: Scope) -> Decision:
+    """Nothing can serve the request."""
+    scope.rejected += 1
+    scope.count(BindingReason.NO_ENDPOINT)
+    return Decision(None, BindingReason.NO_ENDPOINT)
+
+
+def _last_resort(rule: Rule, binding: Binding, tried: Collection[Endpoint]) -> Endpoint | None:
+    """The session's own endpoint, where there is no better one: nobody gains by a move."""
+    own = rule.own.get(binding.endpoint, ())
+    for tier in rule.balancer.untried(tried):
+        return next((one for one in own if any(one in endpoints for _, _, endpoints in tier)), None)
+    return None
+
+
+def _repin(rule: Rule, lost: Lost, now: float, tried: Collection[Endpoint]) -> Decision:
+    """The one that every proxy would choose takes the session over."""
+    scope, (binding, token, reason) = rule.scope, lost
+    endpoint = None
+    if reason is BindingReason.RELEASED:
+        # Away from its pod, unless there is no other.
+        endpoint = rule.balancer.repin(binding.session, {*rule.own.get(binding.endpoint, ()), *tried})
+    endpoint = endpoint or rule.balancer.repin(binding.session, tried)
+    if endpoint is None:
+        return none(scope)
+    scope.count(reason)
+    if not scope.sessions.has_moved(binding.session, token or binding.session, endpoint):
+        scope.moved += 1
+        scope.sessions.move(binding.session, binding.endpoint, reason, now)
+    return reseal(scope, moved(scope, binding, endpoint, now), endpoint, reason, now)
+
+
+def _lodge(rule: Rule, lost: Lost, tried: Collection[Endpoint]) -> Decision:
+    """Another endpoint for now: the binding stays as it is, and its idle timer runs."""
+    scope, (binding, token, reason) = rule.scope, lost
+    endpoint = rule.balancer.repin(binding.session, tried)
+    if endpoint is None:
+        return none(scope)
+    scope.count(reason)
+    if token is None:
+        return Followed(endpoint, reason, binding, NOTICES[reason])
+    return Decision(endpoint, reason, None, NOTICES[reason], token)
+
+
+def _turn_away(rule: Rule, lost: Lost, now: float, *, ends: bool) -> Decision:
+    """No endpoint; `ends`: nor a binding any more."""
+    scope, (binding, _, reason) = rule.scope, lost
+    scope.rejected += 1
+    scope.count(reason)
+    if ends:
+        scope.sessions.end(binding.session, binding.endpoint, reason, now)
+    return Decision(None, reason, b"" if ends else None)
