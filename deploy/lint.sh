@@ -28,6 +28,7 @@ refused /proxy/service/type --set proxy.service.type=Nodeport
 refused /proxy/drainDelay --set proxy.drainDelay=5s
 refused /image/pullPolicy --set image.pullPolicy=never
 refused /proxy/settings/limits/headBytes --set proxy.settings.limits.headBytes=32KB
+refused /proxy/settings/limits/headBytes --set proxy.settings.limits.headBytes=1
 refused /proxy/settings/timeouts/head --set proxy.settings.timeouts.head=15
 refused /proxy/settings/accessLog/mode --set proxy.settings.accessLog.mode=On
 refused headbytes --set proxy.settings.limits.headbytes=32Ki

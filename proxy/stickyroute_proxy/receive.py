@@ -13,6 +13,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from stickyroute_api.snapshot import FORMAT, Delta, Snapshot, Version
+from stickyroute_proxy.decode import decoded
+from stickyroute_proxy.slices import in_slices
 
 logger = logging.getLogger(__name__)
 
@@ -90,15 +92,14 @@ class Receiver:
                 raise
 
     async def _put(self, body: bytes) -> Version:
+        held = self.snapshot
         try:
-            new = Snapshot.model_validate_json(body)
+            new = await in_slices(decoded(body, held))
         except ValidationError as error:
             raise InvalidError(explain(error)) from None
         self._check_fleet(new.fleet)
-        held = self.snapshot
         if held and not self._is_newer(new.version, same=lambda: new == held):
             return self._taken(held.version)
-        # what is equal stays the same object, so that what was made of it stays in use
         if held is None:
             return await self._bring(new, None)
         delta = Delta.between(held, new)
