@@ -53,7 +53,7 @@ chart: $(VENV)/.ready crds  ## write the chart's README, check the chart and ren
 	$(BIN)/python deploy/readme.py
 	bash deploy/lint.sh
 
-bench: $(VENV)/.ready  ## measure beside the peers that are installed, 12 minutes (BENCH=--install: bring them)
+bench: $(VENV)/.ready  ## measure beside the peers that are installed, 20 minutes (BENCH=--install: bring them)
 	$(BIN)/python -m bench $(BENCH)
 
 soak: $(VENV)/.ready  ## load of every kind while pods come and go, 30 minutes (SOAK_MINUTES=5: shorter)
