@@ -21,7 +21,7 @@ _RESTING: Final = 0.02
 
 
 def prepare() -> None:
-    """Put this process, which makes load, on its core, with room for many sockets; SIGTERM ends it in order."""
+    """Put this process, which makes load, on its core, with room for many sockets; SIGTERM ends all."""
     if not {PROXY_CORE, LOAD_CORE} <= os.sched_getaffinity(0):
         raise SystemExit(
             f"the bench needs cores {PROXY_CORE} and {LOAD_CORE}: one for the proxy, one for load"
@@ -30,7 +30,7 @@ def prepare() -> None:
     # what --install brings is beside the interpreter, and Debian keeps servers where users do not look
     places = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), "/usr/sbin"]
     os.environ["PATH"] = os.pathsep.join(places)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # not before the proxies are
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
