@@ -29,9 +29,7 @@ class Running:
     cookies: str
     """What a client of `/` and of `/bulk/` sends back."""
 
-    def url(self, path: str, *, tls: bool = False) -> str:
-        if tls:
-            return f"https://{site.HOST}:{self.proxy.tls_port}{path}"
+    def url(self, path: str) -> str:
         return f"http://{site.ADDRESS}:{self.proxy.port}{path}"
 
     @property
