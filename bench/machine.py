@@ -42,6 +42,14 @@ def kind() -> str:
     return f"{cores}, {platform.machine()}; {platform.system()} {platform.release()}"
 
 
+def quiet(seconds: float = 2.0) -> str:
+    """How idle the cores are before anything is measured: a machine with other work measures that too."""
+    cores = Idle(PROXY_CORE), Idle(LOAD_CORE)
+    time.sleep(seconds)
+    proxy, load = (core.share() for core in cores)
+    return f"the proxies' core {proxy:.0%}, the load's {load:.0%}"
+
+
 def start(
     name: str, core: int, command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
@@ -117,13 +125,14 @@ def _kib(path: Path, field: str) -> int:
 
 
 class Idle:
-    """The share of the load core that nothing has used since this was made."""
+    """The share of a core that nothing has used since this was made."""
 
-    def __init__(self) -> None:
-        self._start = core_times(LOAD_CORE)
+    def __init__(self, core: int = LOAD_CORE) -> None:
+        self._core = core
+        self._start = core_times(core)
 
     def share(self) -> float:
-        idle, total = (now - then for now, then in zip(core_times(LOAD_CORE), self._start, strict=True))
+        idle, total = (now - then for now, then in zip(core_times(self._core), self._start, strict=True))
         return idle / total if total else 0.0
 
 
