@@ -5,12 +5,16 @@ proxies see counts once. When they are many, only those whose first byte is belo
 and the error is stated by `sample`.
 """
 
+from typing import Final
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from stickyroute_api.reasons import BindingReason, EndpointState
 
-ID_BYTES = 8
+ID_BYTES: Final = 8
 """The length of one session id in a report."""
+DEFAULT_WINDOW: Final = 1800.0
+"""Seconds without a request after which a session no longer counts as active, where no idle timer says."""
 
 
 class _Wire(BaseModel):

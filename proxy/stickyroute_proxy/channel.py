@@ -32,6 +32,8 @@ class Verb(IntEnum):
     """Answer with the `AffinityReport` (JSON); empty when there is no snapshot."""
     DRAIN = 8
     """Begin the graceful end."""
+    LEASES = 9
+    """Go by these `Leases` (JSON) until the next."""
 
 
 class Outcome(IntEnum):

@@ -41,7 +41,9 @@ class Process:
         path = options.state_dir / SNAPSHOT_FILE if options.state_dir else None
         self._kept = path
         self._keep = keep.Keep(path, self._encoder)
-        self._receiver = Receiver(fleet=options.class_name, use=self._use, keeper=self._keep)
+        self._receiver = Receiver(
+            fleet=options.class_name, use=self._use, keeper=self._keep, obey=self._serving.obey
+        )
         self._readiness = admin.Readiness(
             self._receiver, started=time.monotonic(), lacking=self._serving.lacking
         )

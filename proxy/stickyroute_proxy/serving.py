@@ -11,6 +11,7 @@ from typing import Any
 import uvloop
 
 from stickyroute_api.affinity import AffinityReport
+from stickyroute_api.leases import Leases
 from stickyroute_api.snapshot import Delta, Snapshot
 from stickyroute_proxy import metrics
 from stickyroute_proxy.affinity.report import report
@@ -33,6 +34,8 @@ class Serving:
         self._plane = DataPlane(random=self._random)
         self._sockets: Mapping[str, socket.socket] = {}
         self._prepared: Callable[[], Table] | None = None
+        self.leases: Leases | None = None
+        """The last ones."""
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -59,6 +62,10 @@ class Serving:
         """Bring it into use. Raises ValueError when it cannot be served."""
         self.prepare(snapshot)
         self.commit()
+
+    async def obey(self, leases: Leases) -> None:
+        """Go by these leases until the next."""
+        self.leases = leases
 
     async def report(self) -> AffinityReport | None:
         """What is known of sessions; None while nothing is served."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from stickyroute_api.affinity import AffinityReport
+from stickyroute_api.leases import Leases
 from stickyroute_api.snapshot import Delta, Snapshot
 from stickyroute_proxy import metrics
 from stickyroute_proxy.affinity.report import ended, merge
@@ -24,6 +25,7 @@ from stickyroute_proxy.listen import Ports, StartError
 from stickyroute_proxy.metrics import Samples
 from stickyroute_proxy.options import Options
 from stickyroute_proxy.receive import UnavailableError
+from stickyroute_proxy.shares import divide
 from stickyroute_proxy.worker import Duties
 
 logger = logging.getLogger(__name__)
@@ -113,6 +115,7 @@ class Supervisor:
         self._sockets: dict[int, dict[str, socket.socket]] = {}
         self._running: dict[int, Running] = {}
         self._accepted: Snapshot | None = None
+        self._leases: Leases | None = None
         self._changing = asyncio.Lock()
         """Held while a snapshot is brought to workers, so that one that joins misses none."""
         self._joining = asyncio.Condition()
@@ -243,6 +246,7 @@ class Supervisor:
                 await running.ask(Verb.COMMIT)
             await running.ask(Verb.LISTEN)
             running.joined = True
+        await self._lend()
         logger.info("worker %d serves: process %d", running.number, running.process.pid)
         async with self._joining:
             self._joining.notify_all()
@@ -274,6 +278,26 @@ class Supervisor:
             # From here it holds: a worker that dies is replaced by one that gets it.
             self._accepted = snapshot
             await self._each(ready, Verb.COMMIT)
+
+    async def obey(self, leases: Leases) -> None:
+        """Have the workers together go by these leases."""
+        self._leases = leases
+        await self._lend()
+
+    async def _lend(self) -> None:
+        """Give each worker its part of the leases."""
+        if self._leases is None:
+            return
+        workers = self._joined()
+        parts = divide(self._leases, [running.report for running in workers])
+        contents = [part.model_dump_json().encode() for part in parts]
+        await asyncio.gather(
+            *(
+                running.ask(Verb.LEASES, content, limit=GLANCE)
+                for running, content in zip(workers, contents, strict=True)
+            ),
+            return_exceptions=True,  # who does not answer is found by its watch, and ended
+        )
 
     async def _each(self, workers: Iterable[Running], verb: Verb, content: bytes = b"") -> list[Running]:
         """Those that did it; who does not answer is ended. Raises ValueError when one refuses."""

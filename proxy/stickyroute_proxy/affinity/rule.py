@@ -8,13 +8,14 @@ from random import Random
 from typing import Any, Final
 
 from stickyroute_api import snapshot
+from stickyroute_api.affinity import DEFAULT_WINDOW
 from stickyroute_api.reasons import BindingReason, EndpointState
 from stickyroute_proxy.affinity import cookie
 from stickyroute_proxy.affinity.algorithm import Turn
 from stickyroute_proxy.affinity.balance import Balancer, standing
 from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.keys import Presenter, presenter, value_of
-from stickyroute_proxy.affinity.sessions import DEFAULT_WINDOW, KnownSessions, Name, ScopeSessions
+from stickyroute_proxy.affinity.sessions import KnownSessions, Name, ScopeSessions
 from stickyroute_proxy.affinity.token import Keyring
 from stickyroute_proxy.changes import UNCHANGED, Changes
 
