@@ -38,7 +38,7 @@ class EndpointSessions(_Wire):
     pending: int = Field(ge=0, default=0)
     """Of these, those whose token has not come back yet."""
     tunnels: int = Field(ge=0, default=0)
-    """Open tunnels and event streams."""
+    """Open tunnels."""
     state: EndpointState | None = None
     """AtLimit, Ejected or Unhealthy, where this proxy finds it so."""
     since: float = 0.0

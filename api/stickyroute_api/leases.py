@@ -7,7 +7,9 @@ next: with the operator away the proxies go by the last.
 Durations are seconds, times are Unix seconds.
 """
 
-from pydantic import Field
+from typing import Final
+
+from pydantic import Field, TypeAdapter
 
 from stickyroute_api.part import Part, Seconds
 
@@ -29,8 +31,12 @@ class Drain(Part):
     requests: int = Field(ge=0, default=0)
     """In flight, tunnels among them."""
     tunnels: int = Field(ge=0, default=0)
-    until: Seconds = 0.0
-    """When the last of its scopes' drains is over; 0 = it is not draining."""
+    since: Seconds
+    """`Endpoint.draining_since`: of which drain this tells, where a successor has the pod's name."""
+
+
+DRAINS: Final = TypeAdapter(dict[str, Drain])
+"""Reads and writes drains by `namespace/pod`."""
 
 
 class Moves(Part):

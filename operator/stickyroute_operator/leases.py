@@ -28,8 +28,8 @@ class Draining:
     """A pod that drains."""
 
     places: frozenset[Place]
-    until: float
-    """When the last of its scopes' drains is over."""
+    since: float
+    """`Endpoint.draining_since`."""
     begun: Version
     """The first snapshot that says so: proxies that serve it place no new sessions there."""
 
@@ -63,10 +63,9 @@ class Subjects:
                 pod = f"{namespace}/{endpoint.pod}"
                 last, known = before.drains.get(pod), drains.get(pod)
                 place = Place(scope, endpoint.id)
-                until = endpoint.draining_since + policy.drain_timeout
                 drains[pod] = Draining(
                     places=known.places | {place} if known else frozenset({place}),
-                    until=max(until, known.until) if known else until,
+                    since=max(endpoint.draining_since, known.since if known else 0.0),
                     begun=last.begun if last else snapshot.version,
                 )
         return cls(snapshot.version, drains, windows)
@@ -114,7 +113,7 @@ def _drain(drain: Draining, views: Mapping[str, ScopeView]) -> Drain:
         # Scopes that share a Service tell of the same ones.
         requests=max((view.in_flight for view in counted), default=0),
         tunnels=sum(view.tunnels for view in counted),
-        until=drain.until,
+        since=drain.since,
     )
 
 

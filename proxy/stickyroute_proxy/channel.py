@@ -34,6 +34,8 @@ class Verb(IntEnum):
     """Begin the graceful end."""
     LEASES = 9
     """Go by these `Leases` (JSON) until the next."""
+    DRAINS = 10
+    """Answer with what is left of draining pods: `Drain`s by `namespace/pod` (JSON)."""
 
 
 class Outcome(IntEnum):

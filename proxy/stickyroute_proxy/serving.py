@@ -11,9 +11,10 @@ from typing import Any
 import uvloop
 
 from stickyroute_api.affinity import AffinityReport
-from stickyroute_api.leases import Leases
+from stickyroute_api.leases import Drain, Leases
 from stickyroute_api.snapshot import Delta, Snapshot
 from stickyroute_proxy import metrics
+from stickyroute_proxy.affinity import drains
 from stickyroute_proxy.affinity.report import report
 from stickyroute_proxy.metrics import Samples
 from stickyroute_proxy.table import Table, prepare
@@ -72,6 +73,10 @@ class Serving:
         if (table := self._plane.table) is None:
             return None
         return report(table, self._name, self._started, time.time())
+
+    async def left(self) -> Mapping[str, Drain]:
+        """What is left of draining pods, by `namespace/pod`."""
+        return {} if self._plane.table is None else drains.left(self._plane.table, {})
 
     async def samples(self) -> Samples:
         return metrics.read(self._plane.table, self._plane.counters)

@@ -10,14 +10,15 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from stickyroute_api.affinity import AffinityReport
-from stickyroute_api.leases import Leases
+from stickyroute_api.leases import DRAINS, Drain, Leases
 from stickyroute_api.snapshot import Delta, Snapshot
 from stickyroute_proxy import metrics
+from stickyroute_proxy.affinity.drains import greater
 from stickyroute_proxy.affinity.report import ended, merge
 from stickyroute_proxy.channel import Channel, GoneError, Verb
 from stickyroute_proxy.encode import Encoder
@@ -95,6 +96,12 @@ class Running:
         with contextlib.suppress(GoneError, TimeoutError):
             if content := await self.ask(Verb.REPORT, limit=GLANCE):
                 self.report = AffinityReport.model_validate_json(content)
+
+    async def left(self) -> Mapping[str, Drain]:
+        """What it knows of draining pods; nothing when it does not answer soon."""
+        with contextlib.suppress(GoneError, TimeoutError):
+            return DRAINS.validate_json(await self.ask(Verb.DRAINS, limit=GLANCE))
+        return {}
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -330,6 +337,13 @@ class Supervisor:
         left = () if self._left_report is None else (self._left_report,)
         version = self._accepted.version
         return merge((*left, *told), self._options.name, self._started, version, time.time())
+
+    async def left(self) -> Mapping[str, Drain]:
+        """What is left of draining pods, by `namespace/pod`, as far as the workers tell soon."""
+        told = await asyncio.gather(*(running.left() for running in self._joined()))
+        pods = {pod for found in told for pod in found}
+        joined = {pod: greater(found[pod] for found in told if pod in found) for pod in pods}
+        return {pod: drain for pod, drain in joined.items() if drain is not None}
 
     async def samples(self) -> Samples:
         """What all workers counted, those that ended included, and this process's own cost."""

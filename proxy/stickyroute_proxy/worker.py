@@ -11,7 +11,7 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from stickyroute_api.leases import Leases
+from stickyroute_api.leases import DRAINS, Leases
 from stickyroute_api.snapshot import Delta, Snapshot
 from stickyroute_proxy import metrics
 from stickyroute_proxy.channel import Outcome, Verb, frame, frames
@@ -114,6 +114,8 @@ class Worker:
             case Verb.REPORT:
                 report = await self._serving.report()
                 return b"" if report is None else report.model_dump_json().encode()
+            case Verb.DRAINS:
+                return DRAINS.dump_json(dict(await self._serving.left()))
             case _:
                 return b""
 

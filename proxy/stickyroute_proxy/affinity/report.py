@@ -136,7 +136,7 @@ def _rows(scope: Scope, now: float) -> Iterator[_Row]:
         )
         yield _departure(scope.id, departure, departed.ids, now)
     for endpoint in scope.endpoints:
-        ids = _at(scope, endpoint)
+        ids = sessions_at(scope, endpoint)
         if ids or endpoint.in_flight:
             sessions = EndpointSessions(
                 endpoint=endpoint.id,
@@ -148,7 +148,7 @@ def _rows(scope: Scope, now: float) -> Iterator[_Row]:
             yield _endpoint(scope.id, sessions, ids)
 
 
-def _at(scope: Scope, endpoint: Endpoint) -> Collection[bytes]:
+def sessions_at(scope: Scope, endpoint: Endpoint) -> Collection[bytes]:
     """The sessions at an endpoint; those of a cohort are shared out among all of it, for none has its own."""
     name = scope.name(endpoint)
     place = scope.sessions.places.get(name)
@@ -159,7 +159,7 @@ def _at(scope: Scope, endpoint: Endpoint) -> Collection[bytes]:
         return tuple(place.sessions)
     if scope.policy.bind_to != "Cohort":
         return tuple(place.sessions) if endpoint.key == shared[0].key else ()
-    keys = sorted(one.key for one in shared)
+    keys = sorted(one.key for one in shared if one.keep_until) or sorted(one.key for one in shared)
     return [one for one in place.sessions if keys[one[-1] % len(keys)] == endpoint.key]
 
 

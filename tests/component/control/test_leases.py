@@ -27,7 +27,7 @@ async def put(session, served, body):
 
 async def test_leases_are_taken_in_order(authority, files):
     async with serve(files) as served, client(authority.context()) as session:
-        first = leases(drains={POD: Drain(sessions=3)}, scopes={"a/b/c": {"uid": Lease(placed=4)}})
+        first = leases(drains={POD: Drain(sessions=3, since=1.0)}, scopes={"a/b/c": {"uid": Lease(placed=4)}})
         assert (await put(session, served, first))[0] == 200
         assert (await put(session, served, leases(sequence=2)))[0] == 200
         for stale in (leases(sequence=1), leases(epoch=0, sequence=9)):

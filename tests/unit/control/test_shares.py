@@ -47,7 +47,7 @@ def test_each_worker_gets_its_part_of_each_lease():
         sequence=7,
         scopes={SCOPE: {"x": Lease(placed=12, requests=4), "y": Lease(placed=3)}},
         moves={SCOPE: {"x": Moves(sessions=4)}},
-        drains={"shop/web-0": Drain(sessions=5)},
+        drains={"shop/web-0": Drain(sessions=5, since=1.0)},
     )
     parts = divide(leases, [report(placed=6, in_flight=4, active=30), report(active=10), None])
     assert [part.scopes[SCOPE]["x"] for part in parts] == [
