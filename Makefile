@@ -9,7 +9,7 @@ BASE_IMAGE ?=
 BENCH  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check e2e image crds chart bench soak differential conformance fuzz lock format clean
+.PHONY: help run test check e2e image crds chart bench scale soak differential conformance fuzz lock format clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ chart: $(VENV)/.ready crds  ## write the chart's README, check the chart and ren
 
 bench: $(VENV)/.ready  ## measure beside the peers that are installed, 12 minutes (BENCH=--install: bring them)
 	$(BIN)/python -m bench $(BENCH)
+
+scale: $(VENV)/.ready  ## whether decisions hold at full scale: agreement over 100,000 requests, a flood of keys
+	$(BIN)/python -m tests.scale
 
 soak: $(VENV)/.ready  ## load of every kind while pods come and go, 30 minutes (SOAK_MINUTES=5: shorter)
 	$(BIN)/python -m bench.soak

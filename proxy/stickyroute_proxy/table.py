@@ -21,6 +21,7 @@ from stickyroute_proxy.trust import Trust
 __all__ = ["Endpoint", "Rule", "Scope", "Table", "build", "prepare"]
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_LOCATION: Final = re.compile(r"[!-~]*")
 _ATTRIBUTE: Final = re.compile(r"[ -:<-~]*")
 
 
@@ -41,6 +42,7 @@ class Table:
         "scopes",
         "sets",
         "snapshot",
+        "stirred",
         "trust",
         "users",
         "version",
@@ -72,6 +74,8 @@ class Table:
     ejected: set[Endpoint]
     """Those that take no new sessions until their time is over."""
     random: Random
+    stirred: list[Any]
+    """The data path's queues at endpoints that a health check has found to keep no sessions."""
 
     def __init__(
         self,
@@ -89,6 +93,7 @@ class Table:
         self.pods = {} if previous is None else previous.pods
         self.known = KnownSessions(now) if previous is None else previous.known
         self.ejected = set() if previous is None else previous.ejected
+        self.stirred = []
 
     def find(self, host: bytes, path: bytes, query: bytes, method: bytes, headers: Headers) -> Rule | None:
         """The rule of a request; None when no rule matches.
@@ -116,8 +121,11 @@ class Table:
         self.known.sweep((scope.sessions for scope in self.scopes.values()), now)
 
     def returned(self) -> list[Any]:
-        """The queues of exchanges whose endpoint has come back; each is told once."""
-        found: list[Any] = []
+        """The queues of exchanges that are to decide anew, each once.
+
+        What they wait for has come back, or a health check has found that it keeps no sessions.
+        """
+        found, self.stirred = self.stirred, []
         for scope in self.scopes.values():
             if scope.returned:
                 found += scope.returned
@@ -131,6 +139,8 @@ class Table:
             self.ejected.add(endpoint)
         else:
             self.ejected.discard(endpoint)
+        if endpoint.queue and not endpoint.keep_until:
+            self.stirred.append(endpoint.queue)
         for key in self.users.get(endpoint.set_id, ()):
             self.routes[key].refresh(self, now)
 
@@ -162,9 +172,7 @@ class Table:
                     self._count(endpoint.names, 1)
                 else:
                     names = endpoint.names
-                    if endpoint.update(one, now):
-                        # Each session is told once.
-                        self.known.reopen()
+                    endpoint.update(one, now)
                     if endpoint.names != names:
                         self._count(endpoint.names, 1)
                         self._count(names, -1)
@@ -371,6 +379,8 @@ def _check(rule: snapshot.Rule) -> None:
     notice = policy.failover.notify_header
     if not _TOKEN.fullmatch(notice):
         raise ValueError(f"persistence.failover.notify_header: {notice!r} is not a header name")
+    if not _LOCATION.fullmatch(policy.failover.redirect_url):
+        raise ValueError("persistence.failover.redirect_url: holds a character that has to be escaped")
     if policy.cookie is None:
         if policy.type == "Cookie":
             raise ValueError("persistence.cookie: missing, and type is Cookie")

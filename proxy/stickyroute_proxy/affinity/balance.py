@@ -162,7 +162,11 @@ class Balancer:
         """
         self._zone = zone if self._prefer_zone else ""
         before = [(backend, backend.share) for backend in self.pool]
-        self.tiers = tiers(self.backends, self.orders, now)
+        found = tiers(self.backends, self.orders, now)
+        if found != self.tiers or self._rendezvous is None:
+            self._rendezvous = None
+            self._salt = random.getrandbits(64)
+        self.tiers = found
         tier = self.tiers[0] if self.tiers else ()
         for backend, share, endpoints in tier:
             backend.share = share
@@ -173,8 +177,6 @@ class Balancer:
         if [(backend, backend.share) for backend in self.pool] != before:
             for backend in self.pool:
                 backend.lead = 0
-        self._rendezvous = None
-        self._salt = random.getrandbits(64)
 
     def pick(self, facts: Facts, now: float, random: Random) -> Endpoint | None:
         """The endpoint of the next new session; None when nothing can serve."""

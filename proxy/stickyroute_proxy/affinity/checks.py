@@ -48,8 +48,9 @@ def endpoint_keeps_sessions(rule: Rule, binding: Binding, now: float) -> Binding
     """By its state and, while it drains, its deadline."""
     endpoints = rule.named[binding.endpoint]
     drain = rule.scope.policy.drain_timeout
-    if any(now < endpoint.kept_until(drain) for endpoint in endpoints):
-        return None
+    for endpoint in endpoints:
+        if now < endpoint.kept_until(drain):
+            return None
     return endpoints[0].loss
 
 

@@ -30,7 +30,7 @@ def choose(rule: Rule, facts: Facts, now: float, random: Random) -> Decision:
     tokens = scope.presented(facts)
     if not tokens:
         return _begin(rule, facts, BindingReason.NEW, now, random)
-    session = scope.sessions.known.tokens.get(tokens[0])
+    session = scope.sessions.known.tokens.get(hash(tokens[0]))
     if session is not None and session.place.scope is scope.sessions and now < session.recheck:
         # Opened before, and it held: nothing can have changed but the endpoint.
         endpoint = rule.members.get(session.place.key)

@@ -47,6 +47,11 @@ class Decision:
         self.binding = binding
 
 
+def lodges(decision: Decision) -> bool:
+    """Whether the request goes elsewhere for now: the session's binding stays as it is."""
+    return decision.endpoint is not None and decision.reason in MOVED and decision.binding is None
+
+
 class Followed(Decision):
     """By a stored binding that stays as it is: there is no token that could tell it again."""
 

@@ -109,11 +109,10 @@ class Endpoint:
         self.since = -inf
         self.unhealthy = False
         self.ejected_until = 0.0
-        self.started = given.started
         self.update(given, now)
 
-    def update(self, given: snapshot.Endpoint, now: float) -> bool:
-        """Take what a newer snapshot says of the same endpoint; whether a container of it began anew."""
+    def update(self, given: snapshot.Endpoint, now: float) -> None:
+        """Take what a newer snapshot says of the same endpoint."""
         if given.state is EndpointState.SERVING and self.state is not EndpointState.SERVING:
             self.since = now
         self.pod = given.pod
@@ -123,10 +122,8 @@ class Endpoint:
         self.draining_since = given.draining_since
         self.stable = endpoint_key(given.stable) if given.stable else self.key
         self.cohort = endpoint_key(given.cohort) if given.cohort else self.key
+        self.started = given.started
         self.settle()
-        restarted = given.started > self.started
-        self.started = max(given.started, self.started)
-        return restarted
 
     def settle(self) -> None:
         """Follow its state and its health: what bound sessions may do."""

@@ -6,7 +6,7 @@ from random import Random
 
 from stickyroute_api.reasons import MOVED, BindingReason
 from stickyroute_proxy.affinity.bind import followed, reseal
-from stickyroute_proxy.affinity.decision import HOME, NOTICES, Decision, Lost
+from stickyroute_proxy.affinity.decision import HOME, NOTICES, Decision, Lost, lodges
 from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.failover import fail_over, moved, none
 from stickyroute_proxy.affinity.keys import Facts
@@ -39,8 +39,7 @@ def rechoose(
         endpoint = rule.balancer.pick_untried(facts, tried, random)
     if endpoint is None:
         return none(rule.scope)
-    if moving and failed.binding is None:
-        # It only lodges there: its binding stays.
+    if lodges(failed):
         return _at(endpoint, failed)
     bound = moved(rule.scope, binding, endpoint, now)
     if moving:
@@ -72,10 +71,10 @@ def sidestep(
 def prolong(rule: Rule, decision: Decision, now: float) -> bytes | None:
     """The token for an answer that begins a tunnel or an event stream: only its absolute timer counts.
 
-    None where the decision follows no binding.
+    None where the decision follows no binding, or only lodges the session.
     """
     scope = rule.scope
-    if decision.token is None:
+    if decision.token is None or lodges(decision):
         return None
     binding = followed(scope, decision)
     if binding is None:

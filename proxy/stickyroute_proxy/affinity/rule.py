@@ -214,6 +214,8 @@ class Scope:
             for name, endpoints in rule.own.items():
                 named.setdefault(name, endpoints)
         self.named = named
+        for name, (endpoint, *_) in named.items():
+            self.sessions.follow(name, endpoint)
         for rule in self.rules:
             # A binding holds in every rule of its scope, on the rule's own port where it has one.
             rule.follow(named if len(self.rules) == 1 else {**named, **rule.own}, now, random)

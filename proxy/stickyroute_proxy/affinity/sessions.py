@@ -7,7 +7,7 @@ do, and a proxy that has just started knows none and decides the same.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from math import ceil
+from math import ceil, inf
 from operator import attrgetter
 from typing import Final
 
@@ -38,8 +38,8 @@ class Session:
     __slots__ = ("place", "recheck", "token", "used")
 
     place: "Place"
-    token: bytes
-    """The token that was last seen or given."""
+    token: int
+    """The hash of the token that was last seen or given."""
     recheck: float
     """Until then the token needs no other look than at its endpoint (Unix seconds)."""
     used: float
@@ -71,7 +71,7 @@ class Departed:
 class Place:
     """One endpoint as the sessions of one scope know it; of a cohort, all of them."""
 
-    __slots__ = ("departures", "endpoint", "key", "left", "pod", "scope", "service", "sessions")
+    __slots__ = ("departures", "endpoint", "key", "left", "pod", "scope", "service", "sessions", "started")
 
     left: float | None
     """When it ceased to keep sessions; None while it keeps them."""
@@ -83,6 +83,7 @@ class Place:
         self.pod = endpoint.pod
         self.service = endpoint.service
         self.left = None
+        self.started = endpoint.started
         self.sessions: dict[bytes, Session] = {}
         """By the first ID_BYTES of the session's id, which is random, so that they serve as its digest."""
         self.departures: dict[BindingReason, Departed] = {}
@@ -112,7 +113,7 @@ class ScopeSessions:
 
     def enter(self, session_id: bytes, endpoint: Endpoint, token: bytes, recheck: float) -> None:
         """Know a session at an endpoint, by the token that it has shown or is being given."""
-        known = self.known
+        known, hashed = self.known, hash(token)
         place = self.places.get(self.name(endpoint)) or self._open(endpoint)
         if place.endpoint != endpoint.id:
             # Its successor, or another of its version.
@@ -125,12 +126,20 @@ class ScopeSessions:
             known.count += 1
             session = place.sessions[key] = Session()
             session.place = place
-        elif session.token != token:
+        elif session.token != hashed:
             known.tokens.pop(session.token, None)
-        session.token = token
+        session.token = hashed
         session.recheck = recheck
         session.used = known.second
-        known.tokens[token] = session
+        known.tokens[hashed] = session
+
+    def follow(self, name: bytes, endpoint: Endpoint) -> None:
+        """Have the bindings to that name looked at anew where its pod has begun anew since."""
+        place = self.places.get(name)
+        if place is not None and place.started < endpoint.started:
+            place.started = endpoint.started
+            for session in place.sessions.values():
+                session.recheck = -inf
 
     def at(self, endpoint: Endpoint) -> int:
         """How many sessions are known at an endpoint."""
@@ -141,7 +150,7 @@ class ScopeSessions:
         """Whether the session that shows this token is known at `new` already, by a later one."""
         place = self.places.get(self.name(new))
         session = None if place is None else place.sessions.get(session_id[:ID_BYTES])
-        return session is not None and session.token != token
+        return session is not None and session.token != hash(token)
 
     def move(self, session_id: bytes, old: bytes, reason: BindingReason, now: float) -> None:
         """Note that a session leaves the endpoint named `old` for another."""
@@ -235,8 +244,12 @@ class KnownSessions:
     __slots__ = ("_visits", "count", "homes", "placed", "second", "tokens")
 
     def __init__(self, now: float) -> None:
-        self.tokens: dict[bytes, Session] = {}
-        """Tokens that were opened and held good, one for each session: garbage never enters."""
+        self.tokens: dict[int, Session] = {}
+        """Tokens that were opened and held good, one for each session: garbage never enters.
+
+        By their hashes, for a token is half of what a session would cost. Nobody can make one that is taken
+        for another's: that takes the other's hash, 64 bits which only who has that token can know.
+        """
         self.count = 0
         self.second = now
         """The time of the last sweep: one float that all sessions share."""

@@ -189,7 +189,7 @@ class DataPlane:
 
     @staticmethod
     def _wake(table: Table) -> None:
-        """Those whose endpoint has come back go on."""
+        """Those who wait decide anew where their endpoint has come back, or is unhealthy."""
         for queue in table.returned():
             for exchange in queue.clear():
                 exchange.reconsider()

@@ -44,9 +44,9 @@ def rule(name="app", services=(("web", 1),), matches=(ANY,), **fields):
     return snapshot.Rule(name=name, matches=tuple(matches), backends=backends, **fields)
 
 
-def route(*rules, name="shop", namespace="shop", created=1.0, hosts=()):
+def route(*rules, name="shop", namespace="shop", created=1.0, hosts=(), **fields):
     return snapshot.Route(
-        namespace=namespace, name=name, created=created, hosts=hosts, rules=rules or (rule(),)
+        namespace=namespace, name=name, created=created, hosts=hosts, rules=rules or (rule(),), **fields
     )
 
 
@@ -109,6 +109,18 @@ class Proxy:
             request["cookies"] = [b"a=1; " + name.encode() + b"=" + token + b"; b=2"]
         return choose(self.rule(path), Request(**request), self.now, self.random)
 
+    def find(self, *names):
+        """The endpoints of these pods."""
+        found = {endpoint.pod: endpoint for endpoint in self.table.endpoints()}
+        return [found[name] for name in names]
+
+    def touch(self, name, **health):
+        """What a health check found of a pod."""
+        (endpoint,) = self.find(name)
+        for what, value in health.items():
+            setattr(endpoint, what, value)
+        self.table.touch(endpoint, self.now)
+
     def scope(self, name="shop/shop/web"):
         return self.table.scopes[name]
 
@@ -122,5 +134,5 @@ class Client:
     def ask(self, proxy: Proxy, **request) -> Decision:
         decision = proxy.ask(self.token, **request)
         if decision.set_token is not None:
-            self.token = decision.set_token
+            self.token = decision.set_token or None
         return decision

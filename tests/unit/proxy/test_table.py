@@ -136,6 +136,10 @@ def test_a_backend_that_leaves_the_scope_while_its_pod_lives():
             rule(persistence=persistence(failover=Failover(notify_header="X: y"))),
             r"persistence\.failover\.notify_header",
         ),
+        (
+            rule(persistence=persistence(failover=Failover(mode="Redirect", redirect_url="/a\r\nb: c"))),
+            r"persistence\.failover\.redirect_url",
+        ),
     ],
 )
 def test_a_bad_snapshot_is_refused_whole_and_changes_nothing(bad, message):

@@ -1,0 +1,140 @@
+"""Hostile tokens: none is accepted, none is an error, and none costs a bound session its place."""
+
+import base64
+import os
+import tracemalloc
+from random import Random
+
+from tests.unit.proxy.fleets import (
+    COOKIE,
+    KEYS,
+    NOW,
+    Client,
+    Proxy,
+    Request,
+    fleet,
+    persistence,
+    pods,
+    route,
+    rule,
+)
+
+from stickyroute_api.reasons import BindingReason
+from stickyroute_api.snapshot import TokenKeys
+from stickyroute_proxy.affinity.choose import choose
+from stickyroute_proxy.affinity.token import Binding, Keyring
+
+WEB = pods("web-1", "web-2", "web-3")
+SCOPE = b"shop/shop/web"
+NO_SESSION = {BindingReason.NEW, BindingReason.INVALID_TOKEN, BindingReason.KEY_RETIRED}
+OTHER_KEYS = TokenKeys(sealing=1, keys={1: base64.b64encode(b"o" * 32).decode()})
+RETIRED = TokenKeys(sealing=7, keys={7: base64.b64encode(b"k" * 32).decode()})
+
+
+def sealed(random, endpoint, keys=KEYS, scope=SCOPE):
+    return Keyring(keys).seal(Binding(random.randbytes(12), endpoint, NOW, NOW, NOW, 0, 0, 0), scope)
+
+
+def flipped(random, good, _):
+    at = random.randrange(len(good))
+    return good[:at] + bytes([good[at] ^ 1 << random.randrange(8)]) + good[at + 1 :]
+
+
+HOSTILE = {
+    "a flipped bit": flipped,
+    "cut off": lambda random, good, _: good[: random.randrange(len(good))],
+    "lengthened": lambda random, good, _: good + random.choice([b"=", b"A", b"\0", b" x", b"=="]),
+    "another scope": lambda random, _, endpoint: sealed(
+        random, endpoint, scope=random.choice([b"shop/shop/other", b"shop/other/web", b""])
+    ),
+    "another key": lambda random, _, endpoint: sealed(random, endpoint, OTHER_KEYS),
+    "a retired key": lambda random, _, endpoint: sealed(random, endpoint, RETIRED),
+    "any bytes": lambda random, *_: random.randbytes(random.randrange(200)).replace(b";", b""),
+    "8 KiB": lambda random, *_: bytes(random.choices(b"ABab01-_", k=8192)),
+    "padded": lambda _, good, __: base64.b64encode(base64.urlsafe_b64decode(good + b"=")),
+    "hexadecimal": lambda _, good, __: good.hex().encode(),
+    "the other case": lambda _, good, __: good.swapcase(),
+    "in quotes": lambda _, good, __: b'"' + good + b'"',
+    "escaped": lambda _, good, __: b"%%%02X" % good[0] + good[1:],
+}
+"""Values of the cookie, made of a good token or of nothing: by randomness, the token, a pod's name."""
+
+
+def test_ten_thousand_hostile_tokens_are_no_tokens():
+    random = Random(20261125)
+    proxy = Proxy(fleet(web=WEB))
+    client = Client()
+    home = client.ask(proxy).endpoint
+    client.ask(proxy)
+    accepted = []
+    for _ in range(10_000):
+        made = random.choice(tuple(HOSTILE))
+        value = HOSTILE[made](random, client.token, home.key)
+        cookie = COOKIE.encode() + b"=" + value
+        decision = choose(proxy.rule(), Request(cookies=[cookie]), proxy.now, proxy.random)
+        if decision.reason not in NO_SESSION:
+            accepted.append(made)
+        assert decision.set_token is not None
+        assert decision.notice is None
+    assert not accepted
+    assert proxy.table.known.count == len(proxy.table.known.tokens) == 1
+    assert client.ask(proxy).endpoint is home
+
+
+def test_a_token_of_an_ended_epoch_is_not_accepted_again():
+    proxy = Proxy(fleet(web=WEB))
+    clients = [Client() for _ in range(50)]
+    for client in clients:
+        client.ask(proxy)
+        client.ask(proxy)
+    old = [client.token for client in clients]
+    proxy.apply(fleet([route(rule(persistence=persistence(epoch=1)))], 2, web=WEB))
+    for client in clients:
+        assert client.ask(proxy).reason is BindingReason.EPOCH_RAISED
+        assert client.ask(proxy).reason is BindingReason.BOUND
+    for token in old:
+        for _ in range(2):
+            # It is never bound by it; whoever shows it is where its session is.
+            assert proxy.ask(token).reason is BindingReason.EPOCH_RAISED
+
+
+def test_a_hundred_cookies_of_our_name_are_eight():
+    proxy = Proxy(fleet(web=WEB))
+    client = Client()
+    home = client.ask(proxy).endpoint
+    pair = COOKIE.encode() + b"="
+    junk = [pair + b"x%d" % n for n in range(99)]
+    for at in (0, 3, 7):
+        cookies = b"; ".join([*junk[:at], pair + client.token, *junk[at:]])
+        decision = choose(proxy.rule(), Request(cookies=[cookies]), proxy.now, proxy.random)
+        assert (decision.endpoint, decision.reason) == (home, BindingReason.BOUND)
+    late = b"; ".join([*junk, pair + client.token])
+    decision = choose(proxy.rule(), Request(cookies=[late]), proxy.now, proxy.random)
+    assert decision.reason is BindingReason.INVALID_TOKEN
+
+
+def test_a_flood_of_keys_leaves_bound_sessions_bound_and_memory_as_it_was():
+    def snapshot():
+        hashed = persistence(type="QueryParam", cookie=None, name="room")
+        return fleet(
+            [route(), route(rule(persistence=hashed), name="rooms", hosts=("rooms.example.com",))], web=WEB
+        )
+
+    proxy = Proxy(snapshot())
+    clients = [Client() for _ in range(20)]
+    homes = [client.ask(proxy).endpoint for client in clients]
+    for client in clients:
+        client.ask(proxy)
+    rooms = proxy.rule(host=b"rooms.example.com")
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for n in range(20_000):
+        proxy.ask(os.urandom(77).hex()[:103].encode())
+        proxy.ask()
+        proxy.ask(cookies=[b"sr=%d" % n])
+        choose(rooms, Request(query=b"room=%d" % n), proxy.now, proxy.random)
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert grown < 8 << 20
+    assert proxy.table.known.count == len(clients)
+    assert [client.ask(proxy).endpoint for client in clients] == homes
