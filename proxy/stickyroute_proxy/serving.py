@@ -72,11 +72,13 @@ class Serving:
         """What is known of sessions; None while nothing is served."""
         if (table := self._plane.table) is None:
             return None
-        return report(table, self._name, self._started, time.time())
+        return report(table, self._name, self._started, time.time(), self._plane.tunnels.counts())
 
     async def left(self) -> Mapping[str, Drain]:
         """What is left of draining pods, by `namespace/pod`."""
-        return {} if self._plane.table is None else drains.left(self._plane.table, {})
+        if (table := self._plane.table) is None:
+            return {}
+        return drains.left(table, self._plane.tunnels.counts())
 
     async def samples(self) -> Samples:
         return metrics.read(self._plane.table, self._plane.counters)

@@ -1,8 +1,9 @@
 """The affinity report: what this proxy knows of sessions and moves, for the operator."""
 
 import base64
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from math import floor
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from stickyroute_api.affinity import ID_BYTES, AffinityReport, Departure, EndpointSessions, ScopeReport
@@ -39,15 +40,23 @@ class _Row(NamedTuple):
         return size + len(self.content.endpoint) + len(self.content.pod)
 
 
-def report(table: Table, proxy: str, started: float, now: float) -> AffinityReport:
+def report(
+    table: Table,
+    proxy: str,
+    started: float,
+    now: float,
+    tunnels: Mapping[tuple[str, str], int] = MappingProxyType({}),
+) -> AffinityReport:
     """What the proxy of that name, which runs since `started`, knows at `now`.
+
+    `tunnels`: those that are open, by scope and `Endpoint.id`.
 
     Scopes and endpoints without activity are left out. When there are too many rows, the least busy
     endpoints go, then the oldest departures, then scopes; when there are too many sessions, `sample` says
     which share of their ids is carried.
     """
     table.known.second = now
-    rows = (row for scope in table.scopes.values() for row in _rows(scope, now))
+    rows = (row for scope in table.scopes.values() for row in _rows(scope, tunnels, now))
     return _fitted(rows, _ALL, proxy, started, table.version)
 
 
@@ -92,23 +101,26 @@ class _Merged:
 
     def __init__(self, first: EndpointSessions) -> None:
         self._first = first
-        self._stated = self._in_flight = self._carried = 0
+        self._stated = self._in_flight = self._tunnels = self._carried = 0
         self._ids: set[bytes] = set()
 
     def add(self, sessions: EndpointSessions, ids: Sequence[bytes]) -> None:
         self._stated += sessions.active
         self._in_flight += sessions.in_flight
+        self._tunnels += sessions.tunnels
         self._carried += len(ids)
         self._ids.update(ids)
 
     def row(self, scope_id: str) -> _Row:
         # without overlap the stated number stays exact, sampled or not
         active = round(self._stated * len(self._ids) / self._carried) if self._carried else self._stated
-        content = self._first.model_copy(update={"active": active, "in_flight": self._in_flight})
+        content = self._first.model_copy(
+            update={"active": active, "in_flight": self._in_flight, "tunnels": self._tunnels}
+        )
         return _endpoint(scope_id, content, self._ids)
 
 
-def _rows(scope: Scope, now: float) -> Iterator[_Row]:
+def _rows(scope: Scope, tunnels: Mapping[tuple[str, str], int], now: float) -> Iterator[_Row]:
     if (
         scope.new
         or scope.moved
@@ -144,6 +156,7 @@ def _rows(scope: Scope, now: float) -> Iterator[_Row]:
                 service=endpoint.service,
                 active=len(ids),
                 in_flight=endpoint.in_flight,
+                tunnels=tunnels.get((scope.id, endpoint.id), 0),
             )
             yield _endpoint(scope.id, sessions, ids)
 

@@ -272,7 +272,7 @@ class Scope:
         """Note the endpoints whose drain is over."""
         drain = self.policy.drain_timeout
         for endpoint in self.draining:
-            if endpoint.kept_until(drain) > now or self._is_last_resort(endpoint):
+            if endpoint.kept_until(drain) > now or self.is_last_resort(endpoint):
                 continue
             self.draining = tuple(other for other in self.draining if other is not endpoint)
             shared = self.named.get(self.name(endpoint), ())
@@ -280,7 +280,7 @@ class Scope:
                 continue
             self.sessions.leave(endpoint, endpoint.loss, now)
 
-    def _is_last_resort(self, endpoint: Endpoint) -> bool:
+    def is_last_resort(self, endpoint: Endpoint) -> bool:
         return any(endpoint in backend.eligible for rule in self.rules for backend in rule.balancer.pool)
 
 

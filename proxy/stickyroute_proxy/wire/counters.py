@@ -82,6 +82,8 @@ class Counters:
         """Lines that could not be written; counted by the writing thread alone."""
         self.tunnels = 0
         """WebSocket tunnels open now."""
+        self.tunnels_ended: dict[str, int] = {}
+        """Those that were ended from here because their binding had, by BindingReason."""
         self.upstreams = 0
         """Upstream connections open now."""
 

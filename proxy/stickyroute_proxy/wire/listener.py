@@ -33,6 +33,7 @@ from stickyroute_proxy.wire.overload import Overload
 from stickyroute_proxy.wire.pool import Pool
 from stickyroute_proxy.wire.sparing import Sparing
 from stickyroute_proxy.wire.tunnel import Tunnel
+from stickyroute_proxy.wire.tunnels import Tunnels
 from stickyroute_proxy.wire.upstream import Upstream
 
 logger = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ class DataPlane:
         self.lingering = 0
         self.kinds = Kinds()
         self.active = set()
-        self.tunnels: set[Tunnel] = set()
+        self.tunnels = Tunnels(self.random)
         self.openings: dict[Opening, str] = {}  # with the address that each counts for
         self.draining = self.stopped = False
         self.date = b""
@@ -360,8 +361,10 @@ class DataPlane:
             self._wake(self.table)
         if not self._ticks % _SECOND:
             self.budget.mark(self.counters.requests)
-            for tunnel in tuple(self.tunnels):
+            for tunnel in self.tunnels:
                 tunnel.expire(now)
+            self.tunnels.order(self.clock(), now)
+        self.tunnels.end(now)
 
     def _look_at_idle(self, connections: Iterable[Downstream], now: float) -> None:
         keep_alive = self.settings.timeouts.keep_alive
