@@ -20,6 +20,7 @@ ORDER = [
     "identity",
     "latency",
     "scaling",
+    "drain",
     "settings",
     "upgrade",
     "faults",

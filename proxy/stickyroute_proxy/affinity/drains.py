@@ -16,6 +16,8 @@ from stickyroute_proxy.table import Table
 SETTLE: Final = 2.0
 """Seconds from a drain's beginning in which the pod is not drained: who has just been given a token there
 becomes known as a session only by coming back."""
+FAREWELL: Final = 6.0
+"""Seconds beyond its time in which the pod is not drained while it has WebSockets: they are being closed."""
 
 Pods = Mapping[str, "Pod"]
 """By `namespace/pod`."""
@@ -121,6 +123,8 @@ def answer(pod: Pod, lease: Drain | None, here: Drain | None, now: float) -> Ans
     if lease is not None and lease.since != pod.since:
         lease = None
     total = lease and greater(one for one in (lease, here) if one is not None)
+    if pod.until <= now < pod.until + FAREWELL and total is not None and total.tunnels:
+        return Answer(False, "its time is up, and its WebSockets are being closed", total, pod.until)
     if now >= pod.until:
         return Answer(True, "its time is up", total, pod.until)
     if total is None:

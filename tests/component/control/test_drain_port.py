@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import re
+import sys
 import time
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -49,6 +51,7 @@ async def port(told, now=1010.0, ending=lambda: False):
             async with session.get(url, params={"wait": wait} if wait else {}) as answer:
                 return answer.status, await answer.json(), answer.headers
 
+        ask.port = runner.addresses[0][1]
         try:
             yield ask
         finally:
@@ -195,3 +198,30 @@ async def test_a_process_knows_more_than_the_last_lease(authority, files, worker
             await asyncio.sleep(2 * drainport.LOOK)
             assert await ask() == (503, 1)
             assert not await is_closed(session, proxy)
+
+
+PYTHON = re.search(
+    r"```python\n(.*?)```", (Path(__file__).parents[3] / "docs/draining.md").read_text(), re.DOTALL
+)[1]
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["drained at last", "no route knows it"])
+async def test_the_docs_wait_ends_with_the_sessions(monkeypatch, known):
+    monkeypatch.setattr(drainport, "LOOK", 0.01)
+    told = Told(draining() if known else draining().model_copy(update={"routes": {}}))
+    told.lend(1)
+    async with port(told) as ask:
+        script = PYTHON.replace("stickyroute-drain.stickyroute:9091", f"127.0.0.1:{ask.port}")
+        assert script != PYTHON
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            script.replace("wait=30s", "wait=100ms"),
+            env={"POD_NAMESPACE": "shop", "POD_NAME": "web-0-0"},
+        )
+        if known:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(process.wait(), 1.5)
+            told.lend(0)
+        async with asyncio.timeout(10):
+            assert await process.wait() == 0

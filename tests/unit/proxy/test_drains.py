@@ -6,15 +6,15 @@ from tests.unit.operator.test_leases import BEGAN, TIMEOUT, draining
 
 from stickyroute_api.leases import Drain
 from stickyroute_api.reasons import EndpointState
-from stickyroute_proxy.affinity.drains import SETTLE, Pod, answer, greater, pods
+from stickyroute_proxy.affinity.drains import FAREWELL, SETTLE, Pod, answer, greater, pods
 
 POD = Pod(draining=True, since=BEGAN, until=BEGAN + TIMEOUT)
 LATER = BEGAN + SETTLE
 OVER = BEGAN + TIMEOUT
 
 
-def drain(sessions=0, requests=0, since=BEGAN):
-    return Drain(sessions=sessions, requests=requests, since=since)
+def drain(sessions=0, requests=0, tunnels=0, since=BEGAN):
+    return Drain(sessions=sessions, requests=requests, tunnels=tunnels, since=since)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,8 @@ def drain(sessions=0, requests=0, since=BEGAN):
         (POD, drain(3), drain(3), OVER - 0.1, False),
         (POD, drain(3), drain(3), OVER, True),
         (POD, drain(since=BEGAN - 600), drain(), LATER, False),
+        (POD, drain(3, tunnels=1), None, OVER + FAREWELL - 0.1, False),
+        (POD, drain(3, tunnels=1), None, OVER + FAREWELL, True),
         (Pod(True, BEGAN, BEGAN), None, None, BEGAN, True),
     ],
     ids=[
@@ -53,6 +55,8 @@ def drain(sessions=0, requests=0, since=BEGAN):
         "sessions until the last moment",
         "its time is up",
         "told of its predecessor",
+        "its WebSockets are being closed",
+        "its WebSockets had their time",
         "no drain timeout",
     ],
 )
