@@ -1,4 +1,4 @@
-"""A chat of one in a pod: each WebSocket gets its words back, and the pod's name first. Serves on after SIGTERM.
+"""A chat of one in a pod: each WebSocket gets the pod's name, then its own words. Serves on after SIGTERM.
 
 Run in the product's image from a ConfigMap, which has aiohttp.
 """
