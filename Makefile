@@ -7,6 +7,7 @@ HTTP   ?= 127.0.0.1:8080
 IMAGE  ?= stickyroute:dev
 BASE_IMAGE ?=
 BENCH  ?=
+SOAK   ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check e2e image crds chart bench scale soak differential conformance fuzz lock format clean
@@ -49,8 +50,9 @@ image:  ## build the container image with docker, podman or buildah
 crds: $(VENV)/.ready  ## write the CRD from the models
 	$(BIN)/python -m stickyroute_api.crd
 
-chart: $(VENV)/.ready crds  ## write the chart's README, check the chart and render it
+chart: $(VENV)/.ready crds  ## write the chart's README and schema, check the chart and render it
 	$(BIN)/python deploy/readme.py
+	$(BIN)/python deploy/schema.py
 	bash deploy/lint.sh
 
 bench: $(VENV)/.ready  ## measure beside the peers that are installed, 12 minutes (BENCH=--install: bring them)
@@ -60,7 +62,7 @@ scale: $(VENV)/.ready  ## whether decisions hold at full scale: agreement over 1
 	$(BIN)/python -m tests.scale
 
 soak: $(VENV)/.ready  ## load of every kind while pods come and go, 30 minutes (SOAK_MINUTES=5: shorter)
-	$(BIN)/python -m bench.soak
+	$(BIN)/python -m bench.soak $(SOAK)
 
 differential: $(VENV)/.ready  ## the corpus of odd messages beside HAProxy and nginx; writes docs/differential.md
 	$(BIN)/python -m tests.differential
@@ -74,7 +76,9 @@ conformance: .venv-conformance/.ready  ## Autobahn, REDbot and http-cache-tests 
 
 .venv-conformance/.ready: requirements/conformance.txt pyproject.toml
 	@command -v node >/dev/null && command -v npm >/dev/null || \
-	  { echo "make conformance needs node (18.11 or newer) and npm on PATH" >&2; exit 1; }
+	  { echo "make conformance needs node (18.11 or newer) and npm on PATH; on Debian: apt install nodejs npm" >&2; exit 1; }
+	@node -e 'const [a, b] = process.versions.node.split("."); process.exit(a < 18 || (a == 18 && b < 11))' || \
+	  { echo "make conformance needs node 18.11 or newer; this is $$(node --version)" >&2; exit 1; }
 	@test -x .venv-conformance/bin/python || $(PYTHON) -m venv .venv-conformance
 	.venv-conformance/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/conformance.txt
 	.venv-conformance/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .

@@ -1,7 +1,6 @@
 """The data plane beside other proxies: `make bench`, or `python -m bench --help`."""
 
 import argparse
-import platform
 import shlex
 import sys
 import tempfile
@@ -96,7 +95,7 @@ def describe(peers: Sequence[Peer]) -> list[str]:
         f"Date: {now:%Y-%m-%d %H:%M} UTC",
         f"Versions: {versions}",
         f"Command: `{shlex.join(['python', '-m', 'bench', *sys.argv[1:]])}`",
-        f"Machine: {platform.system()} {platform.machine()}, one core for the proxy, one for load and pods",
+        f"Machine: {machine.kind()}",
     ]
 
 

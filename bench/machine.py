@@ -1,6 +1,7 @@
 """Processes on their cores: started, and what they use of CPU and memory."""
 
 import os
+import platform
 import re
 import resource
 import subprocess
@@ -14,6 +15,8 @@ from typing import Final
 PROXY_CORE: Final = 0
 LOAD_CORE: Final = 1
 """Load generators and pods."""
+_RESTING: Final = 0.02
+"""The share of a core that a process without requests may use."""
 
 
 def prepare() -> None:
@@ -28,6 +31,13 @@ def prepare() -> None:
     os.environ["PATH"] = os.pathsep.join(places)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def kind() -> str:
+    """Cores and kernel, for people."""
+    model = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    cores = f"{os.cpu_count()} cores{f' of {model[1]}' if model else ''}"
+    return f"{cores}, {platform.machine()}; {platform.system()} {platform.release()}"
 
 
 def start(
@@ -76,6 +86,15 @@ def cpu(pid: int) -> float:
         )
         / 1e9
     )
+
+
+def settle(pid: int) -> None:
+    """Return when a process and its descendants rest, or have had time enough to."""
+    for _ in range(50):
+        before = cpu(pid)
+        time.sleep(0.2)
+        if cpu(pid) - before < _RESTING * 0.2:
+            return
 
 
 def memory(pid: int) -> int:

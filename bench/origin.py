@@ -19,7 +19,6 @@ _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 _KEY: Final = re.compile(rb"\r\nsec-websocket-key: *([^\r]+)\r\n", re.IGNORECASE)
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n"
-_ANSWER: Final = _HEAD % len(site.ANSWER) + site.ANSWER
 _DONE: Final = _HEAD % 1 + b"x"
 _LARGE: Final = _HEAD % site.MIB + b"x" * site.MIB
 _TRASH: Final = memoryview(bytearray(site.MIB))
@@ -28,18 +27,19 @@ _TRASH: Final = memoryview(bytearray(site.MIB))
 class Small:
     """A connection to a pod behind `/`: each part that comes is taken for a request."""
 
-    __slots__ = ("_recv", "_send", "sock")
+    __slots__ = ("_answer", "_recv", "_send", "sock")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, answer: bytes) -> None:
         self.sock = sock
-        self._recv = sock.recv
+        self._answer = answer
+        self._recv = sock.recv_into
         self._send = sock.send
 
     def ready(self, _event: int) -> bool:
         """Take what has come; False: the proxy has closed."""
-        if not self._recv(65536):
+        if not self._recv(_TRASH, 65536, socket.MSG_TRUNC):
             return False
-        self._send(_ANSWER)
+        self._send(self._answer)
         return True
 
 
@@ -108,6 +108,12 @@ class Bulk:
             self._poll.modify(self.sock, select.EPOLLIN)
 
 
+def _small(port: int) -> bytes:
+    """A pod's small answer, which tells the pod."""
+    head = _HEAD.replace(b"\r\n\r\n", b"\r\n%s: %d\r\n\r\n")
+    return head % (len(site.ANSWER), site.POD_FIELD.encode(), port) + site.ANSWER
+
+
 def _switching(head: bytes) -> bytes:
     key = _KEY.search(head)
     accept = base64.b64encode(hashlib.sha1((key[1] if key else b"") + _GUID).digest())
@@ -121,21 +127,21 @@ def serve() -> None:
     file = os.memfd_create("large")
     os.write(file, _LARGE)
     poll = select.epoll()
-    listeners: dict[int, tuple[socket.socket, bool]] = {}
+    listeners: dict[int, tuple[socket.socket, bytes]] = {}
     for port in (*site.PODS, *site.BULK_PODS):
         listener = socket.create_server((site.ADDRESS, port), backlog=1024)
-        listeners[listener.fileno()] = listener, port in site.BULK_PODS
+        listeners[listener.fileno()] = listener, _small(port) if port in site.PODS else b""
         poll.register(listener, select.EPOLLIN)
     connections: dict[int, Small | Bulk] = {}
     while True:
         for handle, event in poll.poll():
             connection = connections.get(handle)
             if connection is None:
-                listener, bulk = listeners[handle]
+                listener, answer = listeners[handle]
                 sock, _ = listener.accept()
                 sock.setblocking(False)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                connections[sock.fileno()] = Bulk(sock, poll, file) if bulk else Small(sock)
+                connections[sock.fileno()] = Small(sock, answer) if answer else Bulk(sock, poll, file)
                 poll.register(sock, select.EPOLLIN)
                 continue
             try:

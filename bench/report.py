@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bench.figures import Results, Spread
-from bench.rows import Column, Row
+from bench.rows import BURST, Column, Row
 from bench.targets import OURS, TARGETS, Target
 
 REFERENCE = "haproxy"
@@ -33,7 +33,8 @@ def _cells(column: Column, results: Results, peer: str) -> list[str]:
     cells = ["-" if value is None else f"{value.middle:,.{column.places}f}"]
     if column.ratio:
         ratio = results.ratio(column.figure, peer, REFERENCE)
-        cells.append("-" if ratio is None else spread_text(ratio))
+        void = results.void(peer, REFERENCE)
+        cells.append("-" if ratio is None else "void" if void else spread_text(ratio))
     elif value is not None and value.least != value.most:
         cells[0] += f" ({value.least:,.{column.places}f} to {value.most:,.{column.places}f})"
     return cells
@@ -114,9 +115,17 @@ def document(
 INTRODUCTION = """\
 What StickyRoute costs beside other proxies on the same machine, in the same run, with sticky cookies,
 routing, metrics, deadlines and limits on. `python -m bench --write docs/performance.md` writes this page."""
-METHOD = """\
-The proxy under test has one core, load generators and pods another. Rounds are interleaved, and ratios are
-taken within a round: their median, and in brackets their extremes. Absolute figures swing with the machine;
-ratios say more. CPU is that of all threads and child processes, from the scheduler's statistics. "load idle"
-is the share of the load's core that nothing used: below 10 % the load was what was measured, and the row is
-void. Latencies count from when a request was due, not from when it was sent. Memory is resident memory."""
+METHOD = f"""\
+The proxies have one core, load generators and pods another; one proxy is measured at a time. Each is met with
+a request first, and must keep a client to its pod; any answer but a good one fails its row. Each has one
+thread, keeps its connections to pods, and logs no requests. Those whose metrics are an option have them on;
+HAProxy and nginx are given no limits for each client, which StickyRoute has.
+
+Rounds are interleaved, and ratios are taken within a round: their median, and in brackets their extremes.
+Absolute figures swing with the machine; ratios say more. CPU is that of all threads and child processes, from
+the scheduler's statistics. "load idle" is the share of the load's core that nothing used: below 10 % the load
+was what was measured, and the figure is void. CPU for a request is therefore counted at a rate that saturates
+nobody, with requests due {BURST} at a time, so that a proxy has several to do when it wakes, as under load.
+Latencies are of requests due one at a time, and count from when each was due, not from when it was sent.
+Memory is resident memory. Beside the idle connections, which a process that sleeps holds, latencies are taken
+between two measurements without them, in the same proxy process."""

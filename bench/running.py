@@ -82,7 +82,13 @@ def start(
         raise StartError(f"{proxy.name} has ended: {log.read_text()[-2000:]}")
     idle_memory = machine.memory(process.pid)
     given = [cookie for path in (site.PATH, "/bulk/") if (cookie := _cookie(proxy, path, log))]
-    return Running(proxy, process.pid, idle_memory, proxy.cookies or "; ".join(given))
+    peer = Running(proxy, process.pid, idle_memory, proxy.cookies or "; ".join(given))
+    if (
+        len(pods := {_ask(proxy, site.PATH, peer.cookies, log).getheader(site.POD_FIELD) for _ in range(12)})
+        > 1
+    ):
+        raise StartError(f"{proxy.name} is not sticky: one cookie reached {len(pods)} pods")
+    return peer
 
 
 def _await(port: int, process: subprocess.Popen[bytes], log: Path, limit: float = START) -> None:
@@ -100,14 +106,21 @@ def _await(port: int, process: subprocess.Popen[bytes], log: Path, limit: float 
 
 def _cookie(proxy: Peer, path: str, log: Path) -> str:
     """The cookie that a proxy gives a new client; empty when it gives none."""
+    return (_ask(proxy, path, "", log).getheader("set-cookie") or "").partition(";")[0]
+
+
+def _ask(proxy: Peer, path: str, cookies: str, log: Path) -> http.client.HTTPResponse:
+    """The good answer on a connection of its own, which may take its time to come. Raises StartError."""
     answer = None
     for _ in range(50):
         connection = http.client.HTTPConnection(site.ADDRESS, proxy.port, timeout=10)
         try:
-            connection.request("GET", path, headers={"Host": site.HOST})
+            connection.request(
+                "GET", path, headers={"Host": site.HOST} | ({"Cookie": cookies} if cookies else {})
+            )
             answer = connection.getresponse()
             if answer.status == 200:
-                return (answer.getheader("set-cookie") or "").partition(";")[0]
+                return answer
         except OSError as error:
             raise StartError(f"{proxy.name} gave no answer ({error}): {log.read_text()[-2000:]}") from None
         finally:

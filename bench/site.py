@@ -20,6 +20,8 @@ BULK_PODS: Final = (18111, 18112, 18113)
 
 ANSWER: Final = b"x" * 1024
 """The body of a small answer."""
+POD_FIELD: Final = "X-Pod"
+"""The field of a small answer that tells its pod."""
 MIB: Final = 1 << 20
 """The size of a large body, bytes."""
 MESSAGE: Final = 1024

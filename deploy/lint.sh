@@ -22,6 +22,7 @@ refused() {  # refused WHAT-THE-MESSAGE-NAMES --set …
   grep -qF -- "$name" <<<"$answer" || { echo "chart: $* is refused without naming $name: $answer" >&2; return 1; }
 }
 refused /operator/replicas --set operator.replicas=2
+refused /operator/rotateKeysEvery --set operator.rotateKeysEvery=30d
 refused proxi --set proxi.replicas=2
 refused /proxy/service/type --set proxy.service.type=Nodeport
 refused /proxy/drainDelay --set proxy.drainDelay=5s

@@ -71,8 +71,8 @@ def _port(value: Any) -> int | str:
 
 _SIZE: Final = r"^(0|[1-9][0-9]{0,11})(k|M|G|Ki|Mi|Gi)?$"
 _SIZE_FORM: Final = "must be a size such as 10Mi, 512Ki or 1000000 (bytes)"
-_UNITS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
-_MAX_SIZE: Final = 999_999_999_999
+UNITS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+MAX_SIZE: Final = 999_999_999_999
 _size = re.compile(_SIZE)
 
 
@@ -83,11 +83,11 @@ def parse_size(size: int | str) -> int:
     found = _size.fullmatch(size)
     if found is None:
         raise ValueError(f"{size!r} {_SIZE_FORM}")
-    return int(found[1]) * _UNITS[found[2] or ""]
+    return int(found[1]) * UNITS[found[2] or ""]
 
 
 def _as_size(value: Any) -> int | str:
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_SIZE:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SIZE:
         return value
     if isinstance(value, str) and _size.fullmatch(value):
         return value
@@ -132,7 +132,7 @@ Size = Annotated[
         {
             "x-kubernetes-int-or-string": True,
             "minimum": 0,
-            "maximum": _MAX_SIZE,
+            "maximum": MAX_SIZE,
             "maxLength": 16,
             "pattern": _SIZE,
             "x-kubernetes-validations": [

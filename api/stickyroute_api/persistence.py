@@ -113,9 +113,9 @@ class Failover(Model):
 
     mode: Literal["Repin", "Temporary", "Reject", "Redirect"] = "Repin"
     """Repin: another pod from now on. Temporary: another pod until its own is back.
-    Reject: an error. Redirect: a redirect to redirectURL. Only Repin is served."""
+    Reject: an error. Redirect: a redirect to redirectURL."""
     hold: Duration = "0s"
-    """How long a request waits for its pod to come back first. Not served yet."""
+    """How long a request waits for its pod to come back first."""
     status: Annotated[int, Field(ge=400, le=599)] = 503
     """The status of mode Reject."""
     redirect_url: Annotated[
@@ -293,7 +293,7 @@ class Persistence(Model):
     """The cookie, header or query parameter. None given with type Cookie: a name of the scope's own."""
     bind_to: Literal["Pod", "StatefulPod", "Cohort"] = "Pod"
     """Pod: that very pod. StatefulPod: the pod's name, so a restarted StatefulSet pod keeps its sessions.
-    Cohort: any pod of the same version. Only Pod is served."""
+    Cohort: any pod of the same version."""
     idle_timeout: PositiveDuration | None = None
     """A session unused for so long ends. None given: no such limit."""
     absolute_timeout: PositiveDuration | None = None
@@ -307,14 +307,13 @@ class Persistence(Model):
     failover: Failover = Failover()
     """What a client gets when its session's pod is gone."""
     drain_timeout: Duration = "0s"
-    """How long a terminating pod keeps its sessions. 0s: they move at once; no other is served."""
+    """How long a terminating pod keeps its sessions. 0s: they move at once."""
     limits: Limits = Limits()
-    """What one pod takes. Not served yet."""
+    """What one pod takes."""
     rebalance: Rebalance = Rebalance()
-    """Whether idle sessions move to pods with few. Not served yet."""
+    """Whether idle sessions move to pods with few."""
     pod_deletion_cost: bool = False
-    """Whether pods' deletion cost follows their sessions, so that scale-in takes the emptiest first.
-    Not served yet."""
+    """Whether pods' deletion cost follows their sessions, so that scale-in takes the emptiest first."""
 
 
 def _prefixed(persistence: Persistence, *prefixes: str) -> bool:

@@ -1,6 +1,7 @@
 """A fleet's settings as people write them: chart values, or a file for `stickyroute serve`.
 
-Durations and sizes are texts with units. What a field means, and its default, is said in `settings`.
+Durations and sizes are texts with units. What a field means, and its default, is said in `settings`. The
+part of the chart's schema that these models are for is written from them by deploy/schema.py.
 """
 
 import json
@@ -8,13 +9,14 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from stickyroute_api import settings
 from stickyroute_api.check import Model
 from stickyroute_api.duration import format_duration, parse_duration
 from stickyroute_api.fields import Duration, Size, parse_size
+from stickyroute_api.interval import networks, sizes
 from stickyroute_api.problem import InvalidObject, Problem
 from stickyroute_api.validate import found_in
 
@@ -39,20 +41,36 @@ def _between(least: int, most: int, words: str) -> Callable[[int | str], int | s
     return hold
 
 
+def _sized(least: int, most: int) -> WithJsonSchema:
+    """The schema of sizes within bounds."""
+    texts = sizes(least, most)
+    return WithJsonSchema(
+        {"type": ["integer", "string"], "minimum": least, "maximum": most, "pattern": texts}
+    )
+
+
 def _word(value: Any) -> Any:
     """YAML reads a bare Off as false."""
     return "Off" if value is False else value
 
 
+_Network = Annotated[str, AfterValidator(_network), WithJsonSchema({"type": "string", "pattern": networks()})]
+_HeadSize = Annotated[Size, AfterValidator(_between(1024, 1 << 20, "1Ki to 1Mi")), _sized(1024, 1 << 20)]
+_TargetSize = Annotated[Size, AfterValidator(_between(256, 1 << 20, "256 to 1Mi")), _sized(256, 1 << 20)]
+_Mode = Annotated[
+    Literal["Off", "Sampled", "All"],
+    BeforeValidator(_word),
+    WithJsonSchema({"enum": ["Off", "Sampled", "All", False]}),
+]
 _Count = Annotated[int, Field(ge=0, le=2_147_483_647)]
 _DEFAULTS = settings.Settings()
 _LIMITS, _TIMEOUTS = _DEFAULTS.limits, _DEFAULTS.timeouts
 
 
 class Limits(Model):
-    head_bytes: Annotated[Size, AfterValidator(_between(1024, 1 << 20, "1Ki to 1Mi"))] = _LIMITS.head_bytes
+    head_bytes: _HeadSize = _LIMITS.head_bytes
     head_fields: Annotated[int, Field(ge=8, le=1024)] = _LIMITS.head_fields
-    target_bytes: Annotated[Size, AfterValidator(_between(256, 1 << 20, "256 to 1Mi"))] = _LIMITS.target_bytes
+    target_bytes: _TargetSize = _LIMITS.target_bytes
     body_bytes: Size = _LIMITS.body_bytes
     connections: _Count = _LIMITS.connections
     connections_per_address: _Count = _LIMITS.connections_per_address
@@ -67,7 +85,7 @@ class Timeouts(Model):
 
 
 class AccessLog(Model):
-    mode: Annotated[Literal["Off", "Sampled", "All"], BeforeValidator(_word)] = _DEFAULTS.access_log.mode
+    mode: _Mode = _DEFAULTS.access_log.mode
     sample: Annotated[float, Field(gt=0, le=1)] = _DEFAULTS.access_log.sample
 
 
@@ -77,7 +95,7 @@ class RetryBudget(Model):
 
 
 class SettingsFile(Model):
-    trusted_proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+    trusted_proxies: tuple[_Network, ...] = ()
     proxy_protocol: bool = _DEFAULTS.proxy_protocol
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()

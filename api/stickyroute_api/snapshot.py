@@ -199,7 +199,7 @@ class PassiveCheck(Part):
 
 
 class HealthCheck(Part):
-    """How a route's pods are found unhealthy, beyond their readiness in Kubernetes."""
+    """How the endpoints of a set are found unhealthy, beyond their readiness in Kubernetes."""
 
     active: ActiveCheck | None = None
     passive: PassiveCheck | None = None
@@ -218,7 +218,8 @@ class Override(Part):
 
 
 class Retries(Part):
-    attempts: int = Field(ge=0, default=1)
+    attempts: int = Field(ge=0, default=3)
+    """Beside the first."""
     on: tuple[Literal["connect-failure"], ...] = ("connect-failure",)
 
 
@@ -255,7 +256,6 @@ class Route(Part):
     """Lower case, `*.` for one or more leading labels; empty = any host."""
     tls: RouteTls | None = None
     rules: tuple[Rule, ...]
-    health: HealthCheck = HealthCheck()
     overrides: tuple[Override, ...] = ()
     """At most one of a pod."""
 
@@ -327,11 +327,14 @@ class Snapshot(Part):
     routes: dict[str, Route]
     """By `namespace/name`."""
     endpoints: dict[str, tuple[Endpoint, ...]]
-    """By `namespace/service:port`; where they are spoken to over TLS, `+` and a digest of how follow."""
+    """By `namespace/service:port`; where they are spoken to over TLS, `+` and a digest of how follow, and
+    where their health is checked, `~` and a digest of how: so no route's checks touch another route."""
     certificates: dict[str, Certificate] = Field(default_factory=dict)
     """By `namespace/name` of their Secrets."""
     backend_tls: dict[str, BackendTls] = Field(default_factory=dict)
     """By the key of the set; sets that are not named are spoken to in the clear."""
+    health: dict[str, HealthCheck] = Field(default_factory=dict)
+    """By the key of the set; sets that are not named are not checked."""
 
     @property
     def version(self) -> Version:
@@ -353,6 +356,7 @@ class Delta(Part):
     endpoints: dict[str, tuple[Endpoint, ...] | None] = Field(default_factory=dict)
     certificates: dict[str, Certificate | None] = Field(default_factory=dict)
     backend_tls: dict[str, BackendTls | None] = Field(default_factory=dict)
+    health: dict[str, HealthCheck | None] = Field(default_factory=dict)
 
     @property
     def base(self) -> Version:
@@ -373,6 +377,7 @@ class Delta(Part):
             endpoints=_changes(base.endpoints, new.endpoints),
             certificates=_changes(base.certificates, new.certificates),
             backend_tls=_changes(base.backend_tls, new.backend_tls),
+            health=_changes(base.health, new.health),
         )
 
     def apply(self, base: Snapshot) -> Snapshot:
@@ -392,6 +397,7 @@ class Delta(Part):
                 "endpoints": _merged(base.endpoints, self.endpoints),
                 "certificates": _merged(base.certificates, self.certificates),
                 "backend_tls": _merged(base.backend_tls, self.backend_tls),
+                "health": _merged(base.health, self.health),
             }
         )
 

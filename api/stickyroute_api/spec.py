@@ -327,9 +327,9 @@ class StickyRouteSpec(Model):
     persistence: Persistence = Persistence()
     """How sessions stay on their pods, in every rule that does not say its own. None given: by cookie."""
     health_check: HealthCheck | None = None
-    """How pods are found unhealthy, beyond their readiness in Kubernetes. Not served yet."""
+    """How pods are found unhealthy, beyond their readiness in Kubernetes."""
     overrides: Annotated[tuple[Override, ...], Field(max_length=64), Unique("pod")] = ()
-    """Orders for single pods. Not served yet."""
+    """Orders for single pods."""
 
 
 def _shared_services(spec: StickyRouteSpec) -> set[str]:

@@ -24,7 +24,7 @@ class Condition(Model):
     """As `metav1.Condition`."""
 
     type: ConditionType
-    """Accepted, ResolvedRefs, Programmed or Ready."""
+    """Accepted, ResolvedRefs, Programmed or Ready; CookieConflict and GracePeriodTooShort while True."""
     status: Literal["True", "False", "Unknown"]
     """Whether it is so."""
     reason: ConditionReason
@@ -67,6 +67,8 @@ class Sessions(Model):
     """That ended by their own timer."""
     rejected: int = 0
     """That got an error because no pod could take them."""
+    restarted: int = 0
+    """Whose application was told that its pod's memory is gone."""
     counted_since: datetime
     """When the oldest running proxy began to count."""
 
@@ -79,7 +81,12 @@ class EndpointStatus(Model):
     service: Name
     """The Service that lists it."""
     state: EndpointState
-    """What it takes: Serving takes all; Draining and NotReady take no new sessions."""
+    """What it takes: Serving takes all; the others take no new sessions, Unhealthy, NotReady and Disabled
+    none at all."""
+    found_by: Annotated[str, StringConstraints(max_length=32)] = ""
+    """How many proxies find it AtLimit, Ejected or Unhealthy, such as 1/3; the others see it as Serving."""
+    restarts: int = 0
+    """Of its containers: each ended what sessions had in its memory."""
     sessions: int
     """Active sessions."""
     requests: int
@@ -113,7 +120,7 @@ class StickyRouteStatus(Model):
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
         ),
     ]
-    """Accepted, ResolvedRefs, Programmed, Ready."""
+    """Accepted, ResolvedRefs, Programmed, Ready, and what is there only while True."""
     hosts: Annotated[str, StringConstraints(max_length=8192)]
     """For the printer column: the hosts, `*` for any."""
     persistence: Annotated[str, StringConstraints(max_length=256)]

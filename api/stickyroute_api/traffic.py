@@ -67,8 +67,8 @@ class Timeouts(Model):
 class Retries(Model):
     """What is tried again, on another pod where the session allows it."""
 
-    attempts: Annotated[int, Field(ge=0, le=5)] = 1
-    """How often. 0: never."""
+    attempts: Annotated[int, Field(ge=0, le=5)] = 3
+    """How often, beside the first time: once more on the session's own pod, then on others. 0: never."""
     on: Annotated[tuple[Literal["connect-failure"], ...], Field(max_length=1, alias="retryOn")] = (
         "connect-failure",
     )

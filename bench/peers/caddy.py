@@ -1,4 +1,4 @@
-"""Caddy: load balancing by a cookie, one thread."""
+"""Caddy: load balancing by a cookie, metrics for Prometheus, one thread."""
 
 from pathlib import Path
 
@@ -31,9 +31,11 @@ class Caddy(Peer):
   persist_config off
   storage file_system {folder / "caddy"}
   default_bind {site.ADDRESS}
+  metrics
   servers {{
     protocols h1
     timeouts {{
+      read_header 15s
       idle 300s
     }}
   }}

@@ -11,7 +11,10 @@ from bench import site
 
 
 class Peer(ABC):
-    """One proxy on one core, with sticky cookies, the site's routing, and its access log off."""
+    """One proxy on one core, with sticky cookies, the site's routing, and its access log off.
+
+    HAProxy, nginx and Envoy always count requests; where metrics are an option, they are on.
+    """
 
     name: ClassVar[str]
     binary: ClassVar[str]

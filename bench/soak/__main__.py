@@ -1,6 +1,7 @@
 """A proxy at high load while pods and clients come and go: `make soak`, or `python -m bench.soak --help`.
 
-Every answer is checked; memory must not grow, and with the load gone nothing may be left of it.
+Every answer is checked; memory must not grow, slow clients must not harm the others, and with the load gone
+nothing may be left of it.
 """
 
 import argparse
@@ -10,11 +11,9 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from random import Random
 from typing import Final
 
 import uvloop
@@ -22,34 +21,24 @@ from bench import machine
 from bench.peers.stickyroute import StickyRoute
 from bench.running import StartError
 from bench.soak import kinds, report, verdict
-from bench.soak.client import Aim, Client, Tally
-from bench.soak.stage import MEMORY, REQUESTS, SHED, Stage, stage
+from bench.soak.client import Tally
+from bench.soak.load import Load, load
+from bench.soak.slow import Slow, measure
+from bench.soak.stage import Stage, stage
 
 WARM_UP: Final = 15.0
 """Seconds of load before the idle counts are taken."""
-CHURN: Final = 3.0
-"""Mean seconds between two changes of the pods."""
 SETTLE: Final = 60.0
 """Seconds in which everything has to be given back: what is stalled has 30 of them."""
-ENDING: Final = 15.0
-"""Seconds that visits have to come to their end."""
 
 
 @dataclass(slots=True)
 class Soaked:
     """What a soak saw."""
 
-    tally: Tally
-    memory: list[float] = field(default_factory=list)
-    """Resident bytes of the proxy, each second."""
-    seconds: float = 0.0
-    requests: int = 0
-    """That the proxy counted."""
-    shed: int = 0
-    cpu: float = 0.0
-    """The share of its core that the proxy used."""
-    joined: int = 0
-    left: int = 0
+    tally: Tally = field(default_factory=Tally)
+    load: Load = field(default_factory=Load)
+    slow: Slow = field(default_factory=Slow)
     faults: list[str] = field(default_factory=list)
 
 
@@ -95,82 +84,27 @@ def arguments() -> argparse.ArgumentParser:
 
 
 async def soak(folder: Path, seconds: float, seed: int) -> Soaked:
-    """Warm up, load, and look at what is left. Raises StartError."""
-    soaked = Soaked(Tally())
+    """Warm up, load, let slow clients crowd in, and look at what is left. Raises StartError."""
+    soaked = Soaked()
+    tally = soaked.tally
     async with stage(folder, seed) as made:
-        await load(made, WARM_UP, f"{seed}/warm-up", Soaked(soaked.tally))
+        await load(made, WARM_UP, f"{seed}/warm-up", tally)
         await settled(made, {})
         before = await made.idle_counts()
         print(f"idle after the warm-up: {report.counts(before)}", flush=True)
-        soaked.tally.good.clear()
-        await load(made, seconds, str(seed), soaked)
+        tally.good.clear()
+        soaked.load = await load(made, seconds, str(seed), tally)
+        await settled(made, before)
+        soaked.slow = await measure(made, seed, tally)
         after = await settled(made, before)
         print(f"idle after the load: {report.counts(after)}", flush=True)
-        soaked.faults += soaked.tally.faults
+        soaked.faults += tally.faults
         soaked.faults += verdict.unreturned(before, after)
-        soaked.faults += verdict.grown(soaked.memory)
+        soaked.faults += verdict.grown(soaked.load.memory)
+        soaked.faults += verdict.harmed(soaked.slow.pairs)
+        soaked.faults += verdict.costly(soaked.slow.each)
         soaked.faults += made.told()
     return soaked
-
-
-async def load(made: Stage, seconds: float, seed: str, soaked: Soaked) -> None:
-    """All kinds of clients for so many seconds, while pods come and go."""
-    aim, stop = Aim.at(made.port, made.tls_port), asyncio.Event()
-    before, cpu = await made.metrics(), machine.cpu(made.process.pid)
-    joined, left = made.fleet.joined, made.fleet.left
-    began = time.monotonic()
-    tasks = {
-        kind: [
-            asyncio.create_task(
-                kinds.run(
-                    visit, Client(kind, aim, Random(f"{seed}/{kind}/{number}"), soaked.tally, stop), pause
-                )
-            )
-            for number in range(count)
-        ]
-        for kind, (visit, count, pause) in kinds.KINDS.items()
-    }
-    churning = asyncio.create_task(churn(made, Random(f"{seed}/churn")))
-    told = began
-    while (now := time.monotonic()) < began + seconds:
-        read = await made.metrics()
-        soaked.memory.append(read[MEMORY])
-        if now >= told + 60:
-            told = now
-            print(
-                f"{(now - began) / 60:.0f} min: {read[REQUESTS] - before[REQUESTS]:,.0f} requests, "
-                f"{read[MEMORY] / 1e6:.1f} MB, {soaked.tally.bad.total()} faults",
-                flush=True,
-            )
-        for task in [churning, *(one for some in tasks.values() for one in some)]:
-            if task.done():
-                task.result()  # raises what ended it: a defect of the soak, or a push that was not taken
-        await asyncio.sleep(1)
-    after = await made.metrics()
-    soaked.seconds = time.monotonic() - began
-    soaked.requests = round(after[REQUESTS] - before[REQUESTS])
-    soaked.shed = round(after.get(SHED, 0.0) - before.get(SHED, 0.0))
-    soaked.cpu = (machine.cpu(made.process.pid) - cpu) / soaked.seconds
-    soaked.joined, soaked.left = made.fleet.joined - joined, made.fleet.left - left
-    stop.set()
-    churning.cancel()
-    for kind in kinds.SLOW:
-        for task in tasks[kind]:
-            task.cancel()
-    everything: Sequence[asyncio.Task[None]] = [churning, *(one for some in tasks.values() for one in some)]
-    await asyncio.wait(everything, timeout=ENDING)
-    for kind, some in tasks.items():
-        for task in some:
-            if not task.done():
-                soaked.tally.fault(kind, f"a visit did not end within {ENDING:g} s of the load's end")
-                task.cancel()
-    await asyncio.gather(*everything, return_exceptions=True)
-
-
-async def churn(made: Stage, random: Random) -> None:
-    while True:
-        await asyncio.sleep(CHURN * (0.5 + random.random()))
-        await made.push()
 
 
 async def settled(made: Stage, idle: dict[str, float]) -> dict[str, float]:

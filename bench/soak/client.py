@@ -1,6 +1,7 @@
 """One client's connection, and the tally of what all clients met."""
 
 import asyncio
+import json
 import ssl
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,10 +11,13 @@ from typing import Final, Self
 from bench import site
 from bench.soak import ids
 from bench.soak.fleet import COOKIE, HOST
-from bench.soak.messages import Answer, WrongError, take_answer
+from bench.soak.messages import Answer, UntimelyError, WrongError, take_answer
+from bench.soak.pulse import Pulse
 
 PATIENCE: Final = 20.0
 """Seconds without a byte after which a client gives up."""
+_DEADLINES: Final = (408, 504)
+"""What the proxy answers when a deadline has passed."""
 SHOWN: Final = 5
 """So many faults of one kind are kept in full."""
 
@@ -24,12 +28,28 @@ class Tally:
 
     good: Counter[str] = field(default_factory=Counter)
     bad: Counter[str] = field(default_factory=Counter)
+    unjudged: Counter[str] = field(default_factory=Counter)
+    """Visits that went amiss by the clock while the soak itself did not keep time."""
     faults: list[str] = field(default_factory=list)
 
     def fault(self, kind: str, text: str) -> None:
         self.bad[kind] += 1
         if self.bad[kind] <= SHOWN:
             self.faults.append(f"{kind}: {text}")
+
+    def dump(self) -> str:
+        return json.dumps([self.good, self.bad, self.unjudged, self.faults])
+
+    @classmethod
+    def load(cls, text: bytes | str) -> Self:
+        good, bad, unjudged, faults = json.loads(text)
+        return cls(Counter(good), Counter(bad), Counter(unjudged), faults)
+
+    def add(self, other: "Tally") -> None:
+        self.good.update(other.good)
+        self.bad.update(other.bad)
+        self.unjudged.update(other.unjudged)
+        self.faults += other.faults
 
 
 @dataclass(slots=True)
@@ -60,7 +80,8 @@ def request(target: str, name: bytes, *more: str, method: str = "GET", cookie: s
 def check(answer: Answer, name: bytes, size: int, status: int = 200) -> None:
     """Raises WrongError unless it is the answer to the request with this id."""
     if answer.status != status:
-        raise WrongError(f"status {answer.status} and not {status}: {answer.body[:200]!r}")
+        kind = UntimelyError if answer.status in _DEADLINES else WrongError
+        raise kind(f"status {answer.status} and not {status}: {answer.body[:200]!r}")
     told = answer.fields.get(ids.FIELD.lower())
     if told != name:
         raise WrongError(f"the answer to {told!r} came to {name!r}")
@@ -104,9 +125,10 @@ class Connection:
 
     async def more(self) -> None:
         try:
-            part = await asyncio.wait_for(self.reader.read(1 << 18), PATIENCE)
+            async with asyncio.timeout(PATIENCE):  # not wait_for: before 3.12 it may swallow cancellation
+                part = await self.reader.read(1 << 18)
         except TimeoutError:
-            raise WrongError(f"nothing came for {PATIENCE:g} s, {len(self.buffer)} bytes in") from None
+            raise UntimelyError(f"nothing came for {PATIENCE:g} s, {len(self.buffer)} bytes in") from None
         if not part:
             raise WrongError(f"closed {len(self.buffer)} bytes into an answer")
         self.buffer += part
@@ -114,9 +136,10 @@ class Connection:
     async def closed(self) -> None:
         """Wait for the proxy's end. Raises WrongError where more comes than that."""
         try:
-            rest = bytes(self.buffer) + await asyncio.wait_for(self.reader.read(), PATIENCE)
+            async with asyncio.timeout(PATIENCE):
+                rest = bytes(self.buffer) + await self.reader.read()
         except TimeoutError:
-            raise WrongError("not closed behind its last answer") from None
+            raise UntimelyError("not closed behind its last answer") from None
         if rest:
             raise WrongError(f"bytes behind the last answer: {rest[:60]!r}")
 
@@ -136,6 +159,7 @@ class Client:
     random: Random
     tally: Tally
     stop: asyncio.Event
+    pulse: Pulse
     cookie: str = ""
 
     def name(self) -> bytes:

@@ -11,8 +11,8 @@ from typing import Final
 
 from bench import site
 from bench.soak import fleet, ids
-from bench.soak.client import Client, Connection, check, request, session
-from bench.soak.messages import WrongError, accept_key, frame, take_answer
+from bench.soak.client import PATIENCE, Client, Connection, check, request, session
+from bench.soak.messages import UntimelyError, WrongError, accept_key, frame, take_answer
 
 LARGE: Final = 1 << 20
 HUGE: Final = 16 << 20
@@ -228,6 +228,7 @@ async def body_stop(client: Client) -> None:
 
 async def _trickle(client: Client, first: bytes, more: bytes, seconds: float) -> None:
     """Send all but the last two bytes, then a little now and then; 408 has to come in so many seconds."""
+    opened = monotonic()
     connection = await Connection.open(client.aim)
     answer = asyncio.ensure_future(connection.answer())
     try:
@@ -235,14 +236,15 @@ async def _trickle(client: Client, first: bytes, more: bytes, seconds: float) ->
         began = monotonic()
         while not (await asyncio.wait([answer], timeout=0.3))[0]:
             if monotonic() > began + seconds + SLACK:
-                raise WrongError(f"not closed after {monotonic() - began:.1f} s; {seconds:g} s are its time")
+                raise UntimelyError(
+                    f"not closed after {monotonic() - began:.1f} s; {seconds:g} s are its time"
+                )
             connection.writer.write(more)
         status = answer.result().status
         if status != 408:
             raise WrongError(f"status {status} and not 408")
-        took = monotonic() - began
-        if took < seconds - 0.5:
-            raise WrongError(f"closed after {took:.1f} s; {seconds:g} s are its time")
+        if (took := monotonic() - opened) < seconds:
+            raise UntimelyError(f"closed after {took:.1f} s; {seconds:g} s are its time")
         await connection.closed()
         client.good()
     finally:
@@ -259,12 +261,13 @@ async def never_reading(client: Client) -> None:
         await asyncio.sleep(fleet.REQUEST + STALL + SLACK)
         size = 0
         try:
-            while part := await asyncio.wait_for(loop.sock_recv(sock, 1 << 18), SLACK):
-                size += len(part)
+            async with asyncio.timeout(PATIENCE):
+                while part := await loop.sock_recv(sock, 1 << 18):
+                    size += len(part)
         except ConnectionError:
             pass
         except TimeoutError:
-            raise WrongError("not closed") from None
+            raise UntimelyError("not closed") from None
         if size >= HUGE:
             raise WrongError("all was kept for it")
         client.good()
@@ -305,8 +308,14 @@ SLOW: Final = ("trickled heads", "trickled bodies", "never reading")
 async def run(visit: Visit, client: Client, pause: float) -> None:
     """Visit after visit until the soak ends."""
     while not client.stop.is_set():
+        began = monotonic()
         try:
             await visit(client)
+        except UntimelyError as error:
+            if client.pulse.missed(began):
+                client.tally.unjudged[client.kind] += 1
+            else:
+                client.tally.fault(client.kind, str(error))
         except (WrongError, OSError, ValueError, asyncio.IncompleteReadError) as error:
             if client.kind != "going away":
                 client.tally.fault(client.kind, f"{error or type(error).__name__}")

@@ -13,6 +13,10 @@ class WrongError(Exception):
     """What came is not what had to come; the text says how."""
 
 
+class UntimelyError(WrongError):
+    """It came too early, too late or not at all; says something where this process itself kept time."""
+
+
 @dataclass(slots=True)
 class Answer:
     """One complete answer."""

@@ -20,6 +20,8 @@ _KEY: Final = re.compile(rb"\r\nsec-websocket-key: ([^\r]+)\r\n", re.IGNORECASE)
 _ANSWERS: Final = (20, 400)
 """After how many answers, at least and at most, a pod closes a connection."""
 _CHUNK: Final = 4000
+_PART: Final = 1 << 18
+"""Bytes that are written at a time: a multiple of the id's."""
 
 
 class Pod(asyncio.Protocol):
@@ -29,6 +31,9 @@ class Pod(asyncio.Protocol):
         self._buffer = bytearray()
         self._left = choice.randint(*_ANSWERS)
         self._socket = False
+        self._part = b""
+        self._unsent = 0
+        self._full = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -71,17 +76,33 @@ class Pod(asyncio.Protocol):
         close = b"Connection: close\r\n" if not self._left else b""
         good = method != b"POST" or body == repeated(name, len(body))
         kind, _, number = target[1:].partition(b"/")
-        answer = body if kind == b"both" else repeated(name, int(number or 16))
+        size = len(body) if kind == b"both" else int(number or 16)
         start = b"HTTP/1.1 %b\r\n%b: %b\r\n%b" % (b"200 OK" if good else b"500 Mixed", FIELD, name, close)
         if kind == b"chunked":
-            parts = [answer[at : at + _CHUNK] for at in range(0, len(answer), _CHUNK)]
+            answer = repeated(name, size)
+            parts = [answer[at : at + _CHUNK] for at in range(0, size, _CHUNK)]
             coded = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
             self._transport.write(start + b"Transfer-Encoding: chunked\r\n\r\n" + coded + b"0\r\n\r\n")
         else:
-            self._transport.write(start + b"Content-Length: %d\r\n\r\n" % len(answer))
-            self._transport.write(answer)
-        if close:
+            self._transport.write(start + b"Content-Length: %d\r\n\r\n" % size)
+            self._part, self._unsent = repeated(name, min(size, _PART)), size
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Send what there is room for."""
+        while self._unsent and not self._full:
+            size = min(self._unsent, _PART)
+            self._unsent -= size
+            self._transport.write(self._part[:size])
+        if not self._unsent and not self._left:
             self._transport.close()
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self._go_on()
 
     def _echo(self) -> None:
         while frame := split_frame(self._buffer):

@@ -39,10 +39,11 @@ GAUGES: Final = {
     "queued requests": "stickyroute_queued",
     "connections to pods": "stickyroute_upstream_connections",
     "open files": "process_open_fds",
+    "tasks": "stickyroute_tasks",
 }
 """What returns to its idle count."""
 MEMORY: Final = "process_resident_memory_bytes"
-REQUESTS: Final = "stickyroute_exchanges_begun_total"
+REQUESTS: Final = "stickyroute_requests_total"
 SHED: Final = "stickyroute_shed_total"
 
 
@@ -81,7 +82,7 @@ class Stage:
         """What an idle proxy holds."""
         read = await self.metrics()
         threads = _threads(self.process.pid)
-        return {name: read.get(metric, 0.0) for name, metric in GAUGES.items()} | {"threads": float(threads)}
+        return {name: read[metric] for name, metric in GAUGES.items()} | {"threads": float(threads)}
 
     def told(self) -> list[str]:
         """What the proxy and the pods said that must not be: warnings, errors, tracebacks."""

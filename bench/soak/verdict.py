@@ -11,6 +11,13 @@ WINDOW: Final = 0.1
 GROWTH: Final = 0.05
 """How much memory may grow from the mark to the end."""
 
+PAIRS: Final = 3
+"""So few pairs of rounds, with slow clients and without, say something."""
+HARM: Final = 1.5
+"""How many times as high slow clients may drive the others' p99."""
+EACH: Final = 256 * 1024
+"""Bytes of memory that a slow client may hold."""
+
 
 def at(samples: Sequence[float], mark: float) -> float:
     """The median of the window that begins at a mark; the last ones where it reaches beyond the end."""
@@ -33,6 +40,25 @@ def grown(samples: Sequence[float]) -> list[str]:
         return []
     before, after = at(samples, MARK) / 1e6, at(samples, 1) / 1e6
     return [f"memory grew by {share:.1%}, from {before:.1f} MB at {MARK:.0%} of the run to {after:.1f} MB"]
+
+
+def harm(pairs: Sequence[tuple[float, float]]) -> float:
+    """How many times the others' p99 without slow clients it is beside them: the median of the pairs."""
+    return median(beside / alone for alone, beside in pairs)
+
+
+def harmed(pairs: Sequence[tuple[float, float]]) -> list[str]:
+    """The fault of slow clients that harm the others; too few pairs that count say nothing."""
+    if len(pairs) < PAIRS or (times := harm(pairs)) <= HARM:
+        return []
+    return [f"the others' p99 beside slow clients is {times:.2f} times that without them"]
+
+
+def costly(each: float) -> list[str]:
+    """The fault of slow clients that hold too much memory."""
+    if each <= EACH:
+        return []
+    return [f"a slow client holds {each / 1024:.0f} KiB of the proxy's memory"]
 
 
 def unreturned(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:

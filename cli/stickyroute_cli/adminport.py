@@ -33,7 +33,7 @@ class AdminPort:
 
         async def samples() -> metrics.Samples:
             about = metrics.about(self._receiver, name, version, started)
-            return about | metrics.read(plane.table, plane.counters)
+            return about | metrics.read(plane.table, plane.counters, plane.health)
 
         app = admin.application(self._readiness, samples, time.monotonic)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1)

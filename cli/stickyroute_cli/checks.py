@@ -30,6 +30,7 @@ def judged(manifest: Manifest) -> bool:
 CHECKS: Final[Mapping[str, Check]] = {
     "ConfigMap": check_config_map,
     "EndpointSlice": partial(shapes.trouble, shapes.SliceShape),
+    "Pod": partial(shapes.trouble, shapes.PodShape),
     "Secret": check_secret,
     "Service": partial(shapes.trouble, shapes.ServiceShape),
     "StickyRoute": check_route,

@@ -13,9 +13,11 @@ from stickyroute_api.status import StickyRouteStatus
 from stickyroute_cli.manifests import Key, Manifest
 from stickyroute_operator import events, objects, status
 from stickyroute_operator.ledger import Ledger, ScopeView, merge
+from stickyroute_operator.pods import Pod
 from stickyroute_operator.reconcile import Acked, Carried
 from stickyroute_operator.translate import State, Translation, translate
 from stickyroute_proxy.affinity.report import report
+from stickyroute_proxy.slices import at_once
 from stickyroute_proxy.table import Table, build
 
 NAME: Final = "serve"
@@ -83,6 +85,8 @@ class Embedded:
             routes=self._objects(manifests, "StickyRoute", objects.RouteObject.from_manifest),
             services=self._objects(manifests, "Service", objects.Service.from_manifest),
             slices=self._objects(manifests, "EndpointSlice", objects.EndpointSlice.from_manifest),
+            pods=self._objects(manifests, "Pod", Pod.from_manifest),
+            before=self.translation.endpoints if self.translation is not None else {},
             referents={
                 objects.Reference(kind, *key): found
                 for kind in REFERENT_KINDS
@@ -140,7 +144,7 @@ class Embedded:
         table = self._plane.table
         if table is None:
             return {}
-        return merge(Ledger().add(report(table, NAME, self._started, now)))
+        return merge(Ledger().add(at_once(report(table, NAME, self._started, now))))
 
     def foreign(self) -> list[str]:
         """Routes of another class, which this process does not serve: `namespace/name`."""

@@ -15,6 +15,7 @@ from stickyroute_cli.terminal import InputError
 
 COMMANDS: Final = {
     "demo": "Try StickyRoute here: three pods, one page, no cluster.",
+    "keys": "Rotate the token keys of a fleet.",
     "serve": "Serve the StickyRoutes of a folder, without a cluster.",
 }
 """Each command and its one-line help; module and function bear its name."""

@@ -79,6 +79,7 @@ KINDS: Final = {
     "StickyRoute": "stickyroute.dev/",
     "Service": "v1",
     "EndpointSlice": "discovery.k8s.io/",
+    "Pod": "v1",
     "Secret": "v1",
     "ConfigMap": "v1",
 }

@@ -30,6 +30,7 @@ class Metadata(_Shape):
     labels: dict[str, str] | None = None
     creation_timestamp: Annotated[str, AfterValidator(_time)] | None = None
     deletion_timestamp: Annotated[str, AfterValidator(_time)] | None = None
+    deletion_grace_period_seconds: int | None = None
 
 
 class RouteShape(_Shape):
@@ -85,6 +86,44 @@ class SliceShape(_Shape):
     address_type: Literal["IPv4", "IPv6", "FQDN"]
     ports: list[SlicePort] | None = None
     endpoints: list[SliceEndpoint] | None = None
+
+
+class OwnerReference(_Shape):
+    kind: str
+    name: str
+    controller: bool | None = None
+
+
+class PodMetadata(Metadata):
+    owner_references: list[OwnerReference] | None = None
+
+
+class PodSpec(_Shape):
+    termination_grace_period_seconds: int | None = None
+
+
+class Running(_Shape):
+    started_at: Annotated[str, AfterValidator(_time)] | None = None
+
+
+class ContainerState(_Shape):
+    running: Running | None = None
+
+
+class ContainerStatus(_Shape):
+    restart_count: int | None = None
+    state: ContainerState | None = None
+
+
+class PodStatus(_Shape):
+    phase: str | None = None
+    container_statuses: list[ContainerStatus] | None = None
+
+
+class PodShape(_Shape):
+    metadata: PodMetadata
+    spec: PodSpec | None = None
+    status: PodStatus | None = None
 
 
 def trouble(shape: type[BaseModel], body: dict[str, Any]) -> str:

@@ -13,11 +13,12 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from aiohttp import web
 
 from stickyroute_api.settings import Settings
-from stickyroute_operator import cluster, fleet, keys, pki
+from stickyroute_operator import cluster, fleet, keys, pki, rotation, settings
 from stickyroute_operator.cluster import ApiError, Cluster, Secrets, until_granted
 from stickyroute_operator.epoch import Superseded, raise_epoch
 from stickyroute_operator.handlers import Watches
@@ -31,6 +32,7 @@ from stickyroute_operator.references import References
 from stickyroute_operator.report import Collector
 from stickyroute_operator.reporter import Fleet, Reporter
 from stickyroute_operator.resync import Resync
+from stickyroute_operator.rotation import Rotation
 from stickyroute_operator.store import SLICES, Store
 
 logger = logging.getLogger(__name__)
@@ -59,8 +61,13 @@ class Options:
     watch_namespaces: tuple[str, ...] = ()
     """Empty: all."""
     health: tuple[str, int] = ("0.0.0.0", 8081)
-    settings: Settings = Settings()  # noqa: RUF009 - a frozen model
+    settings: Path | None = None
+    """The file that says the fleet's; None: the defaults."""
+    trusted_proxies: tuple[str, ...] = ()
+    """In place of those in the file, where there are any."""
     allow_shared_hosts: bool = False
+    rotate_every: timedelta = rotation.EVERY
+    """How long a token key seals; 0: until a rotation is ordered."""
 
     @property
     def lease(self) -> str:
@@ -84,6 +91,7 @@ class Operator:
         self._tls: ssl.SSLContext | None = None
         self._raising: asyncio.Task[None] | None = None
         self._superseded = asyncio.Event()
+        self._leads = asyncio.Event()
         self._started = now().timestamp()
         self.store = Store(self._stored, options.watch_namespaces)
         self.publisher = Publisher(options.fleet, self._context, self._acknowledged, self._met_higher)
@@ -98,9 +106,20 @@ class Operator:
             self._reconciled,
             named=self.references,
             now=now,
-            settings=options.settings,
+            settings=self._chosen(
+                Settings() if options.settings is None else settings.read(options.settings)
+            ),
             is_ours=lambda key: not watched or key[0] in watched,
             allow_shared_hosts=options.allow_shared_hosts,
+        )
+        self.rotation = Rotation(
+            Secrets(api, options.namespace),
+            pki.Names.of(options.release).token_keys,
+            self.reconciler.take_keys,
+            self._is_everywhere,
+            self._opens_for,
+            every=options.rotate_every,
+            now=now,
         )
         journal = Journal(api, options.instance, now)
         self.reporter = Reporter(api, journal, self.reconciler, self._fleet, now=now)
@@ -131,9 +150,12 @@ class Operator:
                         self.reporter.run(),
                         self.lender.run(),
                         self._start(),
+                        self._rotate(),
                         self._until_superseded(),
                     ):
                         tasks.create_task(part)
+                    if self._options.settings is not None:
+                        tasks.create_task(settings.follow(self._options.settings, self._take_settings))
                     if not self._is_fleet_watched:
                         tasks.create_task(self._poll_fleet())
             finally:
@@ -152,10 +174,15 @@ class Operator:
         logger.info("operator of fleet %s, epoch %s", self._options.fleet, epoch)
         self.reconciler.take_epoch(epoch)
         self._find_fleet(self.store.slices.values())
+        self._leads.set()
         while True:
             await asyncio.sleep(RENEWAL.total_seconds())
             await self._ensure_secrets()
             self.reconciler.poke()  # a certificate may have come near its end
+
+    async def _rotate(self) -> None:
+        await self._leads.wait()
+        await self.rotation.run()
 
     async def _watch(self) -> None:
         # Not before the first LIST: kopf finds out once what there is to watch, and a CRD may come late.
@@ -194,6 +221,13 @@ class Operator:
             must_hold=must_hold,
             now=self._now,
         )
+
+    def _chosen(self, given: Settings) -> Settings:
+        trusted = self._options.trusted_proxies
+        return given.model_copy(update={"trusted_proxies": trusted}) if trusted else given
+
+    def _take_settings(self, given: Settings) -> None:
+        self.reconciler.take_settings(self._chosen(given))
 
     def _met_higher(self, epoch: int) -> None:
         """A proxy holds a newer epoch: take a higher one, unless another operator has taken over."""
@@ -263,6 +297,7 @@ class Operator:
         if all(ack.version == self.reconciler.version for ack in acks if ack.ready):
             # Who lost its pod by this snapshot is known to the proxies now.
             self.collector.poke()
+        self.rotation.acknowledged()
         self.reporter.poke()
 
     def _counted(self) -> None:
@@ -275,6 +310,20 @@ class Operator:
     def _reconciled(self) -> None:
         self.lender.poke()
         self.reporter.poke()
+
+    def _is_everywhere(self, key: int) -> bool:
+        """Whether every proxy that serves, or may at any moment, holds the token key of that number."""
+        since = self.reconciler.keys_since.get(key)
+        acks = [ack for ack in self._acks() if ack.ready or ack.version is not None]
+        return (
+            since is not None
+            and any(ack.ready for ack in acks)
+            and all(ack.version is not None and ack.version >= since for ack in acks)
+        )
+
+    def _opens_for(self) -> timedelta | None:
+        translation = self.reconciler.translation
+        return None if translation is None else rotation.opens_for(translation.routes.values())
 
     def _acks(self) -> tuple[Acked, ...]:
         return tuple(

@@ -9,7 +9,7 @@ import base64
 import json
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
@@ -57,6 +57,7 @@ class Resource(NamedTuple):
 ROUTES = Resource(GROUP, VERSION, PLURAL)
 SERVICES = Resource("", "v1", "services")
 SLICES = Resource("discovery.k8s.io", "v1", "endpointslices")
+PODS = Resource("", "v1", "pods")
 SECRETS = Resource("", "v1", "secrets")
 CONFIG_MAPS = Resource("", "v1", "configmaps")
 LEASES = Resource("coordination.k8s.io", "v1", "leases")
@@ -163,19 +164,46 @@ class Secrets:
 
     async def read(self, name: str) -> dict[str, bytes]:
         """The Secret's content. ApiError when it does not exist: the chart creates it."""
+        return (await self.look(name)).data
+
+    async def look(self, name: str) -> "HeldSecret":
+        """The Secret's content, annotations and version. ApiError as with `read`."""
         found = await self._cluster.read(SECRETS, self._namespace, name)
         try:
-            return {
+            data = {
                 field: base64.b64decode(value, validate=True)
                 for field, value in (found.get("data") or {}).items()
             }
         except ValueError:
             raise ApiError(f"Secret {self._namespace}/{name}: its data is not base64") from None
+        meta = found["metadata"]
+        return HeldSecret(data, meta.get("annotations") or {}, str(meta.get("resourceVersion") or ""))
 
     async def write(self, name: str, data: Mapping[str, bytes]) -> None:
         """Sets these fields and leaves all others."""
-        encoded = {field: base64.b64encode(value).decode("ascii") for field, value in data.items()}
-        await self._cluster.patch(SECRETS, self._namespace, name, {"data": encoded})
+        await self._cluster.patch(SECRETS, self._namespace, name, {"data": _encoded(data)})
+
+    async def change(
+        self, name: str, version: str, data: Mapping[str, bytes], without: Collection[str] = ()
+    ) -> None:
+        """As `write`, but only of the version that was read; removes these annotations too.
+
+        ApiError with status CONFLICT when the Secret has changed since.
+        """
+        meta = {"resourceVersion": version, "annotations": dict.fromkeys(without)}
+        await self._cluster.patch(SECRETS, self._namespace, name, {"metadata": meta, "data": _encoded(data)})
+
+
+class HeldSecret(NamedTuple):
+    """A Secret as it was read."""
+
+    data: dict[str, bytes]
+    annotations: Mapping[str, str]
+    version: str
+
+
+def _encoded(data: Mapping[str, bytes]) -> dict[str, str]:
+    return {field: base64.b64encode(value).decode("ascii") for field, value in data.items()}
 
 
 def _message(text: bytes) -> str:

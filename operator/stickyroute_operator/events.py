@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from stickyroute_api.reasons import ConditionReason, ConditionType, EventReason
-from stickyroute_api.status import Condition, Move, StickyRouteStatus
+from stickyroute_api.reasons import ConditionReason, ConditionType, EndpointState, EventReason
+from stickyroute_api.status import Condition, EndpointStatus, Move, StickyRouteStatus
 from stickyroute_operator.status import find, is_same_move
 
 
@@ -32,6 +32,15 @@ _REFERENCES = {
     ConditionReason.CERTIFICATE_MISMATCH: EventReason.CERTIFICATE_MISMATCH,
 }
 """What is wrong, or soon will be, with what a route names."""
+_WARNINGS = {
+    ConditionType.COOKIE_CONFLICT: EventReason.COOKIE_CONFLICT,
+    ConditionType.GRACE_PERIOD_TOO_SHORT: EventReason.GRACE_PERIOD_TOO_SHORT,
+}
+"""Conditions that are there only while True."""
+_FAILURES = {
+    EndpointState.EJECTED: EventReason.POD_EJECTED,
+    EndpointState.UNHEALTHY: EventReason.POD_UNHEALTHY,
+}
 
 
 def events(old: StickyRouteStatus | None, new: StickyRouteStatus) -> tuple[Event, ...]:
@@ -59,6 +68,10 @@ def _changes(old: StickyRouteStatus | None, new: StickyRouteStatus) -> Iterator[
         yield Event(EventReason.PROXY_REJECTED_SNAPSHOT, failed.message, "Warning")
     if (failed := ready.turned_false()) and failed.reason is ConditionReason.NO_ENDPOINTS:
         yield Event(EventReason.NO_ENDPOINTS, failed.message, "Warning")
+    for kind, reason in _WARNINGS.items():
+        if warned := _News(find(old, kind), find(new, kind)).turned_true():
+            yield Event(reason, warned.message, "Warning")
+    yield from _of_pods(old.endpoints if old else (), new.endpoints)
     yield from _dropped(old.last_moves if old else (), new.last_moves)
 
 
@@ -106,6 +119,22 @@ class _News:
 
     def _was(self, status: str) -> bool:
         return self.old is not None and self.old.status == status
+
+
+def _of_pods(old: tuple[EndpointStatus, ...], new: tuple[EndpointStatus, ...]) -> Iterator[Event]:
+    """One Event for all pods that one thing has happened to."""
+    before = {(one.service, one.pod): one for one in old}
+    happened: dict[EventReason, dict[str, str]] = {}
+    for one in new:
+        known = before.get((one.service, one.pod))
+        by = f" (found by {one.found_by} proxies)" if one.found_by else ""
+        if (reason := _FAILURES.get(one.state)) and (known is None or known.state is not one.state):
+            happened.setdefault(reason, {})[one.pod] = f"{one.pod} is {one.state}{by}"
+        if known is not None and one.restarts > known.restarts:
+            what = f"a container of {one.pod} began anew (restart {one.restarts}): its memory is gone"
+            happened.setdefault(EventReason.CONTAINER_RESTARTED, {})[one.pod] = what
+    for reason, pods in happened.items():
+        yield Event(reason, "; ".join(pods.values()), "Warning", times=len(pods))
 
 
 def _dropped(old: tuple[Move, ...], new: tuple[Move, ...]) -> Iterator[Event]:

@@ -26,7 +26,12 @@ logger = logging.getLogger(__name__)
 
 PREFIX = GROUP
 """Of every name that kopf could ever write on an object."""
-RESOURCES = {store.ROUTES: cluster.ROUTES, store.SERVICES: cluster.SERVICES, store.SLICES: cluster.SLICES}
+RESOURCES = {
+    store.ROUTES: cluster.ROUTES,
+    store.SERVICES: cluster.SERVICES,
+    store.SLICES: cluster.SLICES,
+    store.PODS: cluster.PODS,
+}
 """What is followed, by kind."""
 PAUSE = 1.0
 """Seconds before watches that ended are started anew."""

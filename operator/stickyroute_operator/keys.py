@@ -1,6 +1,7 @@
-"""The keys that seal session tokens, and the one that hashes: made once, kept in one Secret, sent to proxies.
+"""The keys that seal session tokens, and the one that hashes: kept in one Secret, sent to proxies.
 
-The hashing key is never replaced by itself: another one places every client of algorithm Hash anew.
+`rotation` replaces those that seal. The hashing key is never replaced by itself: another one places every
+client of algorithm Hash anew.
 """
 
 import base64
@@ -8,13 +9,14 @@ import binascii
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from stickyroute_api.snapshot import TokenKeys
+from stickyroute_api.spec import GROUP
 from stickyroute_operator.pki import SecretError, SecretStore
 
 logger = logging.getLogger(__name__)
@@ -22,6 +24,8 @@ logger = logging.getLogger(__name__)
 FIELD = "keys.json"
 HASHING = "hashing.key"
 KEY_BYTES = 32
+COMMAND = f"{GROUP}/rotate"
+"""The annotation of the Secret that orders a rotation, whatever its value; taken off when it begins."""
 
 
 class StoredKey(BaseModel):
@@ -33,6 +37,8 @@ class StoredKey(BaseModel):
     key: str = Field(repr=False)
     """32 bytes, base64."""
     created: datetime
+    seals_from: datetime | None = None
+    """When it began to seal, until the next one did; None: it is being handed out to the proxies."""
 
 
 _STORED = TypeAdapter(list[StoredKey])
@@ -49,13 +55,14 @@ async def ensure(
     data = await secrets.read(name)
     made: dict[str, bytes] = {}
     if any(value.strip() for value in data.values()):
-        stored = _parse(name, data.get(FIELD, b""))
+        stored = read(name, data)
     else:
-        stored = [StoredKey(id=1, key=_fresh(random), created=now.astimezone(UTC))]
-        made[FIELD] = _STORED.dump_json(stored)
-    hashing = data.get(HASHING, b"").decode("ascii", "replace").strip()
+        now = now.astimezone(UTC)
+        stored = [StoredKey(id=1, key=fresh(random), created=now, seals_from=now)]
+        made |= written(stored)
+    hashing = hashing_key(data)
     if not hashing:
-        hashing = _fresh(random)
+        hashing = fresh(random)
         made[HASHING] = hashing.encode()
     elif not _is_key(hashing):
         raise SecretError(
@@ -68,13 +75,31 @@ async def ensure(
     return tokens(stored, hashing)
 
 
-def tokens(stored: list[StoredKey], hashing: str) -> TokenKeys:
-    """What the proxies get: every key opens, the newest seals."""
-    newest = max(stored, key=lambda entry: (entry.created, entry.id))
-    return TokenKeys(sealing=newest.id, keys={entry.id: entry.key for entry in stored}, hashing=hashing)
+def tokens(stored: Sequence[StoredKey], hashing: str) -> TokenKeys:
+    """What the proxies get: every key opens, one seals."""
+    return TokenKeys(
+        sealing=sealing(stored).id, keys={entry.id: entry.key for entry in stored}, hashing=hashing
+    )
 
 
-def _fresh(random: Callable[[int], bytes]) -> str:
+def sealing(stored: Sequence[StoredKey]) -> StoredKey:
+    """The key that seals: the one that began to do so last."""
+    return max(
+        (entry for entry in stored if entry.seals_from), key=lambda entry: (entry.seals_from, entry.id)
+    )
+
+
+def written(stored: Sequence[StoredKey]) -> dict[str, bytes]:
+    """The Secret's field that holds these keys."""
+    return {FIELD: _STORED.dump_json(list(stored), exclude_none=True)}
+
+
+def hashing_key(data: Mapping[str, bytes]) -> str:
+    return data.get(HASHING, b"").decode("ascii", "replace").strip()
+
+
+def fresh(random: Callable[[int], bytes]) -> str:
+    """A new key, as it is stored."""
     return base64.b64encode(random(KEY_BYTES)).decode("ascii")
 
 
@@ -85,7 +110,9 @@ def _is_key(text: str) -> bool:
         return False
 
 
-def _parse(name: str, content: bytes) -> list[StoredKey]:
+def read(name: str, data: Mapping[str, bytes]) -> list[StoredKey]:
+    """The sealing keys of a Secret's content. Raises SecretError naming the Secret and the remedy."""
+    content = data.get(FIELD, b"")
     remedy = (
         "restore it from a backup, or empty the Secret: the operator then makes a new key, "
         "and every session starts anew"
@@ -103,10 +130,15 @@ def _parse(name: str, content: bytes) -> list[StoredKey]:
     if len({entry.id for entry in stored}) != len(stored):
         raise SecretError(f"Secret {name}: {FIELD} has two keys with one id: {remedy}")
     for entry in stored:
-        if entry.created.tzinfo is None:
-            raise SecretError(f"Secret {name}: {FIELD}: key {entry.id}: created has no time zone: {remedy}")
+        for field, time in (("created", entry.created), ("seals_from", entry.seals_from)):
+            if time is not None and time.tzinfo is None:
+                raise SecretError(
+                    f"Secret {name}: {FIELD}: key {entry.id}: {field} has no time zone: {remedy}"
+                )
         if not _is_key(entry.key):
             raise SecretError(
                 f"Secret {name}: {FIELD}: key {entry.id} is not {KEY_BYTES} bytes in base64: {remedy}"
             )
+    if not any(entry.seals_from for entry in stored):  # written before keys were rotated: the newest seals
+        stored = [entry.model_copy(update={"seals_from": entry.created}) for entry in stored]
     return stored

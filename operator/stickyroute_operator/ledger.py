@@ -12,12 +12,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from stickyroute_api.affinity import ID_BYTES, AffinityReport, Departure, EndpointSessions, ScopeReport
-from stickyroute_api.reasons import BindingReason
+from stickyroute_api.reasons import BindingReason, EndpointState
 
 MAX_ENDED = 32
 """How many ended proxies' sessions and departures are remembered; of older ones only the totals."""
 MAX_DEPARTURES = 20
 """How many departures of a scope are told, the newest."""
+WORST = (EndpointState.UNHEALTHY, EndpointState.EJECTED, EndpointState.AT_LIMIT)
+"""What proxies find, the worst first."""
 SAME_MOVE = 90.0
 """Seconds within which departures from an endpoint that stays are one move; proxies gather them for 60."""
 
@@ -30,10 +32,11 @@ class Totals:
     moved: int = 0
     expired: int = 0
     rejected: int = 0
+    restarted: int = 0
 
     @classmethod
     def of(cls, scope: ScopeReport) -> "Totals":
-        return cls(scope.new, scope.moved, scope.expired, scope.rejected)
+        return cls(scope.new, scope.moved, scope.expired, scope.rejected, scope.restarted)
 
     def __add__(self, other: "Totals") -> "Totals":
         return Totals(
@@ -41,7 +44,24 @@ class Totals:
             self.moved + other.moved,
             self.expired + other.expired,
             self.rejected + other.rejected,
+            self.restarted + other.restarted,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What proxies find of an endpoint on their own: the worst that any of them says."""
+
+    state: EndpointState
+    proxies: int
+    """That say so."""
+    asked: int
+    """That were asked."""
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """The least is the worst."""
+        return WORST.index(self.state), -self.proxies
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +73,8 @@ class EndpointView:
     service: str
     active: int
     in_flight: int
+    found: Finding | None = None
+    """None: all proxies see it as the snapshot has it."""
     tunnels: int = 0
     remembered: int = 0
     """Sessions that only ended proxies knew there, beside the active ones."""
@@ -249,10 +271,13 @@ def _endpoints(
 ) -> tuple[EndpointView, ...]:
     told: dict[str, EndpointView] = {}
     carried: Counter[str] = Counter()
+    states: defaultdict[str, Counter[EndpointState]] = defaultdict(Counter)
     places: defaultdict[bytes, set[str]] = defaultdict(set)
     for scope in scopes:
         for sessions in scope.endpoints:
             key = sessions.endpoint
+            if sessions.state in WORST:
+                states[key][sessions.state] += 1
             ids = _ids(sessions.ids, sample)
             carried[key] += len(ids)
             for session in ids:
@@ -269,7 +294,11 @@ def _endpoints(
         place = min(candidates, key=lambda endpoint: (left.get((session, endpoint), 0.0), endpoint))
         counted[place] += 1
     views = {
-        key: replace(view, active=_scaled(view.active, counted[key], carried[key]))
+        key: replace(
+            view,
+            active=_scaled(view.active, counted[key], carried[key]),
+            found=_found(states[key], len(scopes)),
+        )
         for key, view in told.items()
     }
     for view in _of_ended(remembered, sample, places.keys(), left):
@@ -299,6 +328,10 @@ def _of_ended(
     for key, sessions in first.items():
         count = _scaled(stated[key], len(lost[key]), carried[key])
         yield EndpointView(key, sessions.pod, sessions.service, 0, 0, remembered=count)
+
+
+def _found(states: Counter[EndpointState], asked: int) -> Finding | None:
+    return next((Finding(state, states[state], asked) for state in WORST if states[state]), None)
 
 
 def _scaled(stated: int, counted: int, carried: int) -> int:

@@ -14,14 +14,17 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 
+from stickyroute_api.duration import parse_duration
 from stickyroute_api.fields import DNS_LABEL
-from stickyroute_api.settings import Settings
-from stickyroute_api.settingsfile import InvalidObject, parse_settings
+from stickyroute_operator import settings
 from stickyroute_operator.app import Operator, Options
 from stickyroute_operator.cluster import ApiError, Cluster
 from stickyroute_operator.epoch import Superseded
+from stickyroute_operator.keys import COMMAND
+from stickyroute_operator.settings import SettingsError
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _log(options.log_level, options.log_format)
     try:
         asyncio.run(_run(_options(options)))
-    except (ApiError, Superseded, OSError) as error:
+    except (ApiError, SettingsError, Superseded, OSError) as error:
         print(f"stickyroute-operator: {error}", file=sys.stderr)  # noqa: T201 - the command's answer
         sys.exit(1)
 
@@ -102,6 +105,14 @@ def parser() -> argparse.ArgumentParser:
         help="let routes of several namespaces name one host (STICKYROUTE_ALLOW_SHARED_HOSTS=true)",
     )
     shape.add_argument(
+        "--rotate-keys-every",
+        type=_duration,
+        default=_env("ROTATE_KEYS_EVERY", "720h"),
+        metavar="DURATION",
+        help="how long a token key seals before the next does; 0s = only when the Secret RELEASE-token-keys "
+        f"is annotated with {COMMAND} (STICKYROUTE_ROTATE_KEYS_EVERY; %(default)s)",
+    )
+    shape.add_argument(
         "--health",
         type=_address,
         default=_env("HEALTH", "0.0.0.0:8081"),
@@ -129,9 +140,6 @@ def _options(given: argparse.Namespace) -> Options:
     pod = os.environ.get("POD_NAME") or socket.gethostname()
     watched = given.watch_namespace or _list("WATCH_NAMESPACES", _label)
     trusted = given.trusted_proxy or _list("TRUSTED_PROXIES", _network)
-    settings: Settings = given.settings
-    if trusted:
-        settings = settings.model_copy(update={"trusted_proxies": tuple(trusted)})
     return Options(
         fleet=given.class_name,
         namespace=given.namespace,
@@ -140,7 +148,9 @@ def _options(given: argparse.Namespace) -> Options:
         instance=f"{pod}_{secrets.token_hex(4)}",
         watch_namespaces=tuple(sorted(set(watched))),
         health=given.health,
-        settings=settings,
+        settings=given.settings,
+        trusted_proxies=tuple(trusted),
+        rotate_every=given.rotate_keys_every,
         allow_shared_hosts=given.allow_shared_hosts or _flag("ALLOW_SHARED_HOSTS"),
     )
 
@@ -204,6 +214,13 @@ def _own_namespace() -> str:
         return "default"
 
 
+def _duration(text: str) -> timedelta:
+    try:
+        return timedelta(seconds=parse_duration(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _label(text: str) -> str:
     if len(text) > 63 or not re.fullmatch(DNS_LABEL, text):
         raise argparse.ArgumentTypeError(f"{text!r} is no name in Kubernetes, such as stickyroute")
@@ -221,17 +238,14 @@ def _one_of(*words: str) -> Callable[[str], str]:
     return read
 
 
-def _settings(path: str) -> Settings:
+def _settings(path: str) -> Path | None:
     if not path:
-        return Settings()
+        return None
     try:
-        return parse_settings(json.loads(Path(path).read_bytes()))
-    except InvalidObject as error:
-        raise argparse.ArgumentTypeError(f"{path}: {error}") from None
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{path} is not JSON: {error}") from None
+        settings.read(Path(path))
+    except SettingsError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return Path(path)
 
 
 def _network(text: str) -> str:

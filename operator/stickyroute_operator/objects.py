@@ -46,14 +46,14 @@ class RouteObject:
     @classmethod
     def from_manifest(cls, manifest: Mapping[str, Any]) -> Self:
         """Reads a manifest; ValueError when it has no name or a malformed time."""
-        meta = _metadata(manifest)
+        meta = metadata(manifest)
         status = manifest.get("status")
         return cls(
             namespace=meta.get("namespace") or "default",
             name=meta["name"],
             uid=str(meta.get("uid") or ""),
             generation=int(meta.get("generation") or 0),
-            created=_seconds(meta.get("creationTimestamp")),
+            created=seconds(meta.get("creationTimestamp")),
             spec=manifest.get("spec"),
             deleting=bool(meta.get("deletionTimestamp")),
             status=status if isinstance(status, Mapping) else None,
@@ -98,7 +98,7 @@ class Service:
     @classmethod
     def from_manifest(cls, manifest: Mapping[str, Any]) -> Self:
         """Reads a manifest; ValueError when it has no name or a port is not a number."""
-        meta = _metadata(manifest)
+        meta = metadata(manifest)
         spec = manifest.get("spec") or {}
         return cls(
             namespace=meta.get("namespace") or "default",
@@ -149,7 +149,7 @@ class EndpointSlice:
     @classmethod
     def from_manifest(cls, manifest: Mapping[str, Any]) -> Self:
         """Reads a manifest; ValueError when it has no name or a port is not a number."""
-        meta = _metadata(manifest)
+        meta = metadata(manifest)
         return cls(
             namespace=meta.get("namespace") or "default",
             name=meta["name"],
@@ -267,7 +267,8 @@ def _named(value: Any) -> str:
     return value if isinstance(value, str) and len(value) <= MAX_NAME else ""
 
 
-def _metadata(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+def metadata(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A manifest's metadata; ValueError when it has no name."""
     meta = manifest.get("metadata")
     if not isinstance(meta, Mapping) or not isinstance(meta.get("name"), str) or not meta["name"]:
         raise ValueError(f"{manifest.get('kind') or 'object'}: metadata.name is missing; give it a name")
@@ -284,7 +285,8 @@ def _number(value: Any, manifest: Mapping[str, Any], where: str) -> int:
     return value
 
 
-def _seconds(value: Any) -> float:
+def seconds(value: Any) -> float:
+    """A time as Unix seconds; 0: there is none. ValueError when it is malformed."""
     if value is None:
         return 0.0
     # YAML readers turn an unquoted timestamp into a datetime.

@@ -91,6 +91,8 @@ class Reconciler:
         self.carried: dict[Key, Carried] = {}
         self.version: Version | None = None
         """The snapshot published last."""
+        self.keys_since: dict[int, Version] = {}
+        """By a token key's number, the first snapshot of this epoch since which all hold it."""
         self.published_at = 0.0
         self.starting_until = inf
         """Before that it is not known yet which endpoints the proxies knew all along: they seem to join."""
@@ -124,6 +126,15 @@ class Reconciler:
             self._keys = keys
             self.poke()
 
+    def take_settings(self, settings: Settings) -> None:
+        """What people say of the fleet from now on; what was found out about it stays."""
+        found = {"zones": self._settings.zones, "proxies": self._settings.proxies}
+        settings = settings.model_copy(update=found)
+        if settings != self._settings:
+            self._settings = settings
+            self.poke()
+            logger.info("the fleet's settings have changed")
+
     def take_zones(self, zones: dict[str, str]) -> None:
         """The zone of each proxy, by its pod's name."""
         if zones != self._settings.zones:
@@ -133,6 +144,7 @@ class Reconciler:
     def take_epoch(self, epoch: int) -> None:
         """Publishes under a new epoch from now on, beginning with what is wanted now."""
         self._epoch, self._revision = epoch, 0
+        self.keys_since = {}
         self.version = None
         self.poke()
 
@@ -175,6 +187,8 @@ class Reconciler:
             routes={key: route for key, route in self._store.routes.items() if self._is_ours(key)},
             services=self._store.services,
             slices=self._store.slices,
+            pods=self._store.pods,
+            before=self.translation.endpoints if self.translation is not None else {},
             referents=dict(self._named.referents) if self._named is not None else {},
             on_demand=self._named is not None,
             now=self._now(),
@@ -194,6 +208,7 @@ class Reconciler:
             self._publisher.publish(translation.snapshot(*version))
             self._revision += 1
             self.carried = _carried(self.carried, before if self.version else None, translation, version)
+            self.keys_since = {key: self.keys_since.get(key, version) for key in self._keys.keys}
             self.version, self.published_at = version, now
             self._joining.published(translation.endpoints, version, now)
             self.starting_until = min(self.starting_until, now + CAP)
@@ -207,13 +222,15 @@ class Reconciler:
         return self._store.listed and self._keys is not None and self._epoch > 0
 
     async def _until_poked(self) -> None:
-        """Until something changed, or an endpoint has waited for a silent proxy long enough."""
-        deadline = self._joining.deadline
-        if deadline is None:
+        """Until something changed, a silent proxy was waited for long enough, or a drain is over."""
+        left = inf if self.translation is None else self.translation.until - self._now().timestamp()
+        if self._joining.deadline is not None:
+            left = min(left, self._joining.deadline - self._clock())
+        if left == inf:
             await self._poked.wait()
             return
         try:
-            async with asyncio.timeout(max(0.0, deadline - self._clock())):
+            async with asyncio.timeout(max(0.0, left)):
                 await self._poked.wait()
         except TimeoutError:
             self.poke()

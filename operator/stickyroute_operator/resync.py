@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from stickyroute_operator.cluster import ApiError, Resource
 from stickyroute_operator.handlers import RESOURCES
-from stickyroute_operator.store import Store
+from stickyroute_operator.store import PODS, Store
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +18,8 @@ RETRY = 1.0
 """Seconds after a LIST that failed: the API's return is noticed soon."""
 AFTER_OUTAGE = (1.0, 3.0, 6.0, 10.0, 15.0)
 """Pauses after an outage: while caches fill and watches come back, the first answers may be old."""
+PODS_EVERY = 10
+"""Pods, the many and large ones, are listed every so many-th time, and whenever something may be amiss."""
 MISSES = 2
 """So many times in a row a LIST may bring news of a kind whose watch is silent."""
 
@@ -70,6 +72,8 @@ class Resync:
         self._clock = clock
         self._sleep = sleep or self._wait
         self._soon = asyncio.Event()
+        self._turns = 0
+        """Since Pods were listed."""
 
     def soon(self) -> None:
         """A watch began anew, and may have lost deletions: resync without waiting for the interval."""
@@ -80,20 +84,23 @@ class Resync:
         pauses: list[float] = []
         while True:
             was_away = bool(self.error)
-            if not await self.once():
+            if not await self.once(pods=was_away or self._turns % PODS_EVERY == 0):
                 await self._sleep(RETRY)
                 continue
             self.listed.set()
+            self._turns += 1
             if was_away:
                 logger.info("the API server answers again")
                 pauses = list(AFTER_OUTAGE)
             await self._sleep(pauses.pop(0) if pauses else self.interval)
 
-    async def once(self) -> bool:
+    async def once(self, *, pods: bool = True) -> bool:
         """One resync; whether it succeeded. A part that was listed is used even if another failed."""
         began = self._clock()
         try:
             for kind, resource in RESOURCES.items():
+                if kind == PODS and not pods:
+                    continue
                 news = False
                 for namespace in self._namespaces:
                     items, version = await self._lists.list_all(resource, namespace=namespace)
@@ -121,6 +128,7 @@ class Resync:
             return
         await asyncio.sleep(RETRY)  # until the watch has told all that it listed
         self._soon.clear()
+        self._turns = 0
 
     def _judge_watch(self, kind: str, news: bool) -> None:
         silent = self._heard[kind] == self._heard_before[kind]

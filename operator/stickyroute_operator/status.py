@@ -4,6 +4,7 @@ Messages say what to do. Times change only when what they date changes, so that 
 written.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from stickyroute_api.reasons import ConditionReason, ConditionType, EndpointState
-from stickyroute_api.snapshot import Endpoint, Version
+from stickyroute_api.snapshot import Version
 from stickyroute_api.status import (
     MAX_ENDPOINTS,
     MAX_MOVES,
@@ -23,6 +24,7 @@ from stickyroute_api.status import (
     Sessions,
     StickyRouteStatus,
 )
+from stickyroute_operator.endpointstate import EndpointNow, present
 from stickyroute_operator.ledger import ScopeView, Totals
 from stickyroute_operator.reconcile import Acked, Carried
 from stickyroute_operator.translate import RouteVerdict, Verdict
@@ -31,9 +33,10 @@ MAX_MESSAGE = 2000
 """Characters of a condition's message: what is longer is read by nobody."""
 MAX_HOSTS, MAX_WORD = 8192, 256
 """Characters that the definition takes; a route that another version let in may have more."""
+_BY_KUBERNETES = frozenset({EndpointState.NOT_READY, EndpointState.DRAINING})
+"""States that are the pods' own."""
 SAME_MOVE = 90.0
 """Seconds within which two mentions of a pod and a reason are one move."""
-TAKES_NEW = frozenset({EndpointState.SERVING, EndpointState.JOINING})
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,15 @@ def build(seen: Seen, previous: StickyRouteStatus | None, now: datetime) -> Stic
     now = now.astimezone(UTC).replace(microsecond=0)
     current = [proxy for proxy in seen.proxies if proxy.ready]
     programmed = _programmed(seen, current)
+    found = present(seen.verdict, seen.scopes)
     verdicts = {
         ConditionType.ACCEPTED: seen.verdict.accepted,
         ConditionType.RESOLVED_REFS: seen.verdict.resolved,
         ConditionType.PROGRAMMED: programmed,
-        ConditionType.READY: _ready(seen, programmed),
+        ConditionType.READY: _ready(seen, programmed, found),
+        **dict(seen.verdict.warnings),
     }
-    endpoints = _endpoints(seen, previous, now)
+    endpoints = _endpoints(found, previous, now)
     return StickyRouteStatus(
         observed_generation=route.generation,
         conditions=tuple(
@@ -86,7 +91,7 @@ def build(seen: Seen, previous: StickyRouteStatus | None, now: datetime) -> Stic
         hosts=_cut(",".join(seen.verdict.hosts) or "*", MAX_HOSTS),
         persistence=_cut(seen.verdict.persistence, MAX_WORD),
         fleet=None if seen.carried is None else _fleet(seen.carried.content, current),
-        endpoints_ready=_ratio(seen.verdict.endpoints),
+        endpoints_ready=_ratio(found),
         sessions=_sessions(seen),
         endpoints=endpoints[:MAX_ENDPOINTS],
         endpoints_omitted=max(0, len(endpoints) - MAX_ENDPOINTS),
@@ -102,15 +107,24 @@ def is_urgent(old: StickyRouteStatus | None, new: StickyRouteStatus) -> bool:
 def _without_counts(status: StickyRouteStatus) -> tuple[Any, ...]:
     return (
         status.observed_generation,
-        status.conditions,
+        tuple(_without_numbers(condition) for condition in status.conditions),
         status.hosts,
         status.persistence,
         status.fleet,
-        status.endpoints_ready,
-        tuple((one.pod, one.service, one.state, one.since) for one in status.endpoints),
+        tuple((one.pod, one.service, _lasting(one.state), one.restarts) for one in status.endpoints),
         status.endpoints_omitted,
         status.last_moves,
     )
+
+
+def _without_numbers(condition: Condition) -> tuple[str, ...]:
+    """What is True tells how many pods take sessions: with limits that changes all the time."""
+    said = "" if condition.status == "True" else condition.message
+    return condition.type, condition.status, condition.reason, said
+
+
+def _lasting(state: EndpointState) -> EndpointState:
+    return EndpointState.SERVING if state is EndpointState.AT_LIMIT else state
 
 
 def _condition(
@@ -177,7 +191,7 @@ def _all(count: int) -> str:
     return "The only proxy" if count == 1 else f"Each of {count} proxies"
 
 
-def _ready(seen: Seen, programmed: Verdict) -> Verdict:
+def _ready(seen: Seen, programmed: Verdict, found: Sequence[EndpointNow]) -> Verdict:
     if not seen.verdict.accepted.status or seen.carried is None:
         return _not_served(seen)
     if not programmed.status:
@@ -186,22 +200,30 @@ def _ready(seen: Seen, programmed: Verdict) -> Verdict:
         return Verdict(False, ConditionReason.INVALID_CERTIFICATE_REF, seen.verdict.resolved.message)
     if not seen.verdict.needs_endpoints:
         return Verdict(True, ConditionReason.READY, "Each rule redirects, no pod is needed")
-    takers = sum(1 for _, endpoint in seen.verdict.endpoints if endpoint.state in TAKES_NEW)
+    takers = sum(1 for one in found if one.takes)
     if takers:
         pods = "1 pod takes" if takers == 1 else f"{takers} pods take"
         return Verdict(True, ConditionReason.READY, f"{pods} new sessions")
-    if not seen.verdict.resolved.status and not seen.verdict.endpoints:
+    if any(one.state is EndpointState.EJECTED for one in found):
+        return Verdict(True, ConditionReason.READY, "Ejected pods take new sessions: there is no other")
+    if not seen.verdict.resolved.status and not found:
         return Verdict(
             False, ConditionReason.NO_ENDPOINTS, f"No backend can be used: {seen.verdict.resolved.message}"
         )
-    services = sorted({name for name, _ in seen.verdict.endpoints})
+    return Verdict(False, ConditionReason.NO_ENDPOINTS, _nowhere(seen.verdict.route.namespace, found))
+
+
+def _nowhere(namespace: str, found: Sequence[EndpointNow]) -> str:
+    services = sorted({one.service for one in found})
     where = " ".join(services) if services else "the backends"
-    return Verdict(
-        False,
-        ConditionReason.NO_ENDPOINTS,
-        f"No pod of {where} is ready, so requests are answered with 503; look at the pods' readiness: "
-        f"kubectl --namespace {seen.verdict.route.namespace} get endpointslices,pods",
-    )
+    states = Counter(one.state for one in found if one.state not in _BY_KUBERNETES)
+    if not states:
+        return (
+            f"No pod of {where} is ready, so requests are answered with 503; look at the pods' readiness: "
+            f"kubectl --namespace {namespace} get endpointslices,pods"
+        )
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    return f"No pod of {where} takes new sessions: {counts}; scale out, or look at what keeps them from it"
 
 
 def _not_served(seen: Seen) -> Verdict:
@@ -219,10 +241,10 @@ def _fleet(wanted: Version, current: Sequence[Acked]) -> Fleet:
     )
 
 
-def _ratio(endpoints: Iterable[tuple[str, Endpoint]]) -> str:
+def _ratio(found: Iterable[EndpointNow]) -> str:
     """Those that take new sessions, of all but the terminating ones."""
-    states = [endpoint.state for _, endpoint in endpoints if endpoint.state is not EndpointState.DRAINING]
-    return f"{sum(1 for state in states if state in TAKES_NEW)}/{len(states)}"
+    staying = [one for one in found if one.endpoint.state is not EndpointState.DRAINING]
+    return f"{sum(1 for one in staying if one.takes)}/{len(staying)}"
 
 
 def _sessions(seen: Seen) -> Sessions | None:
@@ -235,31 +257,28 @@ def _sessions(seen: Seen) -> Sessions | None:
         moved=totals.moved,
         expired=totals.expired,
         rejected=totals.rejected,
+        restarted=totals.restarted,
         counted_since=_time(seen.counted_since),
     )
 
 
-def _endpoints(seen: Seen, previous: StickyRouteStatus | None, now: datetime) -> tuple[EndpointStatus, ...]:
+def _endpoints(
+    found: Iterable[EndpointNow], previous: StickyRouteStatus | None, now: datetime
+) -> tuple[EndpointStatus, ...]:
     before = {(one.service, one.pod): one for one in (previous.endpoints if previous else ())}
-    sessions: dict[tuple[str, str], int] = {}
-    requests: dict[tuple[str, str], int] = {}
-    for view in seen.scopes:
-        for one in view.endpoints:
-            place = one.service, one.endpoint
-            sessions[place] = sessions.get(place, 0) + one.active
-            requests[place] = requests.get(place, 0) + one.in_flight
     shown = []
-    for service, endpoint in seen.verdict.endpoints:
-        old = before.get((service, endpoint.pod))
-        place = service, endpoint.id
+    for one in found:
+        old = before.get((one.service, one.endpoint.pod))
         shown.append(
             EndpointStatus(
-                pod=endpoint.pod,
-                service=service,
-                state=endpoint.state,
-                sessions=sessions.get(place, 0),
-                requests=requests.get(place, 0),
-                since=old.since if old and old.state is endpoint.state else now,
+                pod=one.endpoint.pod,
+                service=one.service,
+                state=one.state,
+                found_by=one.found_by,
+                restarts=one.restarts,
+                sessions=one.sessions,
+                requests=one.requests,
+                since=old.since if old and old.state is one.state else now,
             )
         )
     return tuple(shown)

@@ -11,12 +11,14 @@ from typing import Any, Final, Protocol, Self
 
 from stickyroute_api.spec import KIND
 from stickyroute_operator.objects import EndpointSlice, Key, RouteObject, Service
+from stickyroute_operator.pods import Pod
 
 logger = logging.getLogger(__name__)
 
 ROUTES: Final = KIND
 SERVICES: Final = "Service"
 SLICES: Final = "EndpointSlice"
+PODS: Final = "Pod"
 
 
 class _Object(Protocol):
@@ -27,7 +29,12 @@ class _Object(Protocol):
     def from_manifest(cls, manifest: Mapping[str, Any]) -> Self: ...
 
 
-TYPES: Final[Mapping[str, type[_Object]]] = {ROUTES: RouteObject, SERVICES: Service, SLICES: EndpointSlice}
+TYPES: Final[Mapping[str, type[_Object]]] = {
+    ROUTES: RouteObject,
+    SERVICES: Service,
+    SLICES: EndpointSlice,
+    PODS: Pod,
+}
 
 
 class _Shelf:
@@ -42,7 +49,7 @@ class _Shelf:
 
 
 class Store:
-    """Routes, Services and EndpointSlices by namespace and name.
+    """Routes, Services, EndpointSlices and Pods by namespace and name.
 
     `namespaces` are those that LISTs bring one by one; empty: they bring all at once.
     `changed` is called with the kind whenever something that matters to routing is new; events that repeat
@@ -67,6 +74,10 @@ class Store:
     @property
     def slices(self) -> Mapping[Key, EndpointSlice]:
         return self._shelves[SLICES].objects
+
+    @property
+    def pods(self) -> Mapping[Key, Pod]:
+        return self._shelves[PODS].objects
 
     @property
     def listed(self) -> bool:

@@ -34,6 +34,9 @@ _NO_REQUEST: Final = '"host":null,"method":null,"protocol":null,"userAgent":null
 _NO_RULE: Final = '"route":null,"rule":null,"scope":null'
 _NO_DECISION: Final = '"reason":null,"endpoint":null,"address":null'
 
+_THOUSANDTHS: Final = tuple(f".{number:03}" for number in range(1000))
+"""A `.3f` for each number would take more time than all else of a line."""
+
 _TRACEPARENT: Final = regex(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 """W3C Trace Context, level 2: what later versions append is not ours to judge."""
 
@@ -42,7 +45,6 @@ class Record:
     """What is known of an exchange for its line."""
 
     __slots__ = (
-        "address",
         "connect",
         "connecting",
         "decision",
@@ -50,17 +52,15 @@ class Record:
         "head",
         "message",
         "received",
-        "request_id",
         "retries",
         "rule",
-        "secure",
         "sent",
         "started",
         "status",
     )
 
     head: RequestHead | None
-    """None: the request could not be read."""
+    """None: the request could not be read; the record is an `Unread`."""
     started: float
     """On the monotonic clock, as the times below."""
     connecting: float
@@ -77,23 +77,27 @@ class Record:
     """0: the client had gone."""
     message: str | None
     """What the client was told in the endpoint's place."""
+    rule: Rule | None
     decision: Decision | None
     """The last; None: it ended undecided."""
 
-    def __init__(
-        self, head: RequestHead | None, address: str, request_id: bytes, started: float, *, secure: bool
-    ) -> None:
+    def __init__(self, head: RequestHead | None, started: float) -> None:
         self.head = head
+        self.started = started
+        self.connect = self.first_byte = self.message = self.rule = self.decision = None
+        self.received = self.sent = self.retries = self.status = 0
+
+
+class Unread(Record):
+    """What is known where the request could not be read."""
+
+    __slots__ = ("address", "request_id", "secure")
+
+    def __init__(self, address: str, request_id: bytes, now: float, *, secure: bool) -> None:
+        super().__init__(None, now)
         self.address = address
         self.request_id = request_id
-        self.started = started
         self.secure = secure
-        self.connecting = 0.0
-        self.connect = self.first_byte = None
-        self.received = self.sent = self.retries = self.status = 0
-        self.message = None
-        self.rule: Rule | None = None
-        self.decision = None
 
 
 class AccessLog:
@@ -104,8 +108,8 @@ class AccessLog:
         self._writer = Writer(handle, counters)
         self._random = random
         self._share = 1.0
-        self._second = self._millisecond = -1
-        self._to_second = self._time = ""
+        self._second = -1
+        self._to_second = ""
 
     def take(self, given: settings.AccessLog) -> None:
         """Log the share of exchanges that the settings ask for."""
@@ -123,57 +127,72 @@ class AccessLog:
 
     def add(self, record: Record, ended: float, now: float) -> None:
         """Log an exchange that has ended: on the monotonic clock, and in Unix seconds."""
-        if record.status < 500 and self._share < 1.0 and self._random.random() >= self._share:
+        if self._share < 1.0 and record.status < 500 and self._random.random() >= self._share:
             return
         millisecond = int(now * 1000)
-        if millisecond != self._millisecond:
-            self._tell_time(millisecond)
-        text = line(record, ended, self._time)
-        if len(text) > PIPE_BUF:
-            text = line(record, ended, self._time, short=True)
-        self._writer.put(text.encode("ascii"))
-
-    def _tell_time(self, millisecond: int) -> None:
-        self._millisecond = millisecond
         second = millisecond // 1000
         if second != self._second:
             self._second = second
             self._to_second = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
-        self._time = f"{self._to_second}.{millisecond % 1000:03}Z"
+        time = f"{self._to_second}{_THOUSANDTHS[millisecond % 1000]}Z"
+        text = line(record, ended, time)
+        if len(text) > PIPE_BUF:
+            text = line(record, ended, time, short=True)
+        self._writer.put(text)
 
 
 def line(record: Record, ended: float, time: str, *, short: bool = False) -> str:
     """The line, in ASCII; `time` goes into it as it is. `short`: little of what clients can make long."""
-    head, started = record.head, record.started
+    head, started, first_byte = record.head, record.started, record.first_byte
     path = "null"
     if head is None:
-        told = f"{_client(record)},{_NO_REQUEST}"
-        placed = _placed(record.rule, record.decision)
+        request_id, told = _unread(record)
+        outcome = _outcome(record)
     else:
-        placed = _placed_again(head, record.rule, record.decision)
+        request_id = head.request_id
         if short:
-            told = f"{_client(record)},{_request(head, _SHORT)}"
-        elif head.told:
-            told = head.told  # what the requests of a kept-alive connection have in common
+            told = _told(head, _SHORT)
         else:
-            told = head.told = f"{_client(record)},{_request(head, MAX_AGENT)}"
-        path = _quoted(head.path[: _SHORT if short else MAX_PATH])
-    connect, first_byte, message = record.connect, record.first_byte, record.message
+            told = head.told = head.told or _told(head, MAX_AGENT)
+        path = quote(head.path[: _SHORT if short else MAX_PATH].decode("utf-8", "backslashreplace"))
+        rule, decision = record.rule, record.decision
+        if rule is None or decision is None or record.connect is not None:
+            outcome = _outcome(record)
+        else:
+            of = (
+                record.status,
+                record.message,
+                record.received,
+                record.retries,
+                rule.scope,
+                rule,
+                decision.reason,
+                decision.endpoint,
+            )
+            if of != head.outcome_of:
+                head.outcome, head.outcome_of = _outcome(record), of
+            outcome = head.outcome
+    total = int((ended - started) * 1e6)
+    first = 0 if first_byte is None else int((first_byte - started) * 1e6)
     return (
-        f'{{"time":"{time}","requestId":{_quoted(record.request_id)},{told},"path":{path},'
-        f'"status":{record.status},"message":{"null" if message is None else quote(message)},'
-        f'"received":{record.received},"sent":{record.sent},'
-        f'{placed},"retries":{record.retries},"total":{(ended - started) * 1000:.3f},'
-        f'"connect":{"null" if connect is None else f"{connect * 1000:.3f}"},'
-        f'"firstByte":{"null" if first_byte is None else f"{(first_byte - started) * 1000:.3f}"}}}\n'
+        f'{{"time":"{time}","requestId":{quote(request_id.decode("utf-8", "backslashreplace"))},'
+        f'{told},"path":{path},{outcome},"sent":{record.sent},'
+        f'"total":{total // 1000}{_THOUSANDTHS[total % 1000]},'
+        f'"firstByte":{"null" if first_byte is None else f"{first // 1000}{_THOUSANDTHS[first % 1000]}"}}}\n'
     )
 
 
-def _client(record: Record) -> str:
-    return f'"client":{quote(record.address)},"scheme":"{"https" if record.secure else "http"}"'
+def _unread(record: Record) -> tuple[bytes, str]:
+    """The request's id, and what is told of it."""
+    assert isinstance(record, Unread)  # noqa: S101 - it has no head
+    return record.request_id, f"{_client(record.address, secure=record.secure)},{_NO_REQUEST}"
 
 
-def _request(head: RequestHead, max_agent: int) -> str:
+def _client(address: str, *, secure: bool) -> str:
+    return f'"client":{quote(address)},"scheme":"{"https" if secure else "http"}"'
+
+
+def _told(head: RequestHead, max_agent: int) -> str:
     agent = trace = None
     for name, value in head.headers:
         lower = name.lower()
@@ -182,6 +201,7 @@ def _request(head: RequestHead, max_agent: int) -> str:
         elif lower == b"traceparent":
             trace = trace or _TRACEPARENT.fullmatch(value)
     return (
+        f"{_client(head.address, secure=head.secure)},"
         f'"host":{_quoted(head.host)},"method":{_quoted(head.method)},'
         f'"protocol":"{"HTTP/1.1" if head.http11 else "HTTP/1.0"}",'
         f'"userAgent":{"null" if agent is None else _quoted(agent[:max_agent])},'
@@ -189,27 +209,25 @@ def _request(head: RequestHead, max_agent: int) -> str:
     )
 
 
-def _placed_again(head: RequestHead, rule: Rule | None, decision: Decision | None) -> str:
-    """The same as `_placed`, made once for the requests of a connection that go to the same endpoint."""
-    if rule is None or decision is None or decision.endpoint is None:
-        return _placed(rule, decision)
-    of = (rule.scope, rule, decision.reason, decision.endpoint)
-    if of != head.placed_of:
-        head.placed = _placed(rule, decision)
-        head.placed_of = of
-    return head.placed
+def _outcome(record: Record) -> str:
+    message, connect, rule = record.message, record.connect, record.rule
+    return (
+        f'"status":{record.status},"message":{"null" if message is None else quote(message)},'
+        f"{_NO_RULE if rule is None else _rule(rule)},{_decision(record.decision)},"
+        f'"retries":{record.retries},"connect":{"null" if connect is None else f"{connect * 1000:.3f}"},'
+        f'"received":{record.received}'
+    )
 
 
-def _placed(rule: Rule | None, decision: Decision | None) -> str:
-    told = _NO_RULE if rule is None else _rule(rule)
+def _decision(decision: Decision | None) -> str:
     if decision is None:
-        return f"{told},{_NO_DECISION}"
+        return _NO_DECISION
     endpoint = decision.endpoint
     if endpoint is None:
-        return f'{told},"reason":"{decision.reason}","endpoint":null,"address":null'
+        return f'"reason":"{decision.reason}","endpoint":null,"address":null'
     host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
     address = quote(f"{host}:{endpoint.port}")
-    return f'{told},"reason":"{decision.reason}","endpoint":{quote(endpoint.pod)},"address":{address}'
+    return f'"reason":"{decision.reason}","endpoint":{quote(endpoint.pod)},"address":{address}'
 
 
 def _rule(rule: Rule) -> str:

@@ -7,16 +7,12 @@ or the interpreter's lock, for as long as it takes.
 
 import asyncio
 import json
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter
 
 from stickyroute_api.snapshot import Endpoint, Route, Snapshot
-
-SLICE = 0.001
-"""Seconds of encoding after which the loop gets its turn."""
+from stickyroute_proxy.slices import Steps, in_slices
 
 _ROUTE = TypeAdapter(Route)
 _ENDPOINTS = TypeAdapter(tuple[Endpoint, ...])
@@ -31,13 +27,9 @@ class Encoder:
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def encode(self, snapshot: Snapshot) -> bytes:
-        """The snapshot's JSON. Never holds the loop for much longer than `SLICE`."""
+        """The snapshot's JSON, made in slices."""
         async with self._one_at_a_time:
-            began = time.perf_counter()
-            for _ in self._refresh(snapshot):
-                if time.perf_counter() - began > SLICE:
-                    await asyncio.sleep(0)
-                    began = time.perf_counter()
+            await in_slices(self._refresh(snapshot))
             return self._join(snapshot)
 
     def _join(self, snapshot: Snapshot) -> bytes:
@@ -47,7 +39,7 @@ class Encoder:
         endpoints = b",".join(self._endpoints[key][1] for key in snapshot.endpoints)
         return b'%b,"routes":{%b},"endpoints":{%b}}' % (json.dumps(head).encode()[:-1], routes, endpoints)
 
-    def _refresh(self, snapshot: Snapshot) -> Iterator[None]:
+    def _refresh(self, snapshot: Snapshot) -> Steps[None]:
         """Bring the pieces up to the snapshot; yields after each one that had to be encoded."""
         for gone in self._routes.keys() - snapshot.routes.keys():
             del self._routes[gone]

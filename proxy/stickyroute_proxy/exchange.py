@@ -59,10 +59,10 @@ class Exchange(Placement):
         self._record = None
         if plane.log is not None:
             head = client.head
-            self._record = Record(head, head.address, head.request_id, now, secure=client.secure)
-        counters = plane.counters
-        counters.requests += 1
-        counters.exchanges += 1
+            if not head.told:
+                head.secure = client.secure
+            self._record = Record(head, now)
+        plane.counters.requests += 1
 
     # Deciding and sending
 
@@ -70,7 +70,7 @@ class Exchange(Placement):
         """Decide on the client's head, and send it."""
         plane = self._plane
         counters = plane.counters
-        if counters.exchanges > plane.admission.requests:
+        if counters.requests - counters.ended > plane.admission.requests:
             others = counters.exchanges - counters.tunnels - 1
             refusal = plane.admission.request(others, first=self._client.first)
             if refusal is not None:
@@ -227,6 +227,8 @@ class Exchange(Placement):
         elif what is wait.ROOM:
             self._shed(Cause.QUEUE_TIMEOUT, what.told(rule))
         else:
+            if what.status == 504:
+                self._tell_failure()
             self._refuse(what.status, what.told(rule))
 
     # What the connection upstream tells
@@ -252,6 +254,7 @@ class Exchange(Placement):
             else:
                 self._connect(self._endpoint)
         else:
+            self._tell_failure()
             self._refuse(502, f"the endpoint gave no answer: {message}")
 
     def upstream_full(self) -> None:
@@ -277,13 +280,17 @@ class Exchange(Placement):
         if answer.changes is not rule.changes.answer:
             answer.change(rule.changes.answer)
         self._wait = None
-        if self._record is not None:
-            self._record.first_byte = monotonic()
+        endpoint = self._endpoint
+        if endpoint is not None and endpoint.judge is not None:
+            self._plane.health.answered(endpoint, answer.status)
+        record = self._record
+        if record is not None:
+            record.first_byte = monotonic()
         if parts:
-            size = sum(map(len, parts))
+            size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
             self._plane.counters.sent_bytes += size
-            if self._record is not None:
-                self._record.sent += size
+            if record is not None:
+                record.sent = size
         told = self._decision.set_token is not None or answer.long_lived
         self._client.answer(answer, self._set_cookie(answer) if told else b"", parts, last)
 
@@ -388,19 +395,17 @@ class Exchange(Placement):
             self._upstream.close()
             self._upstream = None
         counters, rule = self._plane.counters, self._rule
-        counters.exchanges -= 1
+        counters.ended += 1
         counter = counters.unrouted if rule is None else rule.counter or counters.begin(rule)
         ended = now or monotonic()
         counter.add(self._status, ended - self._started)
-        if self._record is not None:
-            self._log(self._record, ended)
-
-    def _log(self, record: Record, ended: float) -> None:
-        log = self._plane.log
-        if log is not None:
-            record.status = self._status
-            record.rule = self._rule
-            log.add(record, ended, self._plane.clock())
+        record = self._record
+        if record is not None:
+            log = self._plane.log
+            if log is not None:
+                record.status = self._status
+                record.rule = rule
+                log.add(record, ended, self._plane.clock())
 
 
 def _authority(endpoint: Endpoint) -> bytes:

@@ -7,6 +7,7 @@ What a process counted is a plain mapping, so that several workers' can be added
 means.
 """
 
+import asyncio
 import gc
 import json
 import os
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
+from stickyroute_proxy.health.watch import Watch
 from stickyroute_proxy.receive import Receiver
 from stickyroute_proxy.table import Table
 from stickyroute_proxy.wire.counters import Counters
@@ -95,6 +97,13 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "stickyroute_retries_denied": Family(
         "counter", "Further attempts that the retry budget did not allow.", of="retries_denied"
     ),
+    "stickyroute_health_checks": Family("counter", "Active health checks by their result.", ("result",)),
+    "stickyroute_ejections": Family("counter", "Pods ejected because they failed clients in a row."),
+    "stickyroute_pods_out": Family(
+        "gauge",
+        "1 for a pod that health checks found Unhealthy or Ejected, at each worker that finds it so.",
+        ("namespace", "service", "pod", "state"),
+    ),
     "stickyroute_received_bytes": Family("counter", "Bytes of request bodies.", of="received_bytes"),
     "stickyroute_sent_bytes": Family("counter", "Bytes of answer bodies.", of="sent_bytes"),
     "stickyroute_connections": Family("counter", "Connections that clients opened.", of="connections"),
@@ -131,6 +140,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
         of="tunnels_ended",
     ),
     "stickyroute_upstream_connections": Family("gauge", "Connections to pods now.", of="upstreams"),
+    "stickyroute_tasks": Family("gauge", "Tasks of all processes' event loops now."),
     # Processes, by the names that dashboards know
     "process_start_time_seconds": Family("gauge", "When the proxy started, Unix seconds."),
     "process_cpu_seconds": Family("counter", "User and system time of all processes."),
@@ -143,7 +153,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
 _OF_COUNTERS: Final = tuple((name, family.of) for name, family in FAMILIES.items() if family.of)
 
 
-def read(table: Table | None, counters: Counters) -> Samples:
+def read(table: Table | None, counters: Counters, health: Watch) -> Samples:
     """What this process counted and holds."""
     samples = process()
     for name, attribute in _OF_COUNTERS:
@@ -151,7 +161,8 @@ def read(table: Table | None, counters: Counters) -> Samples:
         samples[name] = (
             {(str(key),): number for key, number in value.items()} if FAMILIES[name].labels else {(): value}
         )
-    for name, labels, value in (*_traffic(counters), *(() if table is None else _served(table))):
+    told = (*_traffic(counters), *_health(health), *(() if table is None else _served(table)))
+    for name, labels, value in told:
         family = samples.setdefault(name, {})
         family[labels] = value if isinstance(value, list) else family.get(labels, 0) + value
     return samples
@@ -176,6 +187,7 @@ def process() -> Samples:
     generations = enumerate(gc.get_stats())
     found: Samples = {
         "process_cpu_seconds": {(): times.user + times.system},
+        "stickyroute_tasks": {(): _tasks()},
         "python_gc_collections": {(str(number),): stats["collections"] for number, stats in generations},
     }
     if sys.platform == "linux":
@@ -183,6 +195,13 @@ def process() -> Samples:
         found["process_resident_memory_bytes"] = {(): pages * os.sysconf("SC_PAGE_SIZE")}
         found["process_open_fds"] = {(): sum(1 for _ in Path("/proc/self/fd").iterdir())}
     return found
+
+
+def _tasks() -> int:
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:  # no loop runs here
+        return 0
 
 
 def total(parts: Iterable[Samples]) -> Samples:
@@ -242,6 +261,20 @@ def _served(table: Table) -> Iterator[Sample]:
         for endpoint in found.endpoints:
             labels = namespace, endpoint.service, endpoint.pod
             yield "stickyroute_requests_in_flight", labels, endpoint.in_flight
+
+
+def _health(health: Watch) -> Iterator[Sample]:
+    """What checks found."""
+    yield "stickyroute_health_checks", ("good",), health.good
+    yield "stickyroute_health_checks", ("bad",), health.bad
+    yield "stickyroute_ejections", (), health.ejections
+    now = health.clock()
+    for set_id, judge in health.judges.items():
+        for endpoint in judge.endpoints:
+            state = endpoint.found(now)
+            if state is not None:
+                labels = set_id.partition("/")[0], endpoint.service, endpoint.pod, str(state)
+                yield "stickyroute_pods_out", labels, 1
 
 
 def _traffic(counters: Counters) -> Iterator[Sample]:

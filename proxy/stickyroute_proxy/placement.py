@@ -26,8 +26,6 @@ from stickyroute_proxy.wire.queue import Queue
 from stickyroute_proxy.wire.upstream import Upstream
 from stickyroute_proxy.wire.wait import Wait
 
-MAX_TRIED: Final = 3
-"""How many endpoints may fail to take a connection before the client is told."""
 NO_HANDSHAKE: Final = "TLS handshake with the endpoint failed"
 
 
@@ -68,7 +66,7 @@ class Placement(ABC):
     """Where it waits, for room or for its endpoint."""
     _connecting: Connect | None
     _attempts: int
-    """Further ones at the same endpoint."""
+    """Further ones, after connections that did not come to be."""
     _tried: list[Endpoint] | None
     """Endpoints that took no connection."""
     _record: Record | None
@@ -102,7 +100,6 @@ class Placement(ABC):
         self._decision = decision
         if self._record is not None:
             self._record.decision = decision
-        self._attempts = 0
         endpoint = decision.endpoint
         if endpoint is None:
             self._unplaced(rule, decision, now)
@@ -184,7 +181,7 @@ class Placement(ABC):
         self._unreached(502, NO_HANDSHAKE if self._untrusted else "the endpoint took no connection")
 
     def _unreached(self, status: int, message: str) -> None:
-        """No connection came to be: once more there for a bound session, then elsewhere."""
+        """No connection came to be: a bound session tries once more there, then it goes elsewhere."""
         plane, rule, endpoint = self._plane, self._rule, self._endpoint
         plane.counters.connect_failures += 1
         if self._connecting is not None:
@@ -193,23 +190,28 @@ class Placement(ABC):
         self._wait = None
         if rule is None or endpoint is None:
             return
+        self._tell_failure()
         if self._left(endpoint):
             self._begin_anew()
             return
-        bound = self._decision.reason in HOME and self._attempts < rule.retries.attempts
-        tried = self._tried or []
-        if not bound:
-            tried = self._tried = [*tried, endpoint]
-        if not rule.retries.attempts or len(tried) >= MAX_TRIED or not self._may_retry():
+        if self._attempts >= rule.attempts or not self._may_retry():
             self._refuse(status, message)
-        elif bound:
-            self._attempts += 1
+            return
+        self._attempts += 1
+        if self._decision.reason in HOME and self._attempts == 1:
             self._connect(endpoint)
-        else:
-            self._release()
-            head, failed = self._client.head, self._decision
-            decision = rechoose(rule, head, failed, plane.clock(), plane.random, tried=tried)
-            self._attempt(rule, decision, monotonic())
+            return
+        tried = self._tried = [*(self._tried or ()), endpoint]
+        self._release()
+        head, failed = self._client.head, self._decision
+        decision = rechoose(rule, head, failed, plane.clock(), plane.random, tried=tried)
+        self._attempt(rule, decision, monotonic())
+
+    def _tell_failure(self) -> None:
+        """The endpoint has failed the request."""
+        endpoint = self._endpoint
+        if endpoint is not None and endpoint.judge is not None:
+            self._plane.health.failed(endpoint)
 
     def _may_retry(self) -> bool:
         counters = self._plane.counters

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from stickyroute_api.settings import Settings
 from stickyroute_proxy.accesslog import AccessLog
+from stickyroute_proxy.health.watch import Watch
 from stickyroute_proxy.table import Endpoint, Table
 from stickyroute_proxy.wire.admission import Admission
 from stickyroute_proxy.wire.answer import AnswerHead
@@ -97,6 +98,7 @@ class Plane(Protocol):
     counters: Counters
     admission: Admission
     budget: Budget
+    health: Watch
     log: AccessLog | None
     """The access log; None: it is off."""
 

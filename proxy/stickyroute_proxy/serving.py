@@ -1,7 +1,6 @@
 """What serves clients in one process: the data plane, and how it comes to its tables."""
 
 import asyncio
-import gc
 import random
 import socket
 import time
@@ -16,7 +15,9 @@ from stickyroute_api.snapshot import Delta, Snapshot
 from stickyroute_proxy import metrics
 from stickyroute_proxy.affinity import drains
 from stickyroute_proxy.affinity.report import report
+from stickyroute_proxy.lean import collect_rarely
 from stickyroute_proxy.metrics import Samples
+from stickyroute_proxy.slices import in_slices
 from stickyroute_proxy.table import Table, prepare
 from stickyroute_proxy.wire.listener import DataPlane
 
@@ -72,7 +73,8 @@ class Serving:
         """What is known of sessions; None while nothing is served."""
         if (table := self._plane.table) is None:
             return None
-        return report(table, self._name, self._started, time.time(), self._plane.tunnels.counts())
+        tunnels = self._plane.tunnels.counts()
+        return await in_slices(report(table, self._name, self._started, time.time(), tunnels))
 
     async def left(self) -> Mapping[str, Drain]:
         """What is left of draining pods, by `namespace/pod`."""
@@ -81,7 +83,7 @@ class Serving:
         return drains.left(table, self._plane.tunnels.counts())
 
     async def samples(self) -> Samples:
-        return metrics.read(self._plane.table, self._plane.counters)
+        return metrics.read(self._plane.table, self._plane.counters, self._plane.health)
 
     def lacking(self) -> str:
         """What keeps it from serving: nothing."""
@@ -103,7 +105,5 @@ class Serving:
 
 def run(main: Coroutine[Any, Any, int]) -> int:
     """Run what serves on its event loop, to its exit status."""
-    # Collections of the oldest generation walk every session and endpoint while requests wait. Requests leave
-    # few cycles, so they can be rare; what a start leaves behind is frozen out of them (see `lean.settle`).
-    gc.set_threshold(20_000, 20, 100)
+    collect_rarely()
     return uvloop.run(main)

@@ -27,6 +27,7 @@ from stickyroute_proxy.metrics import Samples
 from stickyroute_proxy.options import Options
 from stickyroute_proxy.receive import UnavailableError
 from stickyroute_proxy.shares import divide
+from stickyroute_proxy.slices import Steps, at_once, in_slices
 from stickyroute_proxy.worker import Duties
 
 logger = logging.getLogger(__name__)
@@ -264,7 +265,7 @@ class Supervisor:
         self._left_samples = metrics.total((self._left_samples, metrics.lasting(running.samples)))
         if running.report is not None:
             left = ended(running.report)
-            self._left_report = self._merged(left) if self._left_report else left
+            self._left_report = at_once(self._merged(left)) if self._left_report else left
 
     # What `Serving` does too
 
@@ -330,9 +331,9 @@ class Supervisor:
         if self._accepted is None:
             return None
         told = [running.report for running in self._running.values() if running.report is not None]
-        return self._merged(*told)
+        return await in_slices(self._merged(*told))
 
-    def _merged(self, *told: AffinityReport) -> AffinityReport:
+    def _merged(self, *told: AffinityReport) -> Steps[AffinityReport]:
         assert self._accepted is not None  # noqa: S101 - workers that serve nothing report nothing
         left = () if self._left_report is None else (self._left_report,)
         version = self._accepted.version

@@ -346,7 +346,7 @@ class _Route:
             table.known.reopen()
         rule.scope = scope
         rule.timeouts = given.timeouts
-        rule.retries = given.retries
+        rule.attempts = given.retries.attempts if "connect-failure" in given.retries.on else 0
         rule.changes = self.changes[given.name]
         rule.limits = given.limits
         rule.notify_header = given.persistence.failover.notify_header.lower().encode()

@@ -1,7 +1,6 @@
 """Lines to a file descriptor, by a thread of its own: who gives one never waits for it."""
 
 import os
-from collections import deque
 from select import PIPE_BUF, select
 from threading import Event, Thread
 from typing import Final
@@ -12,6 +11,8 @@ MAX_BYTES: Final = 8 << 20
 """What may wait to be written; lines beyond are dropped, and counted."""
 PAUSE: Final = 0.1
 """Seconds between two looks at what waits: one wake-up for many lines."""
+_BATCH: Final = 256
+"""Lines that are taken at once: who gives some meanwhile waits for so much copying."""
 
 
 class Writer:
@@ -24,16 +25,17 @@ class Writer:
         """`handle` is duplicated."""
         self._handle = os.dup(handle)
         self._counters = counters
-        self._lines: deque[bytes] = deque()
-        # Bytes, each counted by one thread alone.
-        self._given = self._written = 0
+        self._lines: list[str] = []
+        # Bytes, each set by one thread alone.
+        self._given = 0
+        self._allowed = MAX_BYTES  # to be given, ever: so much more than has been written
         self._ending = Event()
         self._thread = Thread(target=self._run, name="access log", daemon=True)
         self._thread.start()
 
-    def put(self, line: bytes) -> None:
-        """Have a line written, its end included."""
-        if self._given - self._written > MAX_BYTES:
+    def put(self, line: str) -> None:
+        """Have a line written: ASCII, of at most PIPE_BUF with its end, which is included."""
+        if self._given > self._allowed:
             self._counters.access_log_dropped += 1
             return
         self._given += len(line)
@@ -57,16 +59,17 @@ class Writer:
     def _write_all(self) -> None:
         lines = self._lines
         while lines:
-            batch = [lines.popleft()]
-            size = len(batch[0])
-            while lines and size + len(lines[0]) <= PIPE_BUF:
-                size += len(lines[0])
-                batch.append(lines.popleft())
-            try:
-                self._write(b"".join(batch))
-            except OSError:  # its reader has gone, or the disk is full
-                self._counters.access_log_failed += len(batch)
-            self._written += size
+            batch = lines[:_BATCH]
+            del lines[: len(batch)]  # the other thread may have appended more meanwhile
+            data = "".join(batch).encode("ascii")
+            end = 0
+            while end < len(data):
+                start, end = end, data.rfind(b"\n", end, end + PIPE_BUF) + 1 or len(data)
+                try:
+                    self._write(data[start:end])
+                except OSError:  # its reader has gone, or the disk is full
+                    self._counters.access_log_failed += data.count(b"\n", start, end)
+                self._allowed += end - start
 
     def _write(self, data: bytes) -> None:
         """Wait as long as it takes. Raises OSError."""

@@ -1,6 +1,6 @@
 """Autobahn's cases, as kosoku carries them, against the server at a URL; each case's verdict as JSON.
 
-`python autobahn.py URL [EXCLUDED…]`
+`python autobahn.py URL [CASE…]`; `-CASE` is left out. Cases may have wildcards; without any all are run.
 """
 
 import asyncio
@@ -24,9 +24,11 @@ def verdict(case):
     }
 
 
-async def main(url, *excluded):
+async def main(url, *cases):
+    chosen = [case for case in cases if not case.startswith("-")]
+    left_out = [case.removeprefix("-") for case in cases if case.startswith("-")]
     try:
-        results = await run_fuzzingclient(url, exclude_cases=excluded or None, concurrency=4)
+        results = await run_fuzzingclient(url, chosen or None, left_out or None, concurrency=4)
     except FailureError as failure:
         results = failure.results
     json.dump({case.case_id: verdict(case) for case in results}, sys.stdout)

@@ -7,8 +7,6 @@ from tests.conformance.processes import HERE, differences, serving, told
 
 BREAKS = "the server breaks off: a client without the proxy has no answer, one with it has 502"
 EXPLAINED = {
-    "304-etag-update-response-Content-Length": "more follows than the length says: the rest is not passed on",
-    "headers-store-Content-Length": "more follows than the length says: the rest is not passed on",
     "headers-store-Transfer-Encoding": "an unknown transfer coding: 502",
     "stale-close": BREAKS,
     "stale-close-must-revalidate": BREAKS,
@@ -21,6 +19,10 @@ EXPLAINED = {
     "stale-warning-stored": BREAKS,
 }
 """Tests that differ, and why. One that no longer does has no place here."""
+SURPLUS = {"304-etag-update-response-Content-Length", "headers-store-Content-Length"}
+"""More follows than the length says, and the proxy passes the rest on to nobody. Without it Node 20's client
+minds, Node 18's does not.
+"""
 
 
 @pytest.fixture
@@ -45,4 +47,4 @@ async def test_http_cache_tests_see_no_proxy(proxied, node, package, tmp_path):
     print(f"{len(direct)} cases of http-cache-tests")
     assert len(direct) > 300
     found = differences(direct, seen)
-    assert found.keys() == EXPLAINED.keys(), found
+    assert found.keys() - SURPLUS == EXPLAINED.keys(), found

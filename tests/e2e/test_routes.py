@@ -72,8 +72,8 @@ TOLD = {
         bad(("spec", "hosts"), ["demo.stickyroute.test"]),
         ("Accepted", "HostClaimed", r"demo\.stickyroute\.test"),
     ),
-    "a drain that is not served yet": (
-        bad((*PERSISTENCE, "drainTimeout"), "60s"),
+    "a drain without sessions": (
+        bad(PERSISTENCE, {"type": "None", "drainTimeout": "60s"}),
         ("Accepted", "UnsupportedValue", r"spec\.persistence\.drainTimeout"),
     ),
     "a persistence that is not served yet": (

@@ -62,9 +62,9 @@ def serve(
 ) -> None:
     """Serve the StickyRoutes of DIR, without a cluster.
 
-    DIR holds Kubernetes YAML as kubectl applies it: StickyRoute, Service, EndpointSlice, Secret, ConfigMap.
-    Changed files are followed. Endpoints may be on this machine: list their addresses and ports in
-    EndpointSlices.
+    DIR holds Kubernetes YAML as kubectl applies it: StickyRoute, Service, EndpointSlice, Pod, Secret,
+    ConfigMap. Changed files are followed. Endpoints may be on this machine: list their addresses and ports
+    in EndpointSlices. Pods are needed for bindTo, for grace periods and to notice restarted containers only.
 
     Ctrl-C ends it.
     """

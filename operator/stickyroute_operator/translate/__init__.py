@@ -13,11 +13,21 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from stickyroute_api.settings import Settings
-from stickyroute_api.snapshot import BackendTls, Certificate, Endpoint, Route, Snapshot, TokenKeys
+from stickyroute_api.snapshot import (
+    BackendTls,
+    Certificate,
+    Endpoint,
+    HealthCheck,
+    Route,
+    Snapshot,
+    TokenKeys,
+)
 from stickyroute_operator.objects import EndpointSlice, Key, Reference, Referent, RouteObject, Service
+from stickyroute_operator.pods import Pod
 from stickyroute_operator.translate.assemble import Outcome, assemble, held
-from stickyroute_operator.translate.backends import Backends
+from stickyroute_operator.translate.backends import Backends, Moment
 from stickyroute_operator.translate.conflicts import settle
+from stickyroute_operator.translate.cookies import conflicts
 from stickyroute_operator.translate.form import Compiled
 from stickyroute_operator.translate.referents import Referents, ServerCertificate
 from stickyroute_operator.translate.routes import compile_route
@@ -36,12 +46,15 @@ class State:
     routes: Mapping[Key, RouteObject] = field(default_factory=dict)
     services: Mapping[Key, Service] = field(default_factory=dict)
     slices: Mapping[Key, EndpointSlice] = field(default_factory=dict)
+    pods: Mapping[Key, Pod] = field(default_factory=dict)
+    before: Mapping[str, tuple[Endpoint, ...]] = field(default_factory=dict)
+    """The endpoint sets as they were published last: what began there, such as a drain, goes on."""
     referents: Mapping[Reference, Referent] = field(default_factory=dict)
     """The Secrets and ConfigMaps that routes name."""
     on_demand: bool = False
     """They are read when first named: what `referents` lacks is on its way. Else it does not exist."""
     now: datetime | None = None
-    """What certificates' ends are compared to. None: they are not looked at."""
+    """What certificates' ends are compared to, and drains begin at. None: they are not looked at."""
     settings: Settings = field(default_factory=Settings)
     acknowledged: Mapping[str, frozenset[str]] | None = None
     """By endpoint set, the endpoints that every current proxy knows; others are Joining. None: no Joining."""
@@ -49,6 +62,14 @@ class State:
     """Loopback addresses are wanted on a laptop, and an attack on the proxy in a cluster."""
     allow_shared_hosts: bool = False
     """Routes of several namespaces may name one host."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Cookies:
+    """Which routes' cookies meet those of older ones, and what that was found from."""
+
+    routes: list[Compiled]
+    conflicts: dict[Key, Verdict]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +82,18 @@ class Translation:
     certificates: dict[str, ServerCertificate] = field(repr=False)
     """By `namespace/name` of their Secrets."""
     backend_tls: dict[str, BackendTls]
+    health: dict[str, HealthCheck]
+    """By endpoint set."""
     verdicts: dict[Key, RouteVerdict]
     compiled: dict[Key, Compiled] = field(repr=False)
     backends: Backends = field(repr=False)
+    cookies: "_Cookies" = field(repr=False)
     outcomes: dict[Key, Outcome] = field(repr=False)
+
+    @property
+    def until(self) -> float:
+        """Unix seconds: when it changes though no object does; inf: never."""
+        return self.backends.until
 
     @property
     def references(self) -> frozenset[Reference]:
@@ -80,6 +109,7 @@ class Translation:
             and self.routes == other.routes
             and self.endpoints == other.endpoints
             and self.backend_tls == other.backend_tls
+            and self.health == other.health
             and self.certificate_parts() == other.certificate_parts()
         )
 
@@ -103,6 +133,7 @@ class Translation:
             endpoints=self.endpoints,
             certificates=self.certificate_parts(),
             backend_tls=self.backend_tls,
+            health=self.health,
         )
 
 
@@ -112,8 +143,18 @@ def translate(state: State, previous: Translation | None = None) -> Translation:
     settlements = settle(compiled.values(), allow_shared_hosts=state.allow_shared_hosts)
     referents = Referents.of(state.referents, previous.backends.referents if previous else None)
     backends = Backends.of(state.services, state.slices, referents, previous.backends if previous else None)
-    resolve = backends.resolver(acknowledged=state.acknowledged, allow_loopback=state.allow_loopback)
+    resolve = backends.resolver(
+        Moment(
+            now=state.now.timestamp() if state.now is not None else 0.0,
+            pods=state.pods,
+            before=state.before,
+            drains=_drains(compiled.values()),
+            acknowledged=state.acknowledged,
+            allow_loopback=state.allow_loopback,
+        )
+    )
     before = previous.outcomes if previous else {}
+    cookies = _cookies([form for key, form in compiled.items() if not settlements[key].refusal], previous)
     outcomes = {}
     for key, form in compiled.items():
         if state.on_demand and any(one not in state.referents for one in form.references()):
@@ -121,12 +162,36 @@ def translate(state: State, previous: Translation | None = None) -> Translation:
             outcomes[key] = before.get(key) or held(form, settlements[key])
             continue
         tls = referents.serve(form.tls, form.hosts, state.now) if form.tls is not None else None
-        outcomes[key] = assemble(form, settlements[key], resolve, tls, before.get(key))
-    return _translation(state, compiled, backends, outcomes)
+        outcomes[key] = assemble(
+            form, settlements[key], resolve, before.get(key), tls=tls, conflict=cookies.conflicts.get(key)
+        )
+    return _translation(state, compiled, backends, cookies, outcomes)
+
+
+def _cookies(served: list[Compiled], previous: Translation | None) -> _Cookies:
+    if previous is not None and served == previous.cookies.routes:  # for the most part the same objects
+        return previous.cookies
+    return _Cookies(served, conflicts(served))
+
+
+def _drains(routes: Iterable[Compiled]) -> dict[Key, float]:
+    """By Service, the longest drain of the rules that use it."""
+    drains: dict[Key, float] = {}
+    for form in routes:
+        for rule in form.rules:
+            if longest := rule.persistence.drain_timeout:
+                for use in rule.backends:
+                    key = form.source.namespace, use.service
+                    drains[key] = max(longest, drains.get(key, 0.0))
+    return drains
 
 
 def _translation(
-    state: State, compiled: dict[Key, Compiled], backends: Backends, outcomes: dict[Key, Outcome]
+    state: State,
+    compiled: dict[Key, Compiled],
+    backends: Backends,
+    cookies: "_Cookies",
+    outcomes: dict[Key, Outcome],
 ) -> Translation:
     served = [outcome for outcome in outcomes.values() if outcome.route is not None]
     endpoints: dict[str, tuple[Endpoint, ...]] = {}
@@ -140,9 +205,13 @@ def _translation(
         backend_tls={
             one.key: one.tls for outcome in served for one in outcome.resolved if one.key and one.tls
         },
+        health={
+            one.key: one.health for outcome in served for one in outcome.resolved if one.key and one.health
+        },
         verdicts={key: outcome.verdict for key, outcome in outcomes.items()},
         compiled=compiled,
         backends=backends,
+        cookies=cookies,
         outcomes=outcomes,
     )
 

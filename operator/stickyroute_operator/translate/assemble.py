@@ -1,12 +1,14 @@
 """One route's form, settled and resolved, to its part of the snapshot and its verdict."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stickyroute_api.reasons import ConditionReason
+from stickyroute_api.reasons import ConditionReason, ConditionType
 from stickyroute_api.snapshot import Backend, Endpoint, Match, Route, RouteTls, Rule
-from stickyroute_operator.translate.backends import Resolved, Resolver
+from stickyroute_operator.translate.backends import Resolved, Resolver, are_same
 from stickyroute_operator.translate.conflicts import Settlement
 from stickyroute_operator.translate.form import Compiled, RuleForm
+from stickyroute_operator.translate.grace import too_short
 from stickyroute_operator.translate.referents import ServedTls
 from stickyroute_operator.translate.verdicts import RouteVerdict, Trouble, Verdict
 
@@ -22,6 +24,8 @@ class Outcome:
     settlement: Settlement
     resolved: tuple[Resolved, ...]
     tls: ServedTls | None
+    conflict: Verdict | None
+    """With the cookie of an older scope."""
     route: Route | None
     """None: nothing of it is served."""
     endpoint_sets: dict[str, tuple[Endpoint, ...]]
@@ -32,13 +36,22 @@ def assemble(
     form: Compiled,
     settlement: Settlement,
     resolve: Resolver,
-    tls: ServedTls | None,
     before: Outcome | None,
+    *,
+    tls: ServedTls | None,
+    conflict: Verdict | None,
 ) -> Outcome:
     """The outcome of one route; `before` itself when nothing that it came from has changed."""
     namespace = form.source.namespace
     resolved = tuple(resolve(namespace, use) for rule in form.rules for use in rule.backends)
-    if before is not None and _same(before, form, settlement, resolved, tls):
+    if (
+        before is not None
+        and before.form is form
+        and before.settlement == settlement
+        and before.tls == tls
+        and before.conflict == conflict
+        and are_same(before.resolved, resolved)
+    ):
         return before
     refusal = settlement.refusal
     route = None if refusal is not None else _route(form, settlement, resolved)
@@ -50,12 +63,14 @@ def assemble(
         # Served in part: True, with the reason that tells what is missing.
         accepted = Verdict(True, ConditionReason.ROUTE_CONFLICT, _told(settlement.notes, " "))
     else:
-        accepted = Verdict(True, ConditionReason.ACCEPTED, "The route is valid")
+        notes = _inert(form, resolved)
+        accepted = Verdict(True, ConditionReason.ACCEPTED, _told(["The route is valid", *notes], "; "))
     return Outcome(
         form=form,
         settlement=settlement,
         resolved=resolved,
         tls=tls,
+        conflict=conflict,
         route=route,
         endpoint_sets={one.key: one.endpoints for one in resolved if one.key is not None},
         verdict=RouteVerdict(
@@ -71,8 +86,40 @@ def assemble(
             ),
             endpoints=_endpoints(form, resolved),
             needs_endpoints=not form.rules or any(rule.backends for rule in form.rules),
+            deletion_costs=tuple(
+                dict.fromkeys(
+                    f"{namespace}/{form.source.name}/{rule.scope}"
+                    for rule in form.rules
+                    if rule.deletion_cost
+                )
+            ),
+            overrides=form.overrides,
+            warnings=() if route is None else tuple(_warnings(form, resolved, conflict)),
+            pods=tuple({pod.uid: pod for one in resolved for pod in one.pods}.values()),
         ),
     )
+
+
+def _warnings(
+    form: Compiled, resolved: tuple[Resolved, ...], conflict: Verdict | None
+) -> Iterator[tuple[ConditionType, Verdict]]:
+    if conflict is not None:
+        yield ConditionType.COOKIE_CONFLICT, conflict
+    drains = [rule.persistence.drain_timeout for rule in form.rules for _ in rule.backends]
+    short = too_short((drain, one.pods) for drain, one in zip(drains, resolved, strict=True))
+    if short is not None:
+        yield ConditionType.GRACE_PERIOD_TOO_SHORT, short
+
+
+def _inert(form: Compiled, resolved: tuple[Resolved, ...]) -> Iterator[str]:
+    """What is valid, but means nothing as the pods are now."""
+    pods = {endpoint.pod for one in resolved for endpoint in one.endpoints}
+    for index, override in enumerate(form.overrides):
+        if override.pod not in pods:
+            yield (
+                f"spec.overrides[{index}].pod: no backend has a pod {override.pod} now: correct the name,"
+                " or remove the override when it has done its work"
+            )
 
 
 def held(form: Compiled, settlement: Settlement) -> Outcome:
@@ -84,6 +131,7 @@ def held(form: Compiled, settlement: Settlement) -> Outcome:
         settlement=settlement,
         resolved=(),
         tls=None,
+        conflict=None,
         route=None,
         endpoint_sets={},
         verdict=RouteVerdict(
@@ -93,22 +141,6 @@ def held(form: Compiled, settlement: Settlement) -> Outcome:
             hosts=form.hosts,
             persistence=form.persistence,
         ),
-    )
-
-
-def _same(
-    before: Outcome,
-    form: Compiled,
-    settlement: Settlement,
-    resolved: tuple[Resolved, ...],
-    tls: ServedTls | None,
-) -> bool:
-    return (
-        before.form is form
-        and before.tls == tls
-        and before.settlement == settlement
-        and len(before.resolved) == len(resolved)
-        and all(old is new for old, new in zip(before.resolved, resolved, strict=True))
     )
 
 
@@ -136,6 +168,7 @@ def _route(form: Compiled, settlement: Settlement, resolved: tuple[Resolved, ...
         hosts=form.hosts,
         tls=RouteTls(certificate=form.tls.certificate.key, redirect=form.tls.redirect) if form.tls else None,
         rules=tuple(rules),
+        overrides=form.overrides,
     )
 
 

@@ -1,16 +1,17 @@
 """Services and their EndpointSlices to endpoint sets."""
 
 import hashlib
-import ipaddress
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Self
 
-from stickyroute_api.reasons import ConditionReason, EndpointState
-from stickyroute_api.snapshot import BackendTls, Endpoint
-from stickyroute_operator.objects import EndpointSlice, Key, Service, ServicePort, SliceEndpoint
+from stickyroute_api.reasons import ConditionReason
+from stickyroute_api.snapshot import BackendTls, Endpoint, HealthCheck
+from stickyroute_operator.objects import EndpointSlice, Key, Service, ServicePort
+from stickyroute_operator.pods import Pod
+from stickyroute_operator.translate.endpoints import Known, found
 from stickyroute_operator.translate.form import BackendTlsUse, BackendUse
 from stickyroute_operator.translate.referents import Referents, Unusable
 from stickyroute_operator.translate.verdicts import Trouble
@@ -18,8 +19,6 @@ from stickyroute_operator.translate.verdicts import Trouble
 _TLS_PROTOCOLS = frozenset({"https", "wss", "kubernetes.io/wss"})
 """Values of appProtocol (KEP-3726 and IANA's names) that mean HTTP/1.1 over TLS."""
 _OTHER_PROTOCOLS = frozenset({"tls", "grpc", "grpcs", "h2", "h2c", "http2", "kubernetes.io/h2c"})
-_METADATA = frozenset({ipaddress.ip_address("100.100.100.200"), ipaddress.ip_address("fd00:ec2::254")})
-"""Clouds' metadata services outside the link-local ranges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,34 +30,59 @@ class Resolved:
     endpoints: tuple[Endpoint, ...] = ()
     tls: BackendTls | None = None
     """None: spoken to in the clear."""
+    health: HealthCheck | None = None
+    """None: not checked."""
     trouble: Trouble | None = None
     """May stand beside a usable set: part of it was refused."""
+    pods: tuple[Pod, ...] = ()
+    """Of the endpoints, those that are known."""
+    until: float = inf
+    """Unix seconds: when a drain's end changes it without anything else changing."""
 
 
 Resolver = Callable[[str, BackendUse], Resolved]
 """Resolves what a rule of a namespace names."""
-_Reference = tuple[str, str, int | str, BackendTlsUse | None]
-"""Namespace, Service, port, and how its certificates are checked."""
+_Reference = tuple[str, str, int | str, BackendTlsUse | None, HealthCheck | None]
+"""Namespace, Service, port, and how its certificates and its health are checked."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Inputs:
     service: Service | None
     slices: tuple[EndpointSlice, ...]
+    pods: tuple[Pod | None, ...]
     tls: BackendTls | Unusable | None
     key: str
-    known: frozenset[str] | None
-    allow_loopback: bool
+    known: Known
 
     def same(self, other: "_Inputs") -> bool:
         return (
             self.service is other.service
             and self.tls == other.tls
             and self.known == other.known
-            and self.allow_loopback == other.allow_loopback
-            and len(self.slices) == len(other.slices)
-            and all(mine is theirs for mine, theirs in zip(self.slices, other.slices, strict=True))
+            and are_same(self.slices, other.slices)
+            and are_same(self.pods, other.pods)
         )
+
+
+def are_same(mine: tuple[object, ...], theirs: tuple[object, ...]) -> bool:
+    """Whether both hold the same objects."""
+    return len(mine) == len(theirs) and all(one is other for one, other in zip(mine, theirs, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """What is known beside the objects, at the moment of a translation."""
+
+    now: float = 0.0
+    """Unix seconds."""
+    pods: Mapping[Key, Pod] = field(default_factory=dict)
+    before: Mapping[str, tuple[Endpoint, ...]] = field(default_factory=dict)
+    """The endpoint sets as they were published last."""
+    drains: Mapping[Key, float] = field(default_factory=dict)
+    """By Service, the longest time that any scope leaves bound sessions on its draining pods."""
+    acknowledged: Mapping[str, frozenset[str]] | None = None
+    allow_loopback: bool = False
 
 
 @dataclass
@@ -91,36 +115,51 @@ class Backends:
             previous._resolved if previous else {},  # noqa: SLF001 - one of ours
         )
 
-    def resolver(
-        self, *, acknowledged: Mapping[str, frozenset[str]] | None, allow_loopback: bool
-    ) -> Resolver:
+    @property
+    def until(self) -> float:
+        """Unix seconds: when the next drain's end changes what is resolved."""
+        return min((resolved.until for _, resolved in self._resolved.values()), default=inf)
+
+    def resolver(self, moment: Moment) -> Resolver:
         """Resolves each reference once, from the translation before where its inputs are the same objects."""
 
         def resolve(namespace: str, use: BackendUse) -> Resolved:
-            reference = (namespace, use.service, use.port, use.tls)
+            reference = (namespace, use.service, use.port, use.tls, use.health)
             done = self._resolved.get(reference)
             if done is not None:
                 return done[1]
-            found = self.services.get((namespace, use.service))
-            entry = _port(found, use.port) if found is not None else None
+            service = self.services.get((namespace, use.service))
+            entry = _port(service, use.port) if service is not None else None
             tls = self._tls(namespace, use, entry) if entry is not None else None
-            key = _set_key(namespace, use.service, entry, tls) if entry is not None else ""
-            known = None
-            if acknowledged is not None and entry is not None:
-                known = acknowledged.get(key, frozenset())
-            slices = self.slices.get((namespace, use.service), ())
-            inputs = _Inputs(found, slices, tls, key, known, allow_loopback)
+            key = _set_key(namespace, use, entry, tls) if entry is not None else ""
+            inputs = self._inputs(namespace, use, key, tls, moment)
             old = self._before.get(reference)
-            if old is not None and old[0].same(inputs):
+            if old is not None and moment.now < old[1].until and old[0].same(inputs):
                 resolved = old[1]
             else:
-                resolved = _resolve(namespace, use, entry, inputs)
-                if old is not None and old[1] == resolved:
-                    resolved = old[1]
+                resolved = _resolve(namespace, use, entry, inputs, moment.now)
+                if old is not None:
+                    resolved = _shared(resolved, old[1])
             self._resolved[reference] = inputs, resolved
             return resolved
 
         return resolve
+
+    def _inputs(
+        self, namespace: str, use: BackendUse, key: str, tls: BackendTls | Unusable | None, moment: Moment
+    ) -> _Inputs:
+        slices = self.slices.get((namespace, use.service), ())
+        before = moment.before.get(key, ())
+        drain = moment.drains.get((namespace, use.service), 0.0)
+        acknowledged = None
+        if moment.acknowledged is not None and key:
+            acknowledged = moment.acknowledged.get(key, frozenset())
+        names = [entry.pod for piece in slices for entry in piece.endpoints]
+        if drain:
+            names += [one.pod for one in before]
+        pods = tuple(moment.pods.get((namespace, name)) for name in names)
+        known = Known(before, drain, acknowledged, moment.allow_loopback)
+        return _Inputs(self.services.get((namespace, use.service)), slices, pods, tls, key, known)
 
     def _tls(self, namespace: str, use: BackendUse, port: ServicePort) -> BackendTls | Unusable | None:
         if port.app_protocol.lower() not in _TLS_PROTOCOLS:
@@ -133,12 +172,18 @@ class Backends:
         return BackendTls(server_name=wanted.server_name or f"{use.service}.{namespace}.svc", ca=ca)
 
 
-def _set_key(namespace: str, service: str, port: ServicePort, tls: BackendTls | Unusable | None) -> str:
-    """The set's name: with TLS it tells how the endpoints are spoken to, so that no two ways are mixed."""
-    key = f"{namespace}/{service}:{port.port}"
-    if not isinstance(tls, BackendTls):
-        return key
-    return f"{key}+{hashlib.sha256(f'{tls.server_name} {tls.ca}'.encode()).hexdigest()[:8]}"
+def _set_key(namespace: str, use: BackendUse, port: ServicePort, tls: BackendTls | Unusable | None) -> str:
+    """The set's name: it tells how the endpoints are spoken to and checked, so that no two ways are mixed."""
+    key = f"{namespace}/{use.service}:{port.port}"
+    if isinstance(tls, BackendTls):
+        key += f"+{_digest(f'{tls.server_name} {tls.ca}')}"
+    if use.health is not None:
+        key += f"~{_digest(use.health.model_dump_json())}"
+    return key
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _port(service: Service, wanted: int | str) -> ServicePort | None:
@@ -148,7 +193,16 @@ def _port(service: Service, wanted: int | str) -> ServicePort | None:
     return None
 
 
-def _resolve(namespace: str, use: BackendUse, port: ServicePort | None, inputs: _Inputs) -> Resolved:
+def _shared(new: Resolved, old: Resolved) -> Resolved:
+    """The new one, with what is equal taken from the old."""
+    if new == old:
+        return old
+    return replace(new, endpoints=old.endpoints) if new.endpoints == old.endpoints else new
+
+
+def _resolve(
+    namespace: str, use: BackendUse, port: ServicePort | None, inputs: _Inputs, now: float
+) -> Resolved:
     service, name = inputs.service, use.service
     if service is None:
         return _unusable(
@@ -187,7 +241,8 @@ def _resolve(namespace: str, use: BackendUse, port: ServicePort | None, inputs: 
             f"tls is given, but port {use.port} of Service {namespace}/{name} has no appProtocol of TLS; "
             "set the port's appProtocol to https, or remove tls",
         )
-    endpoints, refused = _merge(port, inputs)
+    pods = {pod.uid: pod for pod in inputs.pods if pod is not None}
+    endpoints, refused, until = found(port.name, inputs.slices, pods, inputs.known, now)
     trouble = None
     if refused:
         shown = ", ".join(refused[:3]) + (", …" if len(refused) > 3 else "")
@@ -196,92 +251,9 @@ def _resolve(namespace: str, use: BackendUse, port: ServicePort | None, inputs: 
             f"Service {namespace}/{name} has endpoints that are never connected to ({shown}): "
             "loopback, link-local, multicast and metadata addresses and names are refused; remove them",
         )
-    return Resolved(inputs.key, endpoints, inputs.tls, trouble)
+    theirs = tuple(pods[endpoint.id] for endpoint in endpoints if endpoint.id in pods)
+    return Resolved(inputs.key, endpoints, inputs.tls, use.health, trouble, theirs, until)
 
 
 def _unusable(reason: ConditionReason, message: str) -> Resolved:
     return Resolved(None, trouble=Trouble(reason, message))
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    identity: str
-    entry: SliceEndpoint
-    address: str
-    port: int
-
-    @property
-    def rank(self) -> tuple[int, int, str, int]:
-        """The least stands for the endpoint where several slices have it.
-
-        A pod that terminates never comes back, so the slice that says so is the newer one; else the ready
-        one, as kube-proxy prefers it. IPv4 before IPv6.
-        """
-        if self.entry.terminating and self.entry.uid:
-            word = 0
-        elif self.entry.ready and not self.entry.terminating:
-            word = 1
-        else:
-            word = 2
-        return word, int(":" in self.address), self.address, self.port
-
-
-def _merge(port: ServicePort, inputs: _Inputs) -> tuple[tuple[Endpoint, ...], list[str]]:
-    best: dict[str, _Candidate] = {}
-    refused = []
-    for piece in inputs.slices:
-        number = next((number for name, number in piece.ports if name == port.name), None)
-        if number is None:
-            continue
-        for entry in piece.endpoints:
-            if not entry.addresses:
-                continue
-            address = entry.addresses[0]
-            if not _permitted(address, inputs.allow_loopback):
-                refused.append(address)
-                continue
-            candidate = _Candidate(entry.uid or _join(address, number), entry, address, number)
-            rival = best.get(candidate.identity)
-            if rival is None or candidate.rank < rival.rank:
-                best[candidate.identity] = candidate
-    chosen = sorted(best.values(), key=lambda one: (one.entry.pod, one.identity))
-    return tuple(_endpoint(one, inputs.known) for one in chosen), sorted(set(refused))
-
-
-def _endpoint(one: _Candidate, known: frozenset[str] | None) -> Endpoint:
-    entry = one.entry
-    if entry.terminating:
-        state = EndpointState.DRAINING
-    elif not entry.ready:
-        state = EndpointState.NOT_READY
-    elif known is not None and one.identity not in known:
-        state = EndpointState.JOINING
-    else:
-        state = EndpointState.SERVING
-    return Endpoint(
-        id=one.identity,
-        pod=entry.pod or one.identity,
-        address=one.address,
-        port=one.port,
-        node=entry.node,
-        zone=entry.zone,
-        state=state,
-        serving=entry.serving,
-    )
-
-
-def _join(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-@lru_cache(maxsize=65536)
-def _permitted(address: str, allow_loopback: bool) -> bool:
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    parsed = mapped or parsed
-    if parsed.is_loopback:
-        return allow_loopback
-    return not (parsed.is_link_local or parsed.is_multicast or parsed.is_unspecified or parsed in _METADATA)

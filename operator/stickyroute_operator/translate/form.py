@@ -5,7 +5,16 @@ from dataclasses import dataclass
 
 from stickyroute_api.changes import Changes
 from stickyroute_api.reasons import ConditionReason
-from stickyroute_api.snapshot import Balancing, Limits, Match, Persistence, Retries, Timeouts
+from stickyroute_api.snapshot import (
+    Balancing,
+    HealthCheck,
+    Limits,
+    Match,
+    Override,
+    Persistence,
+    Retries,
+    Timeouts,
+)
 from stickyroute_operator.objects import Key, Reference, RouteObject
 
 
@@ -45,6 +54,7 @@ class BackendUse:
     port: int | str
     weight: int
     tls: BackendTlsUse | None = None
+    health: HealthCheck | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +70,8 @@ class RuleForm:
     retries: Retries
     limits: Limits
     changes: Changes
+    deletion_cost: bool = False
+    """Whether its pods' deletion cost follows their sessions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +85,7 @@ class Compiled:
     """The route's persistence type, for people."""
     rules: tuple[RuleForm, ...] = ()
     tls: TlsUse | None = None
+    overrides: tuple[Override, ...] = ()
     refusal: Refusal | None = None
 
     @property

@@ -11,15 +11,21 @@ from stickyroute_api.guarded import plain
 from stickyroute_api.pattern import compiled
 from stickyroute_api.reasons import ConditionReason
 from stickyroute_api.snapshot import (
+    ActiveCheck,
     Balancing,
     Cookie,
     Failover,
     HashOn,
     HeaderMatch,
+    HealthCheck,
     Limits,
     Match,
+    Override,
+    PassiveCheck,
     Persistence,
+    Rebalance,
     Retries,
+    SessionLimits,
     Timeouts,
 )
 from stickyroute_api.validate import InvalidObject, Problem, parse_route, unsupported
@@ -33,6 +39,7 @@ from stickyroute_operator.translate.form import (
     RuleForm,
     TlsUse,
 )
+from stickyroute_operator.translate.policy import futile
 
 _DEFAULT_CLASS = api.StickyRouteSpec.model_fields["class_name"].default
 
@@ -43,7 +50,7 @@ def compile_route(source: RouteObject) -> Compiled:
         spec = parse_route(source.manifest).spec
     except InvalidObject as error:
         return _refused(source, ConditionReason.INVALID, error.problems)
-    problems = [*unsupported(spec), *_bad_patterns(spec), *_notices_changed(spec)]
+    problems = [*unsupported(spec), *futile(spec), *_bad_patterns(spec), *_notices_changed(spec)]
     if problems:
         return _refused(source, ConditionReason.UNSUPPORTED_VALUE, problems)
     return Compiled(
@@ -55,6 +62,7 @@ def compile_route(source: RouteObject) -> Compiled:
         tls=None
         if spec.tls is None
         else TlsUse(Reference("Secret", source.namespace, spec.tls.secret_name), spec.tls.redirect),
+        overrides=tuple(_override(one) for one in spec.overrides),
     )
 
 
@@ -89,6 +97,7 @@ def _refused(source: RouteObject, reason: ConditionReason, problems: list[Proble
 def _rule(source: RouteObject, spec: api.StickyRouteSpec, index: int, rule: api.Rule) -> RuleForm:
     field = f"spec.rules[{index}]"
     scope = scope_name(rule)
+    health = None if spec.health_check is None else _health(spec.health_check)
     return RuleForm(
         name=rule.name,
         field=field,
@@ -100,6 +109,7 @@ def _rule(source: RouteObject, spec: api.StickyRouteSpec, index: int, rule: api.
                 use.port,
                 use.weight,
                 _backend_tls(source.namespace, use.tls),
+                health,
             )
             for number, use in enumerate(rule.backends)
         ),
@@ -119,6 +129,7 @@ def _rule(source: RouteObject, spec: api.StickyRouteSpec, index: int, rule: api.
         retries=Retries(attempts=rule.retries.attempts, on=rule.retries.on),
         limits=_limits(rule.limits),
         changes=changes(rule),
+        deletion_cost=not rule.redirects and (rule.persistence or spec.persistence).pod_deletion_cost,
     )
 
 
@@ -165,7 +176,9 @@ def _value(match: api.ValueMatch) -> HeaderMatch:
 
 def _persistence(policy: api.Persistence, identity: str) -> Persistence:
     if policy.type != "Cookie":
-        return Persistence(type="None", failover=Failover(notify_header=policy.failover.notify_header))
+        return Persistence(
+            type="None", failover=_failover(policy.failover), limits=_session_limits(policy.limits)
+        )
     cookie = policy.cookie
     return Persistence(
         type="Cookie",
@@ -182,8 +195,61 @@ def _persistence(policy: api.Persistence, identity: str) -> Persistence:
         idle_timeout=_seconds(policy.idle_timeout),
         absolute_timeout=_seconds(policy.absolute_timeout),
         epoch=policy.epoch,
-        failover=Failover(notify_header=policy.failover.notify_header),
+        bind_to=policy.bind_to,
+        failover=_failover(policy.failover),
+        drain_timeout=parse_duration(policy.drain_timeout),
+        limits=_session_limits(policy.limits),
+        rebalance=Rebalance(
+            sessions_per_minute=policy.rebalance.sessions_per_minute,
+            idle_for=parse_duration(policy.rebalance.idle_for),
+        ),
     )
+
+
+def _failover(failover: api.Failover) -> Failover:
+    return Failover(
+        mode=failover.mode,
+        hold=parse_duration(failover.hold),
+        status=failover.status,
+        redirect_url=failover.redirect_url,
+        notify_header=failover.notify_header,
+    )
+
+
+def _session_limits(limits: api.Limits) -> SessionLimits:
+    return SessionLimits(
+        sessions=limits.max_sessions_per_pod,
+        requests=limits.max_requests_per_pod,
+        overflow=limits.overflow,
+    )
+
+
+def _health(check: api.HealthCheck) -> HealthCheck:
+    active, passive = check.active, check.passive
+    return HealthCheck(
+        active=None
+        if active is None
+        else ActiveCheck(
+            path=active.path,
+            interval=parse_duration(active.interval),
+            timeout=parse_duration(active.timeout),
+            healthy=active.healthy,
+            unhealthy=active.unhealthy,
+        ),
+        passive=None
+        if passive is None
+        else PassiveCheck(
+            consecutive_failures=passive.consecutive_failures,
+            eject_for=parse_duration(passive.eject_for),
+            max_ejected_percent=passive.max_ejected_percent,
+        ),
+        panic_percent=check.panic_percent,
+    )
+
+
+def _override(override: api.Override) -> Override:
+    since = override.since.timestamp() if override.since is not None else 0.0
+    return Override(pod=override.pod, action=override.action, since=since)
 
 
 def _seconds(duration: str | None) -> float | None:

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from stickyroute_api.reasons import ConditionReason
-from stickyroute_api.snapshot import Endpoint
+from stickyroute_api.reasons import ConditionReason, ConditionType
+from stickyroute_api.snapshot import Endpoint, Override
 from stickyroute_operator.objects import RouteObject
+from stickyroute_operator.pods import Pod
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +39,10 @@ class RouteVerdict:
     """Service name and endpoint, each once, in order of names."""
     needs_endpoints: bool = True
     """Whether any rule sends requests to pods."""
+    deletion_costs: tuple[str, ...] = ()
+    """The identities of the scopes whose sessions make their pods' deletion cost."""
+    overrides: tuple[Override, ...] = ()
+    warnings: tuple[tuple[ConditionType, Verdict], ...] = ()
+    """Further conditions, there only while they are True."""
+    pods: tuple[Pod, ...] = ()
+    """Those that are known of the endpoints."""

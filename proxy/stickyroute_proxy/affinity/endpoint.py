@@ -29,6 +29,7 @@ class Endpoint:
         "ejected_until",
         "id",
         "in_flight",
+        "judge",
         "keep_until",
         "key",
         "loss",
@@ -78,6 +79,8 @@ class Endpoint:
     """It fails the active check; who sets it calls `Table.touch`."""
     ejected_until: float
     """It failed clients: no new sessions until then (Unix seconds); who sets it calls `Table.touch`."""
+    judge: Any
+    """What clients' requests to it are told to (passive check); None: nothing."""
     keep_until: float
     """Bound sessions of every scope may reach it until then (Unix seconds)."""
     loss: BindingReason
@@ -109,6 +112,7 @@ class Endpoint:
         self.since = -inf
         self.unhealthy = False
         self.ejected_until = 0.0
+        self.judge = None
         self.update(given, now)
 
     def update(self, given: snapshot.Endpoint, now: float) -> None:
@@ -140,6 +144,12 @@ class Endpoint:
     def takes(self, now: float) -> bool:
         """Whether it takes new sessions, as far as itself goes; its route may have ordered otherwise."""
         return self.state in KEEPS and not self.unhealthy and now >= self.ejected_until
+
+    def found(self, now: float) -> EndpointState | None:
+        """What health checks find amiss."""
+        if self.unhealthy:
+            return EndpointState.UNHEALTHY
+        return EndpointState.EJECTED if now < self.ejected_until else None
 
     @property
     def names(self) -> frozenset[bytes]:

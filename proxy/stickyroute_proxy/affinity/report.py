@@ -1,15 +1,23 @@
-"""The affinity report: what this proxy knows of sessions and moves, for the operator."""
+"""The affinity report: what this proxy knows of sessions and moves, for the operator.
+
+Made in steps (`slices`), while requests wait for the loop.
+"""
 
 import base64
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain
 from math import floor
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from stickyroute_api.affinity import ID_BYTES, AffinityReport, Departure, EndpointSessions, ScopeReport
+from stickyroute_api.reasons import EndpointState
 from stickyroute_api.snapshot import Version
+from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.sessions import DEPARTURE_SECONDS
-from stickyroute_proxy.table import Endpoint, Scope, Table
+from stickyroute_proxy.slices import Steps
+from stickyroute_proxy.table import Scope, Table
 
 MAX_BYTES: Final = 256_000
 """The size in JSON that a report does not exceed."""
@@ -18,6 +26,9 @@ _ROWS_BYTES: Final = 150_000
 """What rows may take of it; the ids have the rest."""
 _ROW_BYTES: Final = 200
 """What a row takes beside its texts, at most."""
+_MAX_ROWS: Final = _ROWS_BYTES // _ROW_BYTES
+_CHUNK: Final = 4096
+"""How many ids are looked at in one step."""
 _MARGIN: Final = 0.9
 """The share of the room that ids are planned for: a sample is seldom exact."""
 _ALL: Final = 256
@@ -30,14 +41,10 @@ class _Row(NamedTuple):
     scope: str
     weight: float
     """Rows of less weight are left out first."""
-    content: EndpointSessions | Departure | ScopeReport
-    ids: Collection[bytes] = ()
-
-    def size(self) -> int:
-        size = _ROW_BYTES + len(self.scope)
-        if isinstance(self.content, ScopeReport):
-            return size
-        return size + len(self.content.endpoint) + len(self.content.pod)
+    size: int
+    make: Callable[[str], EndpointSessions | Departure | ScopeReport]
+    """The row with these ids, made once it is clear that there is room for it."""
+    ids: Sequence[bytes] = ()
 
 
 def report(
@@ -46,7 +53,7 @@ def report(
     started: float,
     now: float,
     tunnels: Mapping[tuple[str, str], int] = MappingProxyType({}),
-) -> AffinityReport:
+) -> Steps[AffinityReport]:
     """What the proxy of that name, which runs since `started`, knows at `now`.
 
     `tunnels`: those that are open, by scope and `Endpoint.id`.
@@ -54,15 +61,19 @@ def report(
     Scopes and endpoints without activity are left out. When there are too many rows, the least busy
     endpoints go, then the oldest departures, then scopes; when there are too many sessions, `sample` says
     which share of their ids is carried.
+
+    Requests go on between two steps, so rows are of slightly different moments: within each, `active` is the
+    number of its ids; a session that moves meanwhile may be in two of them, or in none.
     """
     table.known.second = now
-    rows = (row for scope in table.scopes.values() for row in _rows(scope, tunnels, now))
+    scopes = tuple(table.scopes.values())
+    rows = (row for scope in scopes for row in _rows(scope, tunnels, now))
     return _fitted(rows, _ALL, proxy, started, table.version)
 
 
 def merge(
     reports: Iterable[AffinityReport], proxy: str, started: float, version: Version, now: float
-) -> AffinityReport:
+) -> Steps[AffinityReport]:
     """The reports of several workers as that of one proxy.
 
     A session that several of them know on one endpoint counts once there. One that they know on different
@@ -76,18 +87,21 @@ def merge(
     for told in reports:
         for scope_id, scope in told.scopes.items():
             counts[scope_id] = _added(counts.get(scope_id, ScopeReport()), scope)
-            departed += [
-                _departure(scope_id, departure, _ids(departure.ids, limit), now)
-                for departure in scope.departures
-                if departure.time + DEPARTURE_SECONDS > now
-            ]
+            for departure in scope.departures:
+                if departure.time + DEPARTURE_SECONDS > now:
+                    departed.append(_departure(scope_id, departure, _ids(departure.ids, limit), now))
+                    yield
             for sessions in scope.endpoints:
                 key = scope_id, sessions.endpoint
                 endpoints.setdefault(key, _Merged(sessions)).add(sessions, _ids(sessions.ids, limit))
-    rows = [_counts(scope_id, scope) for scope_id, scope in counts.items()]
-    rows += departed
-    rows += [merged.row(scope_id) for (scope_id, _), merged in endpoints.items()]
-    return _fitted(rows, limit, proxy, started, version)
+                yield
+            yield
+    rows = chain(
+        (_counts(scope_id, scope) for scope_id, scope in counts.items()),
+        departed,
+        (merged.row(scope_id) for (scope_id, _), merged in endpoints.items()),
+    )
+    return (yield from _fitted(rows, limit, proxy, started, version))
 
 
 def ended(told: AffinityReport) -> AffinityReport:
@@ -102,25 +116,34 @@ class _Merged:
     def __init__(self, first: EndpointSessions) -> None:
         self._first = first
         self._stated = self._in_flight = self._tunnels = self._carried = 0
+        self._state: EndpointState | None = None
         self._ids: set[bytes] = set()
 
     def add(self, sessions: EndpointSessions, ids: Sequence[bytes]) -> None:
         self._stated += sessions.active
         self._in_flight += sessions.in_flight
         self._tunnels += sessions.tunnels
+        self._state = self._state or sessions.state
         self._carried += len(ids)
         self._ids.update(ids)
 
     def row(self, scope_id: str) -> _Row:
         # without overlap the stated number stays exact, sampled or not
         active = round(self._stated * len(self._ids) / self._carried) if self._carried else self._stated
-        content = self._first.model_copy(
-            update={"active": active, "in_flight": self._in_flight, "tunnels": self._tunnels}
-        )
-        return _endpoint(scope_id, content, self._ids)
+        found = {
+            "active": active,
+            "in_flight": self._in_flight,
+            "tunnels": self._tunnels,
+            "state": self._state,
+        }
+        content = self._first.model_copy(update=found)
+        size = _size(scope_id, content.endpoint, content.pod)
+        weight = active + self._in_flight
+        return _Row(scope_id, weight, size, lambda ids: content.model_copy(update={"ids": ids}), [*self._ids])
 
 
-def _rows(scope: Scope, tunnels: Mapping[tuple[str, str], int], now: float) -> Iterator[_Row]:
+def _rows(scope: Scope, tunnels: Mapping[tuple[str, str], int], now: float) -> Iterator[_Row | None]:
+    """The rows of a scope; None where there is none, and the loop may have its turn."""
     if (
         scope.new
         or scope.moved
@@ -137,7 +160,7 @@ def _rows(scope: Scope, tunnels: Mapping[tuple[str, str], int], now: float) -> I
             restarted=scope.restarted,
         )
         yield _counts(scope.id, counts)
-    for departed in scope.sessions.departures:
+    for departed in tuple(scope.sessions.departures):
         departure = Departure(
             time=departed.time,
             endpoint=departed.endpoint,
@@ -146,22 +169,36 @@ def _rows(scope: Scope, tunnels: Mapping[tuple[str, str], int], now: float) -> I
             dropped=departed.dropped,
             moved=departed.moved,
         )
-        yield _departure(scope.id, departure, departed.ids, now)
+        yield _departure(scope.id, departure, tuple(departed.ids), now)
     for endpoint in scope.endpoints:
         ids = sessions_at(scope, endpoint)
-        if ids or endpoint.in_flight:
-            sessions = EndpointSessions(
-                endpoint=endpoint.id,
-                pod=endpoint.pod,
-                service=endpoint.service,
-                active=len(ids),
-                in_flight=endpoint.in_flight,
-                tunnels=tunnels.get((scope.id, endpoint.id), 0),
-            )
-            yield _endpoint(scope.id, sessions, ids)
+        state = endpoint.found(now)
+        if ids or endpoint.in_flight or state:
+            in_flight = endpoint.in_flight
+            of_them = tunnels.get((scope.id, endpoint.id), 0)
+            make = partial(_sessions, endpoint, len(ids), in_flight, tunnels=of_them, state=state)
+            size = _size(scope.id, endpoint.id, endpoint.pod)
+            yield _Row(scope.id, len(ids) + in_flight, size, make, ids)
+        else:
+            yield None
 
 
-def sessions_at(scope: Scope, endpoint: Endpoint) -> Collection[bytes]:
+def _sessions(
+    endpoint: Endpoint, active: int, in_flight: int, ids: str, *, tunnels: int, state: EndpointState | None
+) -> EndpointSessions:
+    return EndpointSessions(
+        endpoint=endpoint.id,
+        pod=endpoint.pod,
+        service=endpoint.service,
+        active=active,
+        in_flight=in_flight,
+        tunnels=tunnels,
+        state=state,
+        ids=ids,
+    )
+
+
+def sessions_at(scope: Scope, endpoint: Endpoint) -> Sequence[bytes]:
     """The sessions at an endpoint; those of a cohort are shared out among all of it, for none has its own."""
     name = scope.name(endpoint)
     place = scope.sessions.places.get(name)
@@ -177,15 +214,17 @@ def sessions_at(scope: Scope, endpoint: Endpoint) -> Collection[bytes]:
 
 
 def _counts(scope_id: str, counts: ScopeReport) -> _Row:
-    return _Row(scope_id, 3e12, counts)
+    return _Row(scope_id, 3e12, _size(scope_id), lambda _ids: counts)
 
 
-def _departure(scope_id: str, departure: Departure, ids: Collection[bytes], now: float) -> _Row:
-    return _Row(scope_id, 2e12 - (now - departure.time), departure, ids)
+def _departure(scope_id: str, departure: Departure, ids: Sequence[bytes], now: float) -> _Row:
+    size = _size(scope_id, departure.endpoint, departure.pod)
+    weight = 2e12 - (now - departure.time)
+    return _Row(scope_id, weight, size, lambda ids: departure.model_copy(update={"ids": ids}), ids)
 
 
-def _endpoint(scope_id: str, sessions: EndpointSessions, ids: Collection[bytes]) -> _Row:
-    return _Row(scope_id, sessions.active + sessions.in_flight, sessions, ids)
+def _size(*texts: str) -> int:
+    return _ROW_BYTES + sum(map(len, texts))
 
 
 def _added(one: ScopeReport, other: ScopeReport) -> ScopeReport:
@@ -198,24 +237,56 @@ def _added(one: ScopeReport, other: ScopeReport) -> ScopeReport:
     )
 
 
-def _fitted(rows: Iterable[_Row], limit: int, proxy: str, started: float, version: Version) -> AffinityReport:
+def _fitted(
+    rows: Iterable[_Row | None], limit: int, proxy: str, started: float, version: Version
+) -> Steps[AffinityReport]:
     """The report of the rows for which there is room; `limit` is what their ids were sampled by."""
+    best: list[_Row] = []
+    for row in rows:
+        if row is not None:
+            best.append(row)
+            if len(best) >= 2 * _MAX_ROWS:
+                _keep_best(best)
+        yield
+    _keep_best(best)
     room = _ROWS_BYTES
-    taken: dict[str, list[_Row]] = {}
-    for row in sorted(rows, key=lambda row: row.weight, reverse=True):
-        room -= row.size()
+    taken: list[_Row] = []
+    for row in best:
+        room -= row.size
         if room < 0:
             break
-        taken.setdefault(row.scope, []).append(row)
-    limit = _limit(sum(len(row.ids) for found in taken.values() for row in found), limit)
+        taken.append(row)
+    limit = _limit(sum(len(row.ids) for row in taken), limit)
+    found: dict[str, tuple[list[ScopeReport], list[EndpointSessions], list[Departure]]] = {}
+    for row in taken:
+        counts, endpoints, departures = found.setdefault(row.scope, ([], [], []))
+        made = row.make((yield from _carried(row.ids, limit)))
+        if isinstance(made, ScopeReport):
+            counts.append(made)
+        elif isinstance(made, EndpointSessions):
+            endpoints.append(made)
+        else:
+            departures.append(made)
+        yield
+    scopes = {}
+    for scope_id, (counts, endpoints, departures) in found.items():
+        update = {"endpoints": tuple(endpoints), "departures": tuple(departures)}
+        scopes[scope_id] = (counts[0] if counts else ScopeReport()).model_copy(update=update)
+        yield
     return AffinityReport(
         proxy=proxy,
         started=started,
         epoch=version.epoch,
         revision=version.revision,
         sample=limit / _ALL,
-        scopes={scope_id: _scope(found, limit) for scope_id, found in taken.items()},
+        scopes=scopes,
     )
+
+
+def _keep_best(rows: list[_Row]) -> None:
+    """Heaviest first; those for which there is no room in any case are left out."""
+    rows.sort(key=lambda row: row.weight, reverse=True)
+    del rows[_MAX_ROWS:]
 
 
 def _limit(count: int, limit: int) -> int:
@@ -226,23 +297,13 @@ def _limit(count: int, limit: int) -> int:
     return max(1, floor(limit * _MARGIN * fitting / count))
 
 
-def _scope(rows: list[_Row], limit: int) -> ScopeReport:
-    counts = ScopeReport()
-    endpoints = []
-    departures = []
-    for row in rows:
-        if isinstance(row.content, ScopeReport):
-            counts = row.content
-        elif isinstance(row.content, EndpointSessions):
-            endpoints.append(row.content.model_copy(update={"ids": _carried(row.ids, limit)}))
-        else:
-            departures.append(row.content.model_copy(update={"ids": _carried(row.ids, limit)}))
-    return counts.model_copy(update={"endpoints": tuple(endpoints), "departures": tuple(departures)})
-
-
-def _carried(ids: Collection[bytes], limit: int) -> str:
-    chosen = ids if limit == _ALL else [one for one in ids if one[0] < limit]
-    return base64.b64encode(b"".join(chosen)).decode()
+def _carried(ids: Sequence[bytes], limit: int) -> Steps[str]:
+    parts = []
+    for start in range(0, len(ids), _CHUNK):
+        part = ids[start : start + _CHUNK]
+        parts.append(b"".join(part if limit == _ALL else [one for one in part if one[0] < limit]))
+        yield
+    return base64.b64encode(b"".join(parts)).decode()
 
 
 def _ids(text: str, limit: int) -> list[bytes]:

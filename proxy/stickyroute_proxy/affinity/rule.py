@@ -288,6 +288,7 @@ class Rule:
     """One rule of a route; the same object for as long as the route is served and names it."""
 
     __slots__ = (
+        "attempts",
         "balancer",
         "changes",
         "cohorts",
@@ -298,7 +299,6 @@ class Rule:
         "named",
         "notify_header",
         "own",
-        "retries",
         "route",
         "scope",
         "timeouts",
@@ -309,7 +309,8 @@ class Rule:
     """`namespace/name`."""
     scope: Scope
     timeouts: snapshot.Timeouts
-    retries: snapshot.Retries
+    attempts: int
+    """How often what took no connection is tried again."""
     limits: snapshot.Limits
     notify_header: bytes
     """In lower case."""

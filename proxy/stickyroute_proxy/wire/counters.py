@@ -1,6 +1,7 @@
 """What the data path counts: plain integers, read by whoever exposes them."""
 
 from bisect import bisect_left
+from collections import defaultdict
 from typing import Final
 
 from stickyroute_proxy.affinity.rule import Rule
@@ -14,29 +15,64 @@ _SHORT: Final = BUCKETS[0]
 class RuleCounters:
     """Exchanges of one rule."""
 
-    __slots__ = ("buckets", "classes", "seconds")
+    __slots__ = ("buckets", "seconds", "statuses")
 
-    classes: list[int]
-    """Answers by the first digit of their status; [0]: none could be given, the client had gone."""
+    statuses: defaultdict[int, int]
+    """Answers by their status; 0: none could be given, the client had gone."""
     buckets: list[int]
     """Exchanges by their duration: not cumulated, one entry more than BUCKETS."""
     seconds: float
     """The sum of all durations, from the request's head to the answer's end."""
 
     def __init__(self) -> None:
-        self.classes = [0] * 6
+        self.statuses = defaultdict(int)
         self.buckets = [0] * (len(BUCKETS) + 1)
         self.seconds = 0.0
 
     def add(self, status: int, seconds: float) -> None:
-        # RFC 9110 (section 15) has clients take 600 and beyond for 5xx
-        self.classes[status // 100 if status < 600 else 5] += 1
+        self.statuses[status] += 1
         self.buckets[bisect_left(BUCKETS, seconds) if seconds > _SHORT else 0] += 1
         self.seconds += seconds
+
+    @property
+    def classes(self) -> list[int]:
+        """Answers by the first digit of their status, made of `statuses` when it is read."""
+        found = [0] * 6
+        for status, number in self.statuses.items():
+            # RFC 9110 (section 15) has clients take 600 and beyond for 5xx
+            found[status // 100 if status < 600 else 5] += number
+        return found
 
 
 class Counters:
     """Totals of one process since its start."""
+
+    __slots__ = (
+        "access_log_dropped",
+        "access_log_failed",
+        "connect_failures",
+        "connections",
+        "connects",
+        "ended",
+        "endpoint_handshakes_failed",
+        "handshakes",
+        "open_connections",
+        "openings_failed",
+        "queued",
+        "queued_total",
+        "received_bytes",
+        "refused",
+        "requests",
+        "retries",
+        "retries_denied",
+        "rules",
+        "sent_bytes",
+        "shed",
+        "tunnels",
+        "tunnels_ended",
+        "unrouted",
+        "upstreams",
+    )
 
     def __init__(self) -> None:
         self.rules: dict[tuple[str, str], RuleCounters] = {}
@@ -68,8 +104,8 @@ class Counters:
         """Client connections that ended in PROXY header or handshake, by Failure."""
         self.requests = 0
         """Exchanges ever begun."""
-        self.exchanges = 0
-        """Exchanges under way."""
+        self.ended = 0
+        """Exchanges ever ended."""
         self.queued = 0
         """Exchanges that wait for room on an endpoint now."""
         self.queued_total = 0
@@ -86,6 +122,11 @@ class Counters:
         """Those that were ended from here because their binding had, by BindingReason."""
         self.upstreams = 0
         """Upstream connections open now."""
+
+    @property
+    def exchanges(self) -> int:
+        """Exchanges under way."""
+        return self.requests - self.ended
 
     def count_shed(self, cause: str) -> None:
         self.shed[cause] = self.shed.get(cause, 0) + 1

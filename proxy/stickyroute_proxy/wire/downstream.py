@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, cast
 from httptools import HttpRequestParser
 
 from stickyroute_api.reasons import BindingReason
-from stickyroute_proxy.accesslog import Record
+from stickyroute_proxy.accesslog import Unread
 from stickyroute_proxy.certificates import Identity
 from stickyroute_proxy.exchange import Exchange
 from stickyroute_proxy.wire.admission import LINGERING, Cause, Refusal
@@ -320,7 +320,7 @@ class Downstream(Writing):
         request_id = self.head.request_id = plane.next_id()
         if plane.log is not None:
             now = monotonic()
-            record = Record(None, self.peer, request_id, now, secure=self.secure)
+            record = Unread(self.peer, request_id, now, secure=self.secure)
             record.status = error.status
             record.message = str(error)
             plane.log.add(record, now, plane.clock())
@@ -359,6 +359,11 @@ class Downstream(Writing):
             and (self._full or not self._buffer)
             and not (self._reader is not None and self._reader.started)
         )
+
+    @property
+    def at_rest(self) -> bool:
+        """It holds as little memory as can be."""
+        return self._reader is None
 
     def rest(self) -> None:
         """Hold as little memory as can be until the next request comes."""

@@ -75,11 +75,12 @@ class RequestHead:
         "http11",
         "keep_alive",
         "method",
+        "outcome",
+        "outcome_of",
         "path",
-        "placed",
-        "placed_of",
         "query",
         "request_id",
+        "secure",
         "target",
         "told",
         "trailers",
@@ -113,11 +114,13 @@ class RequestHead:
     """A well-formed request for a WebSocket."""
     forwarded: Headers | None
     """The client's own forwarding fields: the same list while the fields are the same."""
+    secure: bool
+    """The client came by TLS; known where the access log asks."""
     told: str
     """What the access log has made of the fields; empty: nothing yet."""
-    placed: str
-    """What it has made of where the last request went, and of what that was: `placed_of`."""
-    placed_of: tuple[object, ...]
+    outcome: str
+    """What it has made of how the last exchange ended, and of what that was: `outcome_of`."""
+    outcome_of: tuple[object, ...]
     request_id: bytes
     """The client's own; empty when it sent none that can be used, until it is given one."""
 
@@ -131,8 +134,8 @@ class RequestHead:
         self._presented_of = b""
         self._tail = b""
         self._tail_of: tuple[object, ...] = ()
-        self.placed = ""
-        self.placed_of = ()
+        self.outcome = ""
+        self.outcome_of = ()
 
     def read(  # noqa: C901, PLR0915 - one pass
         self, line: bytes, headers: Headers, kinds: Kinds, same: bool = False

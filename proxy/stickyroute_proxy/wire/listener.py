@@ -16,6 +16,7 @@ from typing import Any, Final
 from stickyroute_api.settings import AccessLog as AccessLogSettings
 from stickyroute_api.settings import Settings
 from stickyroute_proxy.accesslog import AccessLog
+from stickyroute_proxy.health.watch import Watch
 from stickyroute_proxy.listen import BACKLOG
 from stickyroute_proxy.placement import Placement, admit_waiting
 from stickyroute_proxy.table import Endpoint, Table
@@ -30,6 +31,7 @@ from stickyroute_proxy.wire.fields import Kinds
 from stickyroute_proxy.wire.handshake import Failure as HandshakeFailure
 from stickyroute_proxy.wire.opening import Failure, Opening
 from stickyroute_proxy.wire.overload import Overload
+from stickyroute_proxy.wire.parts import Parts
 from stickyroute_proxy.wire.pool import Pool
 from stickyroute_proxy.wire.sparing import Sparing
 from stickyroute_proxy.wire.tunnel import Tunnel
@@ -44,14 +46,55 @@ REST: Final = 1.0
 """Seconds without a request after which a connection gives memory back."""
 FLUSH: Final = 2.0
 """Seconds that the access log may take at the end to write what waits."""
-_ROUNDS: Final = 20
-"""In how many parts idle connections are looked at, one a tick."""
+_PARTS: Final = 397
+"""In how many parts idle connections are looked at, a prime (see `Parts`): requests wait for each."""
+_LOOKS: Final = 23
+"""How many looks there are in a tick: each at one of these parts, and at as large a part of the active."""
+_FEW: Final = 6
+"""Connections that are closed or give memory back in one go: it is some 10 µs for each."""
 _SECOND: Final = 4
 """Ticks."""
 
 
 class DataPlane:
     """Everything the data path needs, one per process; belongs to the event loop it first listens on."""
+
+    __slots__ = (
+        "_complaints",
+        "_connecting",
+        "_connections",
+        "_empty",
+        "_id_prefix",
+        "_idle_pools",
+        "_ids",
+        "_looker",
+        "_looks",
+        "_next_tick",
+        "_overload",
+        "_servers",
+        "_stdout",
+        "_sweeper",
+        "_ticks",
+        "active",
+        "admission",
+        "budget",
+        "clock",
+        "counters",
+        "date",
+        "draining",
+        "health",
+        "kinds",
+        "lingering",
+        "log",
+        "loop",
+        "openings",
+        "random",
+        "settings",
+        "stopped",
+        "table",
+        "trust",
+        "tunnels",
+    )
 
     table: Table | None
     """What is served; None: nothing yet, 503."""
@@ -63,7 +106,7 @@ class DataPlane:
     """Every answer is its connection's last."""
     stopped: bool
     """The listeners are closed."""
-    active: set[Downstream | Closing]
+    active: Parts[Downstream | Closing]
     """Connections that can have a deadline: those that closed or were not used lately are no part of it."""
     lingering: int
     """Connections that were turned away and are not closed yet."""
@@ -90,10 +133,11 @@ class DataPlane:
         self.counters = Counters()
         self.admission = Admission(self.settings.limits, open_files or getrlimit(RLIMIT_NOFILE)[0])
         self.budget = Budget(self.settings.retry_budget)
+        self.health = Watch(self.random, clock)
         self.log: AccessLog | None = None
         self.lingering = 0
         self.kinds = Kinds()
-        self.active = set()
+        self.active = Parts(_LOOKS)
         self.tunnels = Tunnels(self.random)
         self.openings: dict[Opening, str] = {}  # with the address that each counts for
         self.draining = self.stopped = False
@@ -101,13 +145,14 @@ class DataPlane:
         self._tell_time()
         self.loop: AbstractEventLoop
         self._stdout = stdout
-        self._connections: list[dict[Downstream, str]] = [{} for _ in range(_ROUNDS)]
+        self._connections: list[dict[Downstream, str]] = [{} for _ in range(_PARTS)]
         self._idle_pools: set[Pool] = set()
         self._connecting: set[Task[None]] = set()
         self._servers: list[Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
+        self._looker: asyncio.TimerHandle | None = None
         self._next_tick = 0.0
-        self._ticks = 0
+        self._ticks = self._looks = 0
         self._overload = Overload()
         self._empty: asyncio.Event | None = None
         self._complaints = Sparing()
@@ -129,6 +174,7 @@ class DataPlane:
         if self._sweeper is None:
             self._next_tick = monotonic() + TICK
             self._sweeper = self.loop.call_later(TICK, self._sweep)
+            self._looker = self.loop.call_later(TICK / _LOOKS, self._look)
         return server
 
     def _accept(self, *, tls: bool) -> Opening | Downstream:
@@ -151,6 +197,7 @@ class DataPlane:
         )
         if notices != self.kinds.notices:
             self.kinds = Kinds(notices)
+        self.health.follow(table, monotonic())
         self._settle_queues(table)
 
     def _configure(self, settings: Settings, trust: Trust) -> None:
@@ -226,12 +273,17 @@ class DataPlane:
         for pool in tuple(self._idle_pools):
             pool.close()
         self._idle_pools.clear()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            self._sweeper = None
+        self._end_sweeping()
+        self.health.close()
         if self.log is not None:
             await asyncio.to_thread(self.log.close, FLUSH)
             self.log = None
+
+    def _end_sweeping(self) -> None:
+        for timer in (self._sweeper, self._looker):
+            if timer is not None:
+                timer.cancel()
+        self._sweeper = self._looker = None
 
     def _all_connections(self) -> list[Downstream]:
         return [connection for part in self._connections for connection in part]
@@ -275,7 +327,7 @@ class DataPlane:
             counters.count_shed(refusal.cause)
             return refusal
         counters.open_connections += 1
-        self._connections[hash(connection) % _ROUNDS][connection] = address
+        self._connections[hash(connection) % _PARTS][connection] = address
         return None
 
     def _counted(self, peer: str) -> str:
@@ -284,7 +336,7 @@ class DataPlane:
 
     def closed(self, connection: Downstream) -> None:
         self.counters.open_connections -= 1
-        self.admission.leave(self._connections[hash(connection) % _ROUNDS].pop(connection))
+        self.admission.leave(self._connections[hash(connection) % _PARTS].pop(connection))
         self.active.discard(connection)
         self._note_empty()
 
@@ -346,18 +398,16 @@ class DataPlane:
         self._overload.tick(now - self._next_tick)
         self._next_tick = now + TICK
         self.admission.overloaded = self._overload.present
-        for connection in [one for one in self.active if one.due <= now]:
-            connection.expire(now)
         for opening in tuple(self.openings):
             opening.expire(now)
         self._ticks += 1
-        self._look_at_idle(self._connections[self._ticks % _ROUNDS], now)
         for pool in tuple(self._idle_pools):
             pool.sweep(now)
             if not pool:
                 self._idle_pools.discard(pool)
         if self.table is not None:
             self.table.sweep(self.clock())
+            self.health.tick(now)
             self._wake(self.table)
         if not self._ticks % _SECOND:
             self.budget.mark(self.counters.requests)
@@ -366,11 +416,33 @@ class DataPlane:
             self.tunnels.order(self.clock(), now)
         self.tunnels.end(now)
 
+    def _look(self) -> None:
+        """Look at a part of the connections."""
+        self._looker = self.loop.call_later(TICK / _LOOKS, self._look)
+        now = monotonic()
+        self._looks += 1
+        for connection in [one for one in self.active.part(self._looks) if one.due <= now]:
+            connection.expire(now)
+        self._look_at_idle(self._connections[self._looks % _PARTS], now)
+
     def _look_at_idle(self, connections: Iterable[Downstream], now: float) -> None:
         keep_alive = self.settings.timeouts.keep_alive
         oldest = now - keep_alive if keep_alive else -inf
-        for connection in [one for one in connections if one.idle_since < now - REST]:
+        latest = now - REST
+        late = [
+            one
+            for one in connections
+            if one.idle_since < latest and (one.idle_since < oldest or not one.at_rest)
+        ]
+        if late:
+            self._settle_idle(late, oldest)
+
+    def _settle_idle(self, late: list[Downstream], oldest: float) -> None:
+        """Close a few of these, or have them give memory back; the others after requests have had a turn."""
+        for connection in late[:_FEW]:
             if connection.idle_since < oldest:
                 connection.close_if_idle()
             else:
                 connection.rest()
+        if len(late) > _FEW:
+            self.loop.call_soon(self._settle_idle, late[_FEW:], oldest)

@@ -20,6 +20,7 @@ CLUSTER = [("namespaces", "Namespace"), ("customresourcedefinitions", "CustomRes
 CORE = [
     ("namespaces", "Namespace"),
     ("services", "Service"),
+    ("pods", "Pod"),
     ("secrets", "Secret"),
     ("configmaps", "ConfigMap"),
     ("events", "Event"),
@@ -133,10 +134,10 @@ class FakeApi:
                 known = self.get(plural, name, namespace)
                 if known is None:
                     return web.json_response({"message": "not found"}, status=404)
-                if (body.get("metadata") or {}).get("uid", known["metadata"]["uid"]) != known["metadata"][
-                    "uid"
-                ]:
-                    return web.json_response({"message": "another uid"}, status=409)
+                for field in ("uid", "resourceVersion"):
+                    has = known["metadata"][field]
+                    if (body.get("metadata") or {}).get(field, has) != has:
+                        return web.json_response({"message": f"another {field}"}, status=409)
                 return web.json_response(self.put(plural, _merged(known, body)))
 
     def _one(self, plural, namespace, name):

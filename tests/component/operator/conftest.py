@@ -4,7 +4,7 @@ import pytest
 from tests.component.control.support import serve
 from tests.component.operator.api import fake_api, until
 
-from stickyroute_operator import app, handlers, references, reporter, resync
+from stickyroute_operator import app, handlers, references, reporter, resync, rotation
 
 RELEASE, NAMESPACE = "sr", "system"
 
@@ -114,6 +114,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(handlers, "PAUSE", 0.1)
     monkeypatch.setattr(references, "INTERVAL", 0.3)
     monkeypatch.setattr(references, "RETRY", 0.1)
+    monkeypatch.setattr(rotation, "POLL", 0.1)
     monkeypatch.setattr(app, "FLEET_POLL", 0.1)
     monkeypatch.setattr(app, "API_RETRY", 0.1)
     monkeypatch.setattr(app, "SECRET_RETRY", 0.1)

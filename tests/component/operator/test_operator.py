@@ -186,7 +186,7 @@ async def test_a_bad_route_is_told_and_the_good_one_serves_on(api, start, proxie
     fill(api)
     async with start(), proxies("proxy-0") as running:
         await until(lambda: condition(api, "Ready").get("status") == "True")
-        api.put("stickyroutes", route("bad", healthCheck={"active": {}}))
+        api.put("stickyroutes", route("bad", healthCheck={}))
         await until(lambda: condition(api, "Accepted", "bad").get("status") == "False")
         assert "spec.healthCheck" in condition(api, "Accepted", "bad")["message"]
         await until(lambda: "NotAccepted" in events(api))

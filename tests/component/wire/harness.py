@@ -153,7 +153,7 @@ def endpoint(port, uid="uid-a", **fields):
     return snapshot.Endpoint(id=uid, address="127.0.0.1", port=port, **fields)
 
 
-def fleet(*endpoints, revision=1, settings=None, persistence=None, **rule):
+def fleet(*endpoints, revision=1, settings=None, persistence=None, health=None, **rule):
     persistence = persistence or snapshot.Persistence(type="Cookie", cookie=snapshot.Cookie(name=COOKIE))
     one = snapshot.Rule(
         name="app",
@@ -172,6 +172,7 @@ def fleet(*endpoints, revision=1, settings=None, persistence=None, **rule):
         keys=KEYS,
         routes={route.key: route},
         endpoints={"shop/web:80": endpoints},
+        health={} if health is None else {"shop/web:80": health},
     )
 
 

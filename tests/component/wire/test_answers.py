@@ -11,7 +11,7 @@ import h11
 import pytest
 from tests.component.wire.harness import OK, echo, endpoint, eventually, fleet, get, serving
 
-from stickyroute_api.snapshot import Retries, Timeouts
+from stickyroute_api.snapshot import Timeouts
 
 
 def once(*sent, close=True):
@@ -387,45 +387,6 @@ async def test_part_of_an_answer_on_a_kept_connection_is_no_reason_to_repeat():
         assert (await raw.answer())[0].startswith(b"HTTP/1.1 502 ")
         assert backend.connections == 1
         await raw.close()
-
-
-async def unused_port():
-    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
-    return port
-
-
-async def test_a_pod_that_takes_no_connection_loses_its_session_to_another():
-    async with serving(echo()) as (proxy, backend):
-        raw = await proxy.connect()
-        await raw.send(get("/"))
-        token = re.search(rb"set-cookie: (sr=[^;]+)", (await raw.answer())[0])[1].decode()
-        # The session's pod lives on under another port, where nothing listens.
-        gone = endpoint(await unused_port(), "uid-a")
-        proxy.apply(fleet(gone, endpoint(backend.port, "uid-b"), revision=2))
-        await raw.send(get("/", "Cookie: " + token, "Content-Length: 1", method="POST") + b"a")
-        head, body = await raw.answer()
-        assert (head.startswith(b"HTTP/1.1 200 "), body) == (True, b"a")
-        assert b"set-cookie: sr=" in head
-        request = backend.requests(-1)[0]
-        assert dict(request[2])[b"x-session-lost"] == b"ConnectFailed"
-        # Once more there, then elsewhere.
-        assert proxy.plane.counters.connect_failures == 2
-        assert proxy.plane.counters.retries == 2
-        await raw.close()
-
-
-async def test_no_pod_takes_a_connection():
-    async with serving(echo()) as (proxy, _):
-        dead = [endpoint(await unused_port(), f"uid-{i}") for i in range(5)]
-        proxy.apply(fleet(*dead, revision=2))
-        assert (await proxy.ask(get("/"))).startswith(b"HTTP/1.1 502 ")
-        assert proxy.plane.counters.connect_failures == 3
-        proxy.apply(fleet(dead[0], revision=3, retries=Retries(attempts=0)))
-        assert (await proxy.ask(get("/"))).startswith(b"HTTP/1.1 502 ")
-        assert proxy.plane.counters.connect_failures == 4
 
 
 async def test_a_new_pod_on_a_reused_address_inherits_no_connection():

@@ -244,7 +244,7 @@ async def test_retries_end_with_their_budget():
         _,
     ):
         server = socket.create_server(("127.0.0.1", 0))
-        dead = [endpoint(server.getsockname()[1], f"uid-{i}") for i in range(3)]
+        dead = [endpoint(server.getsockname()[1], f"uid-{i}") for i in range(5)]
         server.close()
         settings = proxy.plane.table.snapshot.settings
         proxy.apply(fleet(*dead, revision=2, settings=settings))

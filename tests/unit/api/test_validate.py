@@ -232,32 +232,14 @@ def fields_of(**spec):
         ({"tls": {"secretName": "a"}}, []),
         ({"loadBalancing": {"algorithm": "LeastSessions", "choices": 0, "slowStart": "30s"}}, []),
         ({"loadBalancing": {"algorithm": "Hash", "hashOn": {"type": "SourceIP"}, "zone": "Prefer"}}, []),
-        ({"healthCheck": {"passive": {}}}, ["spec.healthCheck"]),
-        ({"overrides": [{"pod": "web-1", "action": "Drain"}]}, ["spec.overrides"]),
+        ({"healthCheck": {"passive": {}}}, []),
+        ({"overrides": [{"pod": "web-1", "action": "Drain"}]}, []),
+        ({"persistence": {"bindTo": "StatefulPod", "drainTimeout": "1m"}}, []),
         ({"persistence": {"type": "SourceIP"}}, ["spec.persistence.type"]),
         ({"persistence": {"type": "Header", "sessionName": "X-S"}}, ["spec.persistence.type"]),
         (
             {"persistence": {"type": "AppCookie", "sessionName": "S", "learn": {"from": "ResponseCookie"}}},
             ["spec.persistence.type"],
-        ),
-        ({"persistence": {"bindTo": "StatefulPod"}}, ["spec.persistence.bindTo"]),
-        (
-            {"persistence": {"failover": {"mode": "Reject", "status": 500}}},
-            ["spec.persistence.failover.mode"],
-        ),
-        (
-            {"persistence": {"failover": {"mode": "Redirect", "redirectURL": "/"}}},
-            ["spec.persistence.failover.mode"],
-        ),
-        ({"persistence": {"failover": {"hold": "1s"}}}, ["spec.persistence.failover.hold"]),
-        ({"persistence": {"drainTimeout": "1ms"}}, ["spec.persistence.drainTimeout"]),
-        (
-            {"persistence": {"limits": {"maxSessionsPerPod": 1}}},
-            ["spec.persistence.limits.maxSessionsPerPod"],
-        ),
-        (
-            {"persistence": {"limits": {"maxRequestsPerPod": 1}}},
-            ["spec.persistence.limits.maxRequestsPerPod"],
         ),
     ],
 )

@@ -3,10 +3,14 @@ from bench.figures import Results
 from bench.rows import ROWS
 from bench.targets import TARGETS
 
-CPU = next(row for row in ROWS if row.name == "cpu")
+SPEED = next(row for row in ROWS if row.name == "speed")
 RESULTS = Results(
     {
         "haproxy": [{"cpu": 20.0, "speed": 50_000.0, "idle": 0.3}] * 2,
+        "nginx": [
+            {"cpu": 30.0, "speed": 30_000.0, "idle": 0.25},
+            {"cpu": 34.0, "speed": 30_000.0, "idle": 0.25},
+        ],
         "stickyroute": [
             {"cpu": 30.0, "speed": 30_000.0, "idle": 0.05},
             {"cpu": 34.0, "speed": 30_000.0, "idle": 0.05},
@@ -17,10 +21,11 @@ RESULTS = Results(
 
 
 def test_a_row_shows_figures_ratios_the_idle_share_and_who_is_absent():
-    assert report.row_table(CPU, RESULTS) == [
+    assert report.row_table(SPEED, RESULTS) == [
         ["peer", "µs CPU/request", "÷ HAProxy", "requests/s", "÷ HAProxy", "load idle"],
         ["haproxy", "20.0", "1.00", "50,000", "1.00", "30%"],
-        ["stickyroute", "32.0", "1.60 (1.50 to 1.70)", "30,000", "0.60", "5% void"],
+        ["nginx", "32.0", "1.60 (1.50 to 1.70)", "30,000", "0.60", "25%"],
+        ["stickyroute", "32.0", "void", "30,000", "void", "5% void"],
         ["envoy", "not installed", "", "", "", ""],
     ]
 
@@ -39,9 +44,9 @@ def test_both_forms_hold_the_same_cells():
 
 
 def test_the_document_holds_facts_targets_and_rows():
-    text = report.document(["Date: today"], [(CPU, RESULTS)], None, report.verdict_table({"cpu": RESULTS}))
+    text = report.document(["Date: today"], [(SPEED, RESULTS)], None, report.verdict_table({"cpu": RESULTS}))
     assert "- Date: today" in text
-    assert f"## {CPU.title}" in text
+    assert f"## {SPEED.title}" in text
     assert text.endswith("|\n")
 
 

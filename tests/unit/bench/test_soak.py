@@ -1,10 +1,15 @@
+import asyncio
+import time
 from random import Random
 
 import pytest
-from bench.soak import ids, verdict
-from bench.soak.client import check
+from bench.soak import ids, kinds, stage, verdict
+from bench.soak.client import Client, Tally, check
 from bench.soak.fleet import LEAST, Fleet
-from bench.soak.messages import Answer, WrongError, take_answer
+from bench.soak.messages import Answer, UntimelyError, WrongError, take_answer
+from bench.soak.pulse import BEAT, LATE, Pulse
+
+from stickyroute_proxy.metrics import FAMILIES
 
 NAME, OTHER = b"0123456789abcdef", b"fedcba9876543210"
 
@@ -26,6 +31,81 @@ def test_a_run_too_short_to_judge_is_a_fault():
 def test_what_is_left_of_the_load_is_named():
     (fault,) = verdict.unreturned({"open files": 20, "threads": 6}, {"open files": 21, "threads": 5})
     assert fault == "open files is 21 with the load gone; it was 20 after the warm-up"
+
+
+def test_what_is_read_of_the_proxy_has_the_names_that_it_gives():
+    gauges = {name for name, family in FAMILIES.items() if family.kind == "gauge"}
+    counters = {f"{name}_total" for name, family in FAMILIES.items() if family.kind == "counter"}
+    assert {*stage.GAUGES.values(), stage.MEMORY} <= gauges
+    assert {stage.REQUESTS, stage.SHED} <= counters
+
+
+@pytest.mark.parametrize(
+    ("pairs", "right"),
+    [
+        ([(1.0, 1.5)] * 5, True),
+        ([(1.0, 1.6)] * 5, False),
+        ([(1.0, 1.6)] * 3 + [(1.0, 1.0)] * 2, False),
+        ([(1.0, 1.0)] * 3 + [(1.0, 9.0)] * 2, True),
+        ([(1.0, 9.0)] * 2, True),
+    ],
+    ids=["at the limit", "each", "most", "two outliers", "too few to say"],
+)
+def test_slow_clients_harm_where_most_pairs_say_so(pairs, right):
+    assert (verdict.harmed(pairs) == []) is right
+
+
+def test_a_slow_client_may_hold_so_much_memory():
+    assert verdict.costly(64 * 1024) == []
+    assert verdict.costly(300 * 1024) == ["a slow client holds 300 KiB of the proxy's memory"]
+
+
+async def test_a_pulse_misses_what_keeps_the_loop():
+    pulse = Pulse()
+    assert not pulse.missed(0.0)
+    beating = asyncio.create_task(pulse.run())
+    await asyncio.sleep(0)
+    began = time.monotonic()
+    assert not pulse.missed(began)
+    time.sleep(BEAT + LATE + 0.05)  # noqa: ASYNC251 - it keeps the loop
+    assert pulse.missed(began)
+    beating.cancel()
+
+
+def test_a_tally_goes_from_process_to_process():
+    tally, sum_of_both = Tally(), Tally()
+    tally.good["slow"] += 2
+    tally.fault("slow", "amiss")
+    for _ in range(2):
+        sum_of_both.add(Tally.load(tally.dump()))
+    assert (sum_of_both.good, sum_of_both.bad) == ({"slow": 4}, {"slow": 2})
+    assert sum_of_both.faults == ["slow: amiss"] * 2
+
+
+def client(missed):
+    pulse = Pulse()
+    pulse.missed = lambda _: missed
+    return Client("slow", None, Random(1), Tally(), asyncio.Event(), pulse)
+
+
+@pytest.mark.parametrize(
+    ("error", "missed", "found"),
+    [
+        (UntimelyError, False, (1, 0)),
+        (UntimelyError, True, (0, 1)),
+        (WrongError, False, (1, 0)),
+        (WrongError, True, (1, 0)),
+    ],
+)
+async def test_what_goes_amiss_by_the_clock_counts_where_the_soak_kept_time(error, missed, found):
+    one = client(missed)
+
+    async def visit(one):
+        one.stop.set()
+        raise error("amiss")
+
+    await kinds.run(visit, one, 0)
+    assert (one.tally.bad.total(), one.tally.unjudged.total()) == found
 
 
 def answer(name=NAME, body=None, status=200):

@@ -10,7 +10,7 @@ from tests.component.control.support import snapshot, with_pods
 from tests.unit.control.test_receive import contents, series
 
 from stickyroute_api.snapshot import Snapshot
-from stickyroute_proxy import encode
+from stickyroute_proxy import encode, slices
 from stickyroute_proxy.encode import Encoder
 
 
@@ -24,7 +24,7 @@ def test_every_snapshot_of_a_series_decodes_to_itself(found):
 
 
 async def test_two_at_a_time_do_not_mix(monkeypatch):
-    monkeypatch.setattr(encode, "SLICE", 0.0)  # a turn of the loop after each piece
+    monkeypatch.setattr(slices, "SLICE", 0.0)  # a turn of the loop after each piece
     first, second = snapshot(routes=5), snapshot(revision=2, routes=5, pods=1)
     encoder = Encoder()
     texts = await asyncio.gather(encoder.encode(first), encoder.encode(second), encoder.encode(first))
@@ -50,7 +50,7 @@ async def test_only_what_changed_is_encoded_again(monkeypatch):
 
 async def test_the_loop_gets_its_turns(monkeypatch):
     """With a clock on which each piece takes a second, each is followed by a turn of the loop."""
-    monkeypatch.setattr(encode, "time", SimpleNamespace(perf_counter=itertools.count().__next__))
+    monkeypatch.setattr(slices, "time", SimpleNamespace(perf_counter=itertools.count().__next__))
     turns = 0
 
     async def count():

@@ -1,6 +1,7 @@
 """The merged view: each session once, totals that only grow, moves told once."""
 
 import base64
+from collections import Counter
 from random import Random
 
 import pytest
@@ -8,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stickyroute_api.affinity import AffinityReport, Departure, EndpointSessions, ScopeReport
-from stickyroute_api.reasons import BindingReason
-from stickyroute_operator.ledger import MAX_ENDED, Ledger, merge
+from stickyroute_api.reasons import BindingReason, EndpointState
+from stickyroute_operator.ledger import MAX_ENDED, Finding, Ledger, merge
 
 SCOPE = "shop/route/web"
 
@@ -196,3 +197,42 @@ def test_the_sum_is_the_number_of_different_sessions(proxies, random):
     assert merged.active == len(set().union(*(seen for found in proxies for seen in found.values())))
     random.shuffle(reports)
     assert active(view(*reports)) == active(merged)
+
+
+@pytest.mark.parametrize(
+    ("states", "finding"),
+    [
+        ((None, None), None),
+        (("AtLimit", None), ("AtLimit", 1)),
+        (("AtLimit", "AtLimit"), ("AtLimit", 2)),
+        (("Ejected", "AtLimit"), ("Ejected", 1)),
+        (("Ejected", "Unhealthy"), ("Unhealthy", 1)),
+        # A proxy has no word in what the snapshot says.
+        (("Draining", None), None),
+    ],
+)
+def test_the_worst_that_any_proxy_finds_is_told_with_how_many_do(states, finding):
+    ledger = Ledger()
+    for number, state in enumerate(states):
+        seen = on("a", number).model_copy(update={"state": state and EndpointState(state)})
+        ledger = ledger.add(report(f"proxy-{number}", seen))
+    (endpoint,) = merge(ledger)[SCOPE].endpoints
+    expected = finding and Finding(EndpointState(finding[0]), finding[1], len(states))
+    assert endpoint.found == expected
+
+
+def test_counts_stay_right_over_restarts_of_proxies():
+    """The sessions that made a request since: exact, however often a proxy began anew."""
+    random = Random(7)
+    ledger, started = Ledger(), dict.fromkeys("abc", 1.0)
+    for turn in range(30):
+        restarted = random.choice("abc")
+        started[restarted] = 2.0 + turn
+        at = {session: random.choice("xyz") for session in range(1000)}
+        for name in "abc":
+            mine = [session for session in at if random.random() < 0.7 or session % 3 == "abc".index(name)]
+            reported = [on(pod, *(one for one in mine if at[one] == pod)) for pod in "xyz"]
+            ledger = ledger.add(report(name, *reported, started=started[name]))
+        view = merge(ledger)[SCOPE]
+        assert view.active == 1000
+        assert {one.endpoint: one.active for one in view.endpoints} == Counter(at.values())

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as open_met
 from prometheus_client.parser import text_string_to_metric_families
 
 from stickyroute_proxy.exposition import Exposition
+from stickyroute_proxy.health.watch import Watch
 from stickyroute_proxy.metrics import FAMILIES, decode, encode, lasting, read, total
 from stickyroute_proxy.wire.counters import BUCKETS, Counters
 
@@ -63,18 +65,18 @@ def test_a_replaced_process_takes_no_counter_back(last, fresh):
             assert after[key] >= value
 
 
-@pytest.mark.parametrize("attribute", vars(Counters()))
+@pytest.mark.parametrize("attribute", Counters.__slots__)
 def test_whatever_is_counted_is_exposed(attribute):
     of = {family.of for family in FAMILIES.values()}
     # What ever began is what the rules count and what is under way.
-    assert attribute in of | {"rules", "unrouted", "requests"}
+    assert attribute in of | {"rules", "unrouted", "requests", "ended"}
 
 
 def test_what_is_read_is_known_and_well_formed():
     counters = Counters()
     counters.of("shop/shop", "app").add(200, 0.003)
     counters.refused[503] = 2
-    found = read(None, counters)
+    found = read(None, counters, Watch(Random(0), lambda: 1.0))
     assert found.keys() <= FAMILIES.keys()
     text = open_metrics(Exposition(found)).decode()
     assert 'stickyroute_requests_total{code="2xx",namespace="shop",route="shop",rule="app"} 1' in text

@@ -2,6 +2,7 @@
 
 from stickyroute_api.snapshot import TokenKeys
 from stickyroute_operator.objects import EndpointSlice, RouteObject, Service
+from stickyroute_operator.pods import Pod
 from stickyroute_operator.translate import State
 
 KEYS = TokenKeys(sealing=1, keys={1: "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="})
@@ -55,8 +56,13 @@ def pieces(*endpoints, name="web-1", of="web", namespace="default", port=8080, p
     )
 
 
+def pod(name, namespace="default", **more):
+    """The pod that `endpoint` of that name names."""
+    return Pod(namespace, name, **{"uid": f"uid-{name}"} | more)
+
+
 def state(*objects, **more):
-    kinds = {RouteObject: {}, Service: {}, EndpointSlice: {}}
+    kinds = {RouteObject: {}, Service: {}, EndpointSlice: {}, Pod: {}}
     for item in objects:
         kinds[type(item)][item.key] = item
     return State(
@@ -66,6 +72,7 @@ def state(*objects, **more):
             "routes": kinds[RouteObject],
             "services": kinds[Service],
             "slices": kinds[EndpointSlice],
+            "pods": kinds[Pod],
         }
         | more
     )

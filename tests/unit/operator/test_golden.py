@@ -7,29 +7,24 @@ import pytest
 import yaml
 from tests.unit.operator.builders import KEYS
 
-from stickyroute_operator.objects import EndpointSlice, Reference, RouteObject, Service, referent
+from stickyroute_operator.objects import Reference, referent
+from stickyroute_operator.store import TYPES
 from stickyroute_operator.translate import State, translate
 
 CASES = sorted(Path(__file__).parent.glob("golden/*.in.yaml"))
 
 
 def _state(text):
-    kinds = {"StickyRoute": {}, "Service": {}, "EndpointSlice": {}}
+    kinds = {kind: {} for kind in TYPES}
     referents = {}
     options = {"fleet": "stickyroute"}
     for manifest in yaml.safe_load_all(text):
         match manifest["kind"]:
             case "Options":
                 options |= manifest["options"]
-            case "StickyRoute":
-                item = RouteObject.from_manifest(manifest)
-                kinds["StickyRoute"][item.key] = item
-            case "Service":
-                item = Service.from_manifest(manifest)
-                kinds["Service"][item.key] = item
-            case "EndpointSlice":
-                item = EndpointSlice.from_manifest(manifest)
-                kinds["EndpointSlice"][item.key] = item
+            case kind if kind in TYPES:
+                item = TYPES[kind].from_manifest(manifest)
+                kinds[kind][item.key] = item
             case kind:
                 meta = manifest["metadata"]
                 referents[Reference(kind, meta["namespace"], meta["name"])] = referent(kind, manifest)
@@ -40,6 +35,7 @@ def _state(text):
         routes=kinds["StickyRoute"],
         services=kinds["Service"],
         slices=kinds["EndpointSlice"],
+        pods=kinds["Pod"],
         referents=referents,
         **options,
     )
@@ -55,6 +51,7 @@ def _shown(translation):
             "resolved": [verdict.resolved.status, str(verdict.resolved.reason), verdict.resolved.message],
             "scopes": list(verdict.scopes),
             "endpoints": [f"{name} {one.pod} {one.state}" for name, one in verdict.endpoints],
+            **({"deletionCosts": list(verdict.deletion_costs)} if verdict.deletion_costs else {}),
         }
         for key, verdict in translation.verdicts.items()
     }

@@ -4,6 +4,7 @@ import logging
 import pytest
 
 from stickyroute_api.settings import Settings
+from stickyroute_operator.app import Operator
 from stickyroute_operator.main import _Json, _options, main, parser
 
 
@@ -18,6 +19,7 @@ def no_environment(monkeypatch):
         "HEALTH",
         "SETTINGS",
         "ALLOW_SHARED_HOSTS",
+        "ROTATE_KEYS_EVERY",
         "LOG_LEVEL",
         "LOG_FORMAT",
     ):
@@ -48,18 +50,22 @@ def test_the_environment_gives_defaults(monkeypatch):
     options = read()
     assert (options.fleet, options.namespace) == ("inner", "here")
     assert options.watch_namespaces == ("a", "b")
-    assert options.settings.trusted_proxies == ("10.0.0.0/8",)
+    assert options.trusted_proxies == ("10.0.0.0/8",)
     assert read("--class-name", "outer").fleet == "outer"
 
 
-def test_settings_come_from_a_file_and_the_flag_for_trusted_proxies_wins(tmp_path):
-    assert read().settings == Settings()
+async def test_settings_come_from_a_file_and_the_flag_for_trusted_proxies_wins(tmp_path):
+    assert settings_of(read()) == Settings()
     file = tmp_path / "settings.json"
     file.write_text('{"trustedProxies": ["10.0.0.0/8"], "limits": {"bodyBytes": "10Mi"}}')
-    settings = read(f"--settings={file}").settings
+    settings = settings_of(read(f"--settings={file}"))
     assert (settings.trusted_proxies, settings.limits.body_bytes) == (("10.0.0.0/8",), 10 << 20)
-    settings = read(f"--settings={file}", "--trusted-proxy=fd00::/8").settings
+    settings = settings_of(read(f"--settings={file}", "--trusted-proxy=fd00::/8"))
     assert (settings.trusted_proxies, settings.limits.body_bytes) == (("fd00::/8",), 10 << 20)
+
+
+def settings_of(options):
+    return Operator(options, api=None).reconciler._settings
 
 
 @pytest.mark.parametrize(
@@ -157,3 +163,16 @@ def test_a_bad_list_in_the_environment_is_bad_usage(monkeypatch, capsys, name):
         main([])
     assert ended.value.code == 2
     assert f"STICKYROUTE_{name}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "every"), [("", 2592000), ("36h", 129600), ("0s", 0)])
+def test_how_often_keys_are_rotated(monkeypatch, text, every):
+    assert read(*([f"--rotate-keys-every={text}"] if text else [])).rotate_every.total_seconds() == every
+    monkeypatch.setenv("STICKYROUTE_ROTATE_KEYS_EVERY", text)
+    assert read().rotate_every.total_seconds() == every
+
+
+def test_a_time_that_is_none_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        read("--rotate-keys-every=monthly")
+    assert "'monthly' is not a duration" in capsys.readouterr().err

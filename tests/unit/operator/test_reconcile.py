@@ -4,10 +4,11 @@ import pytest
 from tests.unit.operator.builders import KEYS, rule
 
 from stickyroute_api.reasons import EndpointState
+from stickyroute_api.settings import Settings
 from stickyroute_api.snapshot import Version
 from stickyroute_operator.objects import Secret
 from stickyroute_operator.reconcile import Acked, Carried, Reconciler
-from stickyroute_operator.store import ROUTES, SERVICES, SLICES, Store
+from stickyroute_operator.store import PODS, ROUTES, SERVICES, SLICES, Store
 
 
 class Published(list):
@@ -33,7 +34,7 @@ class Cluster:
         self.done += 1
 
     def fill(self, *pods):
-        for kind in (ROUTES, SLICES):
+        for kind in (ROUTES, SLICES, PODS):
             self.store.replace_all(kind, [])
         self.route("shop")
         self.store.replace_all(SERVICES, [{"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}}])
@@ -78,6 +79,13 @@ def test_the_first_snapshot(ready):
     assert [snapshot.version for snapshot in ready.published] == [(7, 1)]
     assert set(ready.published[0].routes) == {"default/shop"}
     assert ready.published.states == {"web-1": EndpointState.JOINING, "web-2": EndpointState.JOINING}
+
+
+def test_settings_that_change_are_published_and_zones_stay(ready):
+    ready.reconciler.take_zones({"proxy-0": "a"})
+    ready.reconciler.take_settings(Settings(proxy_protocol=True))
+    ready.reconciler.step()
+    assert ready.published[-1].settings == Settings(proxy_protocol=True, zones={"proxy-0": "a"})
 
 
 def test_nothing_new_is_not_published(ready):
@@ -195,7 +203,7 @@ async def test_nothing_is_published_before_everything_was_listed():
     cluster.reconciler.take_keys(KEYS)
     cluster.reconciler.take_epoch(1)
     cluster.route("shop")
-    for kind in (ROUTES, SERVICES):
+    for kind in (ROUTES, SERVICES, PODS):
         cluster.store.replace_all(kind, [])
     for _ in range(5):
         await asyncio.sleep(0)
@@ -222,4 +230,22 @@ async def test_the_first_change_goes_through_at_once_and_the_rest_is_gathered():
     await asyncio.sleep(0.15)
     assert len(cluster.published) == 2
     assert len(cluster.published.states) == 10
+    task.cancel()
+
+
+async def test_a_drain_that_is_over_is_noticed_though_nothing_else_happens():
+    cluster = Cluster()
+    cluster.fill(1, 2)
+    cluster.route("shop", persistence={"drainTimeout": "50ms"})
+    cluster.store.upsert(PODS, {"metadata": {"name": "web-2", "uid": "u2"}})
+    cluster.reconciler.take_keys(KEYS)
+    cluster.reconciler.take_epoch(1)
+    cluster.reconciler.step()
+    cluster.reconciler.acknowledged(())
+    cluster.pods(1)
+    task = asyncio.create_task(cluster.reconciler.run())
+    await asyncio.sleep(0.02)
+    assert cluster.published.states["web-2"] is EndpointState.DRAINING
+    await asyncio.sleep(0.3)
+    assert set(cluster.published.states) == {"web-1"}
     task.cancel()

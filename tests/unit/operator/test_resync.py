@@ -1,8 +1,9 @@
 from collections import Counter
+from functools import partial
 
 import pytest
 
-from stickyroute_operator.cluster import SERVICES, ApiError
+from stickyroute_operator.cluster import PODS, SERVICES, ApiError
 from stickyroute_operator.health import Health
 from stickyroute_operator.resync import AFTER_OUTAGE, INTERVAL, RETRY, Resync
 from stickyroute_operator.store import Store
@@ -134,3 +135,26 @@ async def test_readiness_tells_what_is_waited_for():
     assert "API server" in health.lack()
     health.waiting_for = ""
     assert health.lack() == "nothing was listed yet"
+
+
+async def test_pods_are_listed_seldom_and_whenever_something_may_be_amiss():
+    world = World()
+    listed = []
+    plain = world.list_all
+
+    async def list_all(resource, **more):
+        listed.append(resource)
+        return await plain(resource, **more)
+
+    world.list_all = list_all
+
+    def count():
+        counts.append(listed.count(PODS))
+
+    counts = []
+    away = partial(setattr, world, "away", True)
+    back = partial(setattr, world, "away", False)
+    await world.run(*[count] * 9, count, count, away, back, count)
+    assert counts[:9] == [1] * 9
+    assert counts[9:11] == [1, 2]
+    assert counts[-1] == 3

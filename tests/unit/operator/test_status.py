@@ -2,14 +2,20 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.unit.operator.builders import endpoint, pieces, route, service, state
+from tests.unit.operator.builders import endpoint, pieces, pod, route, service, state
 
-from stickyroute_api.reasons import BindingReason, ConditionReason, ConditionType, EventReason
+from stickyroute_api.reasons import (
+    BindingReason,
+    ConditionReason,
+    ConditionType,
+    EndpointState,
+    EventReason,
+)
 from stickyroute_api.snapshot import Version
 from stickyroute_api.status import MAX_ENDPOINTS, MAX_MOVES
 from stickyroute_operator import status
 from stickyroute_operator.events import events
-from stickyroute_operator.ledger import DepartureView, EndpointView, ScopeView, Totals
+from stickyroute_operator.ledger import DepartureView, EndpointView, Finding, ScopeView, Totals
 from stickyroute_operator.reconcile import Acked, Carried
 from stickyroute_operator.status import Seen, build
 from stickyroute_operator.translate import Verdict, translate
@@ -122,7 +128,7 @@ def test_a_refusal_names_the_proxy_and_its_words():
 
 
 def test_a_route_that_is_not_accepted_says_so_everywhere():
-    given = seen(persistence={"drainTimeout": "30s"}, carried=None)
+    given = seen(persistence={"type": "None", "drainTimeout": "30s"}, carried=None)
     built = build(given, None, NOW)
     assert conditions(built)["Accepted"] == ("False", "UnsupportedValue")
     assert conditions(built)["Programmed"] == ("False", "NotAccepted")
@@ -174,7 +180,13 @@ def test_times_change_only_with_what_they_date():
 def test_counts_are_added_over_scopes_and_found_by_endpoint():
     scopes = [
         view(endpoints=[EndpointView("uid-web-1", "web-1", "web", 4, 2)], new=5, moved=1),
-        view(endpoints=[EndpointView("uid-web-1", "web-1", "web", 3, 0)], new=2, expired=1, rejected=3),
+        view(
+            endpoints=[EndpointView("uid-web-1", "web-1", "web", 3, 0)],
+            new=2,
+            expired=1,
+            rejected=3,
+            restarted=6,
+        ),
     ]
     built = build(seen(scopes=scopes), None, NOW)
     assert built.sessions.model_dump(exclude={"counted_since"}) == {
@@ -183,6 +195,7 @@ def test_counts_are_added_over_scopes_and_found_by_endpoint():
         "moved": 1,
         "expired": 1,
         "rejected": 3,
+        "restarted": 6,
     }
     assert [(one.sessions, one.requests) for one in built.endpoints] == [(7, 2), (0, 0)]
 
@@ -253,10 +266,10 @@ def test_events_of_a_life():
 
 
 def test_a_new_message_of_refusal_is_an_event_again():
-    bad = build(seen(healthCheck={"active": {}}, carried=None), None, NOW)
+    bad = build(seen(healthCheck={}, carried=None), None, NOW)
     assert [one.reason for one in events(None, bad)] == [EventReason.NOT_ACCEPTED]
     assert events(bad, bad) == ()
-    other = build(seen(overrides=[{"pod": "a", "action": "Drain"}], carried=None), bad, LATER)
+    other = build(seen(persistence={"type": "SourceIP"}, carried=None), bad, LATER)
     assert [one.reason for one in events(bad, other)] == [EventReason.NOT_ACCEPTED]
 
 
@@ -284,3 +297,113 @@ def test_a_certificate_that_ends_soon_is_ready_and_an_event_once():
     (event,) = events(good, soon)
     assert (event.reason, event.type) == (EventReason.CERTIFICATE_EXPIRING, "Warning")
     assert events(soon, soon) == ()
+
+
+def found(pod="web-1", state=EndpointState.UNHEALTHY, proxies=1, asked=2):
+    return EndpointView(f"uid-{pod}", pod, "web", 4, 0, Finding(state, proxies, asked))
+
+
+AT_LIMIT, EJECTED, UNHEALTHY = EndpointState.AT_LIMIT, EndpointState.EJECTED, EndpointState.UNHEALTHY
+
+
+@pytest.mark.parametrize(
+    ("views", "overrides", "states", "ratio", "ready"),
+    [
+        ([], {}, [("Serving", ""), ("Serving", "")], "2/2", ("True", "2 pods take")),
+        ([found()], {}, [("Unhealthy", "1/2"), ("Serving", "")], "2/2", ("True", "2 pods take")),
+        ([found(proxies=2)], {}, [("Unhealthy", "2/2"), ("Serving", "")], "1/2", ("True", "1 pod takes")),
+        (
+            [found(state=AT_LIMIT, proxies=2), found("web-2", state=AT_LIMIT, proxies=2)],
+            {},
+            [("AtLimit", "2/2"), ("AtLimit", "2/2")],
+            "0/2",
+            ("False", "No pod of web takes new sessions: 2 AtLimit"),
+        ),
+        (
+            [found(state=EJECTED, proxies=2), found("web-2", state=UNHEALTHY, proxies=2)],
+            {},
+            [("Ejected", "2/2"), ("Unhealthy", "2/2")],
+            "0/2",
+            ("True", "Ejected pods take"),
+        ),
+        (
+            [found(proxies=2)],
+            {"web-1": "Disable", "web-2": "Drain"},
+            [("Disabled", ""), ("Draining", "")],
+            "0/2",
+            ("False", "1 Disabled"),
+        ),
+        (
+            [],
+            {"web-1": "Release"},
+            [("Serving", ""), ("Serving", "")],
+            "2/2",
+            ("True", "2 pods take"),
+        ),
+    ],
+)
+def test_states_by_proxies_and_overrides(views, overrides, states, ratio, ready):
+    orders = [
+        {"pod": pod, "action": action} | ({"since": "2026-11-23T12:00:00Z"} if action == "Release" else {})
+        for pod, action in overrides.items()
+    ]
+    built = build(seen(scopes=[view(endpoints=views)], overrides=orders), None, NOW)
+    assert [(str(one.state), one.found_by) for one in built.endpoints] == states
+    assert built.endpoints_ready == ratio
+    assert conditions(built)["Ready"][0] == ready[0]
+    assert ready[1] in message(built, ConditionType.READY)
+
+
+def test_the_worst_of_several_scopes_findings_is_told():
+    scopes = [
+        view(endpoints=[found(state=AT_LIMIT, proxies=2)]),
+        view(endpoints=[found(state=EJECTED)]),
+        view(endpoints=[EndpointView("uid-web-1", "web-1", "web", 1, 0)]),
+    ]
+    built = build(seen(scopes=scopes), None, NOW)
+    assert (built.endpoints[0].state, built.endpoints[0].found_by) == (EJECTED, "1/2")
+
+
+def test_pods_that_fail_are_one_event_for_each_cause():
+    fine = build(seen(), None, NOW)
+    views = [found(state=EJECTED), found("web-2", proxies=2)]
+    bad = build(seen(scopes=[view(endpoints=views)]), fine, LATER)
+    assert [(one.reason, one.message, one.times) for one in events(fine, bad)] == [
+        (EventReason.POD_EJECTED, "web-1 is Ejected (found by 1/2 proxies)", 1),
+        (EventReason.POD_UNHEALTHY, "web-2 is Unhealthy (found by 2/2 proxies)", 1),
+    ]
+    assert status.is_urgent(fine, bad)
+    assert events(bad, bad) == events(bad, fine) == ()
+
+
+def test_a_limit_that_is_met_is_not_urgent():
+    fine = build(seen(), None, NOW)
+    full = build(seen(scopes=[view(endpoints=[found(state=AT_LIMIT, proxies=2)])]), fine, LATER)
+    assert full.endpoints_ready == "1/2"
+    assert not status.is_urgent(fine, full)
+
+
+def test_a_restarted_container_is_an_event_and_a_successor_of_the_name_is_none():
+    objects = service(), pieces(endpoint("web-1", "10.0.0.1"))
+    before, after, successor = (
+        build(seen(*objects, pod("web-1", restarts=restarts)), None, NOW) for restarts in (1, 2, 0)
+    )
+    (event,) = events(before, after)
+    assert (event.reason, event.type) == (EventReason.CONTAINER_RESTARTED, "Warning")
+    assert event.message == "a container of web-1 began anew (restart 2): its memory is gone"
+    assert events(None, after)[0].reason is EventReason.PROGRAMMED
+    assert events(after, after) == events(after, successor) == ()
+    assert status.is_urgent(before, after)
+
+
+def test_warnings_are_conditions_only_while_they_are_so():
+    objects = service(), pieces(endpoint("web-1", "10.0.0.1"))
+    drain = {"drainTimeout": "10m"}
+    fine = build(seen(*objects, pod("web-1", grace=700.0), persistence=drain), None, NOW)
+    short = build(seen(*objects, pod("web-1", grace=30.0), persistence=drain), fine, LATER)
+    assert set(conditions(fine)) == {"Accepted", "ResolvedRefs", "Programmed", "Ready"}
+    assert conditions(short)["GracePeriodTooShort"] == ("True", "GracePeriodTooShort")
+    (event,) = events(fine, short)
+    assert (event.reason, event.type) == (EventReason.GRACE_PERIOD_TOO_SHORT, "Warning")
+    assert "605" in event.message
+    assert events(short, short) == events(short, fine) == ()

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stickyroute_operator.store import ROUTES, SERVICES, SLICES, Store
+from stickyroute_operator.store import PODS, ROUTES, SERVICES, SLICES, Store
 
 
 def manifest(name="web", version=1, namespace="default", **spec):
@@ -27,7 +27,7 @@ def names(store):
 
 
 def test_nothing_is_complete_before_every_kind_was_listed(store):
-    for kind in (ROUTES, SERVICES):
+    for kind in (ROUTES, SERVICES, PODS):
         store.replace_all(kind, [])
     store.upsert(SLICES, manifest())
     assert not store.listed
@@ -37,10 +37,10 @@ def test_nothing_is_complete_before_every_kind_was_listed(store):
 
 def test_nothing_is_complete_before_every_watched_namespace_was_listed(changes):
     store = Store(changes.append, namespaces=("red", "blue"))
-    for kind in (ROUTES, SERVICES, SLICES):
+    for kind in (ROUTES, SERVICES, PODS, SLICES):
         store.replace_all(kind, [], 7, "blue")
     assert not store.listed
-    for kind in (ROUTES, SERVICES, SLICES):
+    for kind in (ROUTES, SERVICES, PODS, SLICES):
         assert not store.listed
         store.replace_all(kind, [], 7, "red")
     assert store.listed

@@ -11,6 +11,7 @@ import trustme
 from stickyroute_api.snapshot import Certificate, Route, RouteTls, Snapshot, TokenKeys
 from stickyroute_proxy import metrics
 from stickyroute_proxy.certificates import Certificates, Identity
+from stickyroute_proxy.health.watch import Watch
 from stickyroute_proxy.table import build
 from stickyroute_proxy.wire.counters import Counters
 
@@ -178,7 +179,7 @@ def test_a_bad_one_refuses_no_snapshot():
     bad = {**GIVEN, "a/one": GIVEN["a/one"].model_copy(update={"key": ""})}
     table = build(snapshot(routes, bad, 2), table, 1.0, Random(0))
     assert shown(table.certificates, "one") is None
-    samples = metrics.read(table, Counters())
+    samples = metrics.read(table, Counters(), Watch(Random(0), lambda: 1.0))
     assert samples["stickyroute_certificates_unusable"] == {(): 1}
     later = build(snapshot(routes, bad, 3), table, 1.0, Random(0))
     assert later.certificates is table.certificates

@@ -10,6 +10,7 @@ from stickyroute_api.reasons import BindingReason
 from stickyroute_api.snapshot import Version
 from stickyroute_operator import ledger
 from stickyroute_proxy.affinity.report import MAX_BYTES, ended, merge
+from stickyroute_proxy.slices import at_once
 
 NOW = 10_000.0
 SCOPE = "shop/shop/web"
@@ -56,7 +57,7 @@ def told(*endpoints, departures=(), sample=1.0, scope=SCOPE, **counts):
 
 
 def merged(*reports):
-    return merge(reports, "proxy-0", 1.0, Version(3, 4), NOW)
+    return at_once(merge(reports, "proxy-0", 1.0, Version(3, 4), NOW))
 
 
 def ids(text):

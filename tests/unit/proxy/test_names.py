@@ -21,6 +21,7 @@ from stickyroute_api.snapshot import Failover, Override
 from stickyroute_proxy.affinity.decision import Parked
 from stickyroute_proxy.affinity.report import report
 from stickyroute_proxy.affinity.retry import rechoose
+from stickyroute_proxy.slices import at_once
 
 
 def routed(bind_to, overrides=(), services=(("web", 1),), **policy):
@@ -64,7 +65,7 @@ def test_a_stateful_pod_that_comes_back_by_its_name_has_its_sessions(mode):
     # Its memory is another's: told once.
     assert (back.reason, back.notice) == (BindingReason.CONTAINER_RESTARTED, b"ContainerRestarted")
     assert (client.ask(proxy).reason, proxy.scope().moved) == (BindingReason.BOUND, 0)
-    (row,) = report(proxy.table, "proxy-1", NOW, proxy.now).scopes["shop/shop/web"].endpoints
+    (row,) = at_once(report(proxy.table, "proxy-1", NOW, proxy.now)).scopes["shop/shop/web"].endpoints
     assert (row.endpoint, row.active) == ("uid-another", 1)
 
 
@@ -163,7 +164,7 @@ def test_a_cohort_s_sessions_stay_with_their_version_on_any_pod_of_it():
             )
         )
         assert {client.ask(proxy).endpoint.service for _ in range(9)} == {service}
-    sessions = report(proxy.table, "p", NOW, proxy.now).scopes["shop/shop/web"].endpoints
+    sessions = at_once(report(proxy.table, "p", NOW, proxy.now)).scopes["shop/shop/web"].endpoints
     assert sum(row.active for row in sessions) == 1
 
 
@@ -231,7 +232,7 @@ def test_a_container_that_began_anew_is_told_of_once_a_session_and_by_any_proxy(
     assert late.ask(one).reason is BindingReason.BOUND
     assert (one.scope().restarted, other.scope().restarted) == (0, 5)
     assert one.scope().moved == other.scope().moved == 0
-    assert report(other.table, "p", NOW, other.now).scopes["shop/shop/web"].restarted == 5
+    assert at_once(report(other.table, "p", NOW, other.now)).scopes["shop/shop/web"].restarted == 5
 
 
 def test_parallel_requests_with_one_old_token_are_told_once():

@@ -9,6 +9,7 @@ from stickyroute_api.reasons import BindingReason, EndpointState
 from stickyroute_proxy.affinity import sessions as known_sessions
 from stickyroute_proxy.affinity.report import MAX_BYTES, report
 from stickyroute_proxy.affinity.retry import rechoose
+from stickyroute_proxy.slices import at_once
 
 
 def returning(proxy, count):
@@ -21,7 +22,7 @@ def returning(proxy, count):
 
 
 def said(proxy):
-    return report(proxy.table, "proxy-1", 5.0, proxy.now)
+    return at_once(report(proxy.table, "proxy-1", 5.0, proxy.now))
 
 
 def test_a_session_counts_once_its_token_has_come_back():
@@ -206,6 +207,38 @@ def test_a_report_of_very_many_endpoints_leaves_out_the_idlest():
     (scope,) = found.scopes.values()
     assert scope.endpoints[0].in_flight == 1999
     assert 400 < len(scope.endpoints) < 2000
+
+
+def test_a_report_gives_way_after_each_endpoint_and_each_few_thousand_sessions():
+    proxy = Proxy(fleet(web=pods(*(f"web-{number}" for number in range(2000)))))
+    assert sum(1 for _ in report(proxy.table, "proxy-1", 5.0, proxy.now)) >= 2000
+    proxy = Proxy(fleet(web=pods("web-1")))
+    returning(proxy, 10_000)
+    assert sum(1 for _ in report(proxy.table, "proxy-1", 5.0, proxy.now)) >= 4
+
+
+def test_sessions_come_move_and_go_while_a_report_is_made():
+    names = [f"web-{number}" for number in range(20)]
+    proxy = Proxy(fleet(web=pods(*names)))
+    clients = returning(proxy, 400)
+    steps = report(proxy.table, "proxy-1", 5.0, proxy.now)
+    revision = 1
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found = end.value
+            break
+        clients += returning(proxy, 1)
+        revision += 1
+        proxy.apply(fleet(web=pods(*names[revision % 20 :]), revision=revision))
+        clients[revision].ask(proxy)
+    assert revision > 40
+    assert found.sample == 1
+    (scope,) = found.scopes.values()
+    for row in scope.endpoints:
+        ids = base64.b64decode(row.ids)
+        assert row.active == len({ids[at : at + ID_BYTES] for at in range(0, len(ids), ID_BYTES)}) > 0
 
 
 def test_a_report_of_nothing():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.proxy.fleets import Proxy, fleet, pod
 
 from stickyroute_api.settings import AccessLog as Settings
-from stickyroute_proxy.accesslog import MAX_PATH, AccessLog, Record, line
+from stickyroute_proxy.accesslog import MAX_PATH, AccessLog, Record, Unread, line
 from stickyroute_proxy.wire.counters import Counters
 from stickyroute_proxy.wire.head import Kinds, RequestHead
 
@@ -24,6 +24,7 @@ TRACE = b"0af7651916cd43dd8448eb211c80319c"
 def head(path=b"/cart?card=4111", *fields, line=None):
     found = RequestHead()
     found.address = "192.0.2.1"
+    found.secure = False
     found.read(
         line or b"GET %b HTTP/1.1" % path,
         [
@@ -34,12 +35,13 @@ def head(path=b"/cart?card=4111", *fields, line=None):
         ],
         Kinds(),
     )
+    found.request_id = b"id-1"
     return found
 
 
 def record(request=None, **fields):
     request = request or head()
-    found = Record(request, request.address, b"id-1", 100.0, secure=False)
+    found = Record(request, 100.0)
     for name, value in fields.items():
         setattr(found, name, value)
     return found
@@ -105,7 +107,7 @@ def test_a_line_says_all_that_is_known():
 def test_what_is_not_known_is_null_and_no_field_is_missing():
     rule, decision = bound()
     whole = read(record(rule=rule, decision=decision), 100.5)
-    unread = Record(None, "192.0.2.1", b"id-1", 100.0, secure=True)
+    unread = Unread("192.0.2.1", b"id-1", 100.0, secure=True)
     unread.status, unread.message = 400, 'Host is "none"'
     found = read(unread, 100.0)
     assert list(found) == list(whole)
@@ -148,7 +150,8 @@ def test_whatever_a_client_sends_a_line_is_one_line_of_json(path, agent, names, 
     (method, host), (address, message) = names, texts
     request = head(b"/", (b"User-Agent", agent))
     request.path, request.method, request.host = path, method, host
-    given = Record(request, address, identity, 0.0, secure=False)
+    request.address, request.request_id = address, identity
+    given = Record(request, 0.0)
     given.message = message
     text = line(given, 1.0, TIME)
     assert text.isascii()

@@ -1,0 +1,1 @@
+"""Whether endpoints are well beyond their readiness in Kubernetes, as checks and clients' requests tell."""

@@ -1,0 +1,57 @@
+"""`stickyroute keys rotate`, with a kubectl that only writes down what it was asked."""
+
+import pytest
+from click.testing import CliRunner
+
+from stickyroute_cli.main import stickyroute
+
+
+@pytest.fixture
+def kubectl(tmp_path, monkeypatch):
+    """A kubectl on the PATH; returns what it was called with, once it was."""
+
+    def install(status=0, error=""):
+        program = tmp_path / "kubectl"
+        program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\necho "{error}" >&2\nexit {status}\n')
+        program.chmod(0o755)
+        return lambda: (tmp_path / "asked").read_text().strip()
+
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    return install
+
+
+def run(*arguments):
+    return CliRunner().invoke(stickyroute, ["keys", "rotate", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        ((), "--namespace stickyroute annotate secret stickyroute-token-keys"),
+        (
+            ("-n", "edge", "--release=sr", "--context=prod"),
+            "--context=prod --namespace edge annotate secret sr-token-keys",
+        ),
+    ],
+)
+def test_the_secret_is_annotated(kubectl, arguments, asked):
+    said = kubectl()
+    result = run(*arguments)
+    assert result.exit_code == 0
+    assert said() == f"{asked} stickyroute.dev/rotate=now --overwrite"
+    assert "ordered" in result.output
+
+
+def test_kubectls_own_words_are_passed_on_with_the_remedy(kubectl):
+    kubectl(1, 'secrets "stickyroute-token-keys" not found')
+    result = run()
+    assert result.exit_code == 2
+    assert "not found" in result.output
+    assert "--release" in result.output
+
+
+def test_without_kubectl_the_remedy_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = run()
+    assert result.exit_code == 2
+    assert "kubectl is not installed" in result.output

@@ -1,0 +1,215 @@
+"""What is read of a pod, and what its life does to its endpoint."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests.unit.operator.builders import endpoint, pieces, pod, route, service, state
+
+from stickyroute_api.reasons import EndpointState
+from stickyroute_operator.pods import GRACE, Pod
+from stickyroute_operator.translate import translate
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+DRAIN = {"drainTimeout": "10m"}
+WEB = "default/web:80"
+
+
+def manifest(*, status=None, spec=None, **meta):
+    return {"metadata": {"name": "web-1", **meta}, "spec": spec or {}, "status": status or {}}
+
+
+def container(started="", restarts=0):
+    running = {"running": {"startedAt": started}} if started else {"waiting": {"reason": "CrashLoopBackOff"}}
+    return {"restartCount": restarts, "state": running}
+
+
+def owned(kind, name, **labels):
+    owners = [{"kind": "Node", "name": "n"}, {"kind": kind, "name": name, "controller": True}]
+    return {
+        "ownerReferences": owners,
+        "labels": {key.replace("_", "-"): value for key, value in labels.items()},
+    }
+
+
+@pytest.mark.parametrize(
+    ("containers", "started", "restarts"),
+    [
+        (None, 0.0, 0),
+        ([], 0.0, 0),
+        ([container("2026-11-23T12:00:00Z")], NOW.timestamp(), 0),
+        ([container("2026-11-23T12:00:00Z", 1), container("2026-11-23T11:00:00Z", 2)], NOW.timestamp(), 3),
+        ([container(restarts=4), container("2026-11-23T12:00:00Z")], NOW.timestamp(), 4),
+        ([container(restarts=4)], 0.0, 4),
+    ],
+)
+def test_the_youngest_running_container_counts(containers, started, restarts):
+    read = Pod.from_manifest(manifest(status={"containerStatuses": containers}))
+    assert (read.started, read.restarts) == (started, restarts)
+
+
+@pytest.mark.parametrize(
+    ("meta", "spec", "deleted"),
+    [
+        ({}, {}, 0.0),
+        (
+            {"deletionTimestamp": "2026-11-23T12:01:00Z", "deletionGracePeriodSeconds": 60},
+            {},
+            NOW.timestamp(),
+        ),
+        (
+            {"deletionTimestamp": "2026-11-23T12:10:00Z"},
+            {"terminationGracePeriodSeconds": 600},
+            NOW.timestamp(),
+        ),
+        ({"deletionTimestamp": "2026-11-23T12:00:30Z"}, {}, NOW.timestamp()),
+        ({"deletionTimestamp": "2026-11-23T12:00:00Z", "deletionGracePeriodSeconds": 0}, {}, 1795435200.0),
+    ],
+)
+def test_a_pod_was_deleted_its_grace_period_before_it_is_to_be_gone(meta, spec, deleted):
+    assert Pod.from_manifest(manifest(spec=spec, **meta)).deleted == deleted
+
+
+@pytest.mark.parametrize(("spec", "grace"), [({}, GRACE), ({"terminationGracePeriodSeconds": 0}, 0.0)])
+def test_grace(spec, grace):
+    assert Pod.from_manifest(manifest(spec=spec)).grace == grace
+
+
+@pytest.mark.parametrize(
+    ("meta", "owner", "stable", "cohort"),
+    [
+        ({}, "", "", ""),
+        (owned("ReplicaSet", "web-7f9", pod_template_hash="7f9"), "Deployment/web", "", "Deployment/web/7f9"),
+        (owned("ReplicaSet", "bare"), "ReplicaSet/bare", "", ""),
+        (
+            owned("StatefulSet", "db", controller_revision_hash="db-1"),
+            "StatefulSet/db",
+            "default/web-1",
+            "StatefulSet/db/db-1",
+        ),
+        (
+            owned("DaemonSet", "agent", controller_revision_hash="5c"),
+            "DaemonSet/agent",
+            "",
+            "DaemonSet/agent/5c",
+        ),
+        (
+            owned("ReplicaSet", "web-9a", rollouts_pod_template_hash="9a"),
+            "Deployment/web",
+            "",
+            "Deployment/web/9a",
+        ),
+        ({"labels": {"pod-template-hash": "7f9"}}, "", "", ""),
+    ],
+)
+def test_whose_it_is(meta, owner, stable, cohort):
+    read = Pod.from_manifest(manifest(**meta))
+    assert (read.owner, read.stable, read.cohort) == (owner, stable, cohort)
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_a_pod_that_ended_does_not_live(phase):
+    assert not Pod.from_manifest(manifest(status={"phase": phase})).lives
+    assert Pod.from_manifest(manifest(status={"phase": "Running"})).lives
+
+
+class Story:
+    """Translations that follow each other, a minute apart."""
+
+    def __init__(self, **persistence):
+        self.route = route(persistence=DRAIN | persistence)
+        self.now = NOW
+        self.last = None
+
+    def tell(self, *objects, minutes=1, forget=False):
+        self.now += timedelta(minutes=minutes)
+        before = self.last.endpoints if self.last and not forget else {}
+        told = state(self.route, service(), *objects, now=self.now, before=before)
+        self.last = translate(told, self.last)
+        assert self.last.endpoints == translate(told).endpoints
+        return {one.pod: one for one in self.last.endpoints[WEB]}
+
+    @property
+    def seconds(self):
+        return self.now.timestamp()
+
+
+def on(name, **conditions):
+    return endpoint(name, f"10.0.0.{name[-1]}", **conditions)
+
+
+ENDING = {"ready": False, "serving": True, "terminating": True}
+
+
+def test_a_drain_begins_when_it_is_first_seen_and_keeps_its_beginning():
+    story = Story()
+    assert story.tell(pieces(on("web-1")))["web-1"].draining_since == 0
+    began = story.tell(pieces(on("web-1", **ENDING)))["web-1"].draining_since
+    assert began == story.seconds
+    assert story.tell(pieces(on("web-1", **ENDING | {"serving": False})))["web-1"].draining_since == began
+
+
+def test_a_drain_begins_with_the_pods_deletion_where_that_is_known_also_after_a_restart():
+    story = Story()
+    gone = pod("web-1", deleted=story.seconds - 5)
+    for forget in (False, True):
+        told = story.tell(pieces(on("web-1", **ENDING)), gone, forget=forget)
+        assert told["web-1"].draining_since == NOW.timestamp() - 5
+
+
+def test_an_endpoint_that_leaves_its_slices_drains_while_its_pod_lives():
+    story = Story()
+    alive = pod("web-1")
+    before = story.tell(pieces(on("web-1"), on("web-2")), alive)
+    told = story.tell(pieces(on("web-2")), alive)
+    began = story.seconds
+    assert told["web-1"] == before["web-1"].model_copy(
+        update={"state": EndpointState.DRAINING, "draining_since": began}
+    )
+    assert story.last.until == began + 600
+    assert story.tell(pieces(on("web-2")), alive, minutes=9)["web-1"].draining_since == began
+    assert set(story.tell(pieces(on("web-2")), alive)) == {"web-2"}, "its drain is over"
+
+
+def test_an_endpoint_that_comes_back_to_its_slices_serves_again():
+    story = Story()
+    story.tell(pieces(on("web-1")), pod("web-1"))
+    story.tell(pieces(), pod("web-1"))
+    again = story.tell(pieces(on("web-1")), pod("web-1"))["web-1"]
+    assert (again.state, again.draining_since) == (EndpointState.SERVING, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("persistence", "after"),
+    [
+        ({}, ()),
+        ({}, (pod("web-1", deleted=1.0),)),
+        ({}, (pod("web-1", ended=True),)),
+        ({}, (pod("web-1", uid="another"),)),
+        ({"drainTimeout": "0s"}, (pod("web-1"),)),
+    ],
+    ids=["unknown", "deleted", "ended", "another", "no drain"],
+)
+def test_an_endpoint_that_leaves_is_gone_when(persistence, after):
+    story = Story(**persistence)
+    story.tell(pieces(on("web-1"), on("web-2")), *after)
+    assert set(story.tell(pieces(on("web-2")), *after)) == {"web-2"}
+
+
+def test_a_restarted_container_is_told_and_one_that_is_down_is_not():
+    story = Story()
+    first = pod("web-1", started=100.0)
+    assert story.tell(pieces(on("web-1")), first)["web-1"].started == 100
+    assert story.tell(pieces(on("web-1")), replace(first, started=0.0))["web-1"].started == 100
+    assert story.tell(pieces(on("web-1")), replace(first, started=170.0))["web-1"].started == 170
+
+
+def test_what_did_not_change_keeps_its_identity():
+    story = Story()
+    objects = pieces(on("web-1"), on("web-2", **ENDING)), pod("web-1"), pod("web-2")
+    story.tell(*objects)
+    story.tell(*objects)  # what was published is an input of the next
+    known = story.last
+    story.tell(*objects, pod("elsewhere"))
+    assert story.last.endpoints[WEB] is known.endpoints[WEB]
+    assert story.last.outcomes["default", "shop"] is known.outcomes["default", "shop"]
