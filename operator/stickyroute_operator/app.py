@@ -2,7 +2,7 @@
 
 watches ─┐                       ┌▶ publisher ──▶ proxies
 ├▶ store ─▶ reconciler ─┤       │ acknowledgements
-resync ──┘       ▲               └▶ reporter ◀── collector (sessions)
+resync ──┘       ▲               └▶ reporter ◀── collector (sessions) ──▶ lender ──▶ proxies
 references ──────┘
 """
 
@@ -24,7 +24,7 @@ from stickyroute_operator.epoch import Superseded, raise_epoch
 from stickyroute_operator.handlers import Watches
 from stickyroute_operator.health import Health
 from stickyroute_operator.journal import Journal
-from stickyroute_operator.ledger import Ledger, ScopeView
+from stickyroute_operator.lend import Lender
 from stickyroute_operator.objects import EndpointSlice, Key
 from stickyroute_operator.publish import Publisher
 from stickyroute_operator.reconcile import Acked, Reconciler
@@ -97,10 +97,10 @@ class Operator:
         self._started = now().timestamp()
         self._given = Settings() if options.settings is None else settings.read(options.settings)
         self._store_found: dict[str, str] = {}
-        self._merged: tuple[Ledger, dict[str, ScopeView]] | None = None
         self.store = Store(self._stored, options.watch_namespaces, self._heeds)
         self.publisher = Publisher(options.fleet, self._context, self._acknowledged, self._met_higher)
-        self.collector = Collector(self._context, self._counted)
+        self.collector = Collector(self._context, self._counted, now=lambda: now().timestamp())
+        self.lender = Lender(self.publisher, self.collector)
         watched = set(options.watch_namespaces)
         self.references = References(api, self._referred)
         self.reconciler = Reconciler(
@@ -150,6 +150,7 @@ class Operator:
                         self.references.run(),
                         self.reconciler.run(),
                         self.reporter.run(),
+                        self.lender.run(),
                         self._start(),
                         self._rotate(),
                         self._until_superseded(),
@@ -165,6 +166,7 @@ class Operator:
                 if self._raising is not None:
                     self._raising.cancel()
                 await self.publisher.close()
+                await self.lender.close()
                 await self.collector.close()
 
     async def _start(self) -> None:
@@ -291,6 +293,7 @@ class Operator:
         )
         self.publisher.target(found)
         self.collector.target(found)
+        self.lender.target(found)
         self._acknowledged()
 
     def _context(self) -> ssl.SSLContext:
@@ -319,12 +322,14 @@ class Operator:
         self.reporter.poke()
 
     def _counted(self) -> None:
+        self.lender.poke()
         self.reporter.poke()
 
     def _relisted(self) -> None:
         self.resync.soon()
 
     def _reconciled(self) -> None:
+        self.lender.poke()
         self.reporter.poke()
 
     def _is_everywhere(self, key: int) -> bool:
@@ -356,10 +361,10 @@ class Operator:
     def _fleet(self) -> Fleet:
         ledger = self.collector.ledger
         started = [report.started for report in (*ledger.running.values(), *ledger.ended)]
-        if self._merged is None or self._merged[0] is not ledger:
-            self._merged = ledger, self.collector.view()
         return Fleet(
-            proxies=self._acks(), scopes=self._merged[1], counted_since=min(started, default=self._started)
+            proxies=self._acks(),
+            scopes=self.collector.view(),
+            counted_since=min(started, default=self._started),
         )
 
 

@@ -9,6 +9,7 @@ from bisect import bisect_left
 from math import inf
 from time import monotonic
 
+from stickyroute_api.reasons import BindingReason
 from stickyroute_proxy.accesslog import Record
 from stickyroute_proxy.affinity.choose import choose, choose_bound
 from stickyroute_proxy.affinity.token import Binding
@@ -24,6 +25,7 @@ from stickyroute_proxy.wire.answer import AnswerHead, chunk
 from stickyroute_proxy.wire.counters import BUCKETS, SHORT
 from stickyroute_proxy.wire.head import IDEMPOTENT, RequestHead
 from stickyroute_proxy.wire.parser import CHUNKED, Slice
+from stickyroute_proxy.wire.tunnel import Home
 from stickyroute_proxy.wire.upstream import Upstream
 
 
@@ -349,17 +351,25 @@ class Exchange(Placement):
 
     def open_tunnel(self, upstream: Upstream, answer: AnswerHead, rest: bytes) -> None:
         """The answer is 101: from here on bytes go both ways as they come."""
-        rule = self._rule
+        rule, endpoint = self._rule, self._endpoint
         assert rule is not None  # noqa: S101 - only a routed request has an answer
+        assert endpoint is not None  # noqa: S101 - it has its room there
         self._answered = True
         self._status = 101
         answer.change(rule.changes.answer)
         self._upstream = None
         self.deadline = inf
         self._wait = None
-        self._client.tunnel(upstream, answer, self._issue(answer), rest, rule.timeouts.idle)
+        home = Home(rule.scope, endpoint, rule.scope.policy.epoch, rule.timeouts.idle)
+        self._client.tunnel(upstream, answer, self._issue(answer), rest, home)
 
-    def tunnel_closed(self) -> None:
+    def tunnel_closed(self, reason: BindingReason | None) -> None:
+        """`reason`: why it was ended from here."""
+        if reason is not None:
+            ended = self._plane.counters.tunnels_ended
+            ended[reason] = ended.get(reason, 0) + 1
+            if self._record is not None:
+                self._record.tell(f"ended: {reason}")
         self._finish()
 
     # Ending

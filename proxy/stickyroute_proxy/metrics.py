@@ -148,6 +148,12 @@ FAMILIES: Final[Mapping[str, Family]] = {
     ),
     "stickyroute_exchanges": Family("gauge", "Exchanges under way now.", of="exchanges"),
     "stickyroute_tunnels": Family("gauge", "WebSocket tunnels open now.", of="tunnels"),
+    "stickyroute_tunnels_ended": Family(
+        "counter",
+        "WebSocket tunnels that were ended because their binding had, by why.",
+        ("reason",),
+        of="tunnels_ended",
+    ),
     "stickyroute_upstream_connections": Family("gauge", "Connections to pods now.", of="upstreams"),
     "stickyroute_tasks": Family("gauge", "Tasks of all processes' event loops now."),
     # Processes, by the names that dashboards know

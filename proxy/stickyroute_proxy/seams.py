@@ -18,6 +18,7 @@ from stickyroute_proxy.wire.counters import Counters
 from stickyroute_proxy.wire.head import RequestHead
 from stickyroute_proxy.wire.parser import Slice
 from stickyroute_proxy.wire.pool import Pool
+from stickyroute_proxy.wire.tunnel import Home
 from stickyroute_proxy.wire.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Client(Protocol):
     def truncate(self) -> None:
         """The answer ends in its midst: let the client see it."""
 
-    def tunnel(self, upstream: Upstream, answer: AnswerHead, extra: bytes, rest: bytes, idle: float) -> None:
+    def tunnel(self, upstream: Upstream, answer: AnswerHead, extra: bytes, rest: bytes, home: Home) -> None:
         """Pass on the 101 and become a tunnel; `rest` has come behind the 101."""
 
 

@@ -22,6 +22,7 @@ ORDER = [
     "keys",
     "latency",
     "scaling",
+    "drain",
     "settings",
     "upgrade",
     "faults",

@@ -8,13 +8,14 @@ from random import Random
 from typing import Any, Final
 
 from stickyroute_api import snapshot
+from stickyroute_api.affinity import DEFAULT_WINDOW
 from stickyroute_api.reasons import BindingReason, EndpointState
 from stickyroute_proxy.affinity.algorithm import Turn
 from stickyroute_proxy.affinity.balance import Balancer, standing
 from stickyroute_proxy.affinity.carrier import Carrier, carrier
 from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.keys import Presenter, value_of
-from stickyroute_proxy.affinity.sessions import DEFAULT_WINDOW, KnownSessions, Name, ScopeSessions
+from stickyroute_proxy.affinity.sessions import KnownSessions, Name, ScopeSessions
 from stickyroute_proxy.affinity.token import SEPARATOR, Keyring
 from stickyroute_proxy.changes import UNCHANGED, Changes
 
@@ -272,7 +273,7 @@ class Scope:
         """Note the endpoints whose drain is over."""
         drain = self.policy.drain_timeout
         for endpoint in self.draining:
-            if endpoint.kept_until(drain) > now or self._is_last_resort(endpoint):
+            if endpoint.kept_until(drain) > now or self.is_last_resort(endpoint):
                 continue
             self.draining = tuple(other for other in self.draining if other is not endpoint)
             shared = self.named.get(self.name(endpoint), ())
@@ -280,7 +281,7 @@ class Scope:
                 continue
             self.sessions.leave(endpoint, endpoint.loss, now)
 
-    def _is_last_resort(self, endpoint: Endpoint) -> bool:
+    def is_last_resort(self, endpoint: Endpoint) -> bool:
         return any(endpoint in backend.eligible for rule in self.rules for backend in rule.balancer.pool)
 
 

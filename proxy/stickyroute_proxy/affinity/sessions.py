@@ -11,13 +11,11 @@ from math import ceil, inf
 from operator import attrgetter
 from typing import Final
 
-from stickyroute_api.affinity import ID_BYTES
+from stickyroute_api.affinity import DEFAULT_WINDOW, ID_BYTES
 from stickyroute_api.reasons import BindingReason
 from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.recent import Recent
 
-DEFAULT_WINDOW: Final = 1800.0
-"""Seconds without a request after which a session no longer counts as active, where no idle timer says."""
 MAX_SESSIONS: Final = 1_000_000
 """How many are known at most; those beyond are served alike, but not counted."""
 MAX_DEPARTURES: Final = 64

@@ -72,6 +72,7 @@ class Counters:
         "store_lookups",
         "store_reachable",
         "tunnels",
+        "tunnels_ended",
         "unrouted",
         "upstreams",
     )
@@ -126,6 +127,8 @@ class Counters:
         """Entries that the store did not get."""
         self.tunnels = 0
         """WebSocket tunnels open now."""
+        self.tunnels_ended: dict[str, int] = {}
+        """Those that were ended from here because their binding had, by BindingReason."""
         self.upstreams = 0
         """Upstream connections open now."""
 

@@ -36,6 +36,7 @@ from stickyroute_proxy.wire.parts import Parts
 from stickyroute_proxy.wire.pool import Pool
 from stickyroute_proxy.wire.sparing import Sparing
 from stickyroute_proxy.wire.tunnel import Tunnel
+from stickyroute_proxy.wire.tunnels import Tunnels
 from stickyroute_proxy.wire.upstream import Upstream
 
 logger = logging.getLogger(__name__)
@@ -140,7 +141,7 @@ class DataPlane:
         self.lingering = 0
         self.kinds = Kinds()
         self.active = Parts(_LOOKS)
-        self.tunnels: set[Tunnel] = set()
+        self.tunnels = Tunnels(self.random)
         self.openings: dict[Opening, str] = {}  # with the address that each counts for
         self.draining = self.stopped = False
         self.date = b""
@@ -415,8 +416,10 @@ class DataPlane:
             self._wake(self.table)
         if not self._ticks % _SECOND:
             self.budget.mark(self.counters.requests)
-            for tunnel in tuple(self.tunnels):
+            for tunnel in self.tunnels:
                 tunnel.expire(now)
+            self.tunnels.order(self.clock(), now)
+        self.tunnels.end(now)
 
     def _look(self) -> None:
         """Look at a part of the connections."""
