@@ -22,7 +22,21 @@ def _unsupported(spec: StickyRouteSpec, *, has_store: bool) -> Iterator[Problem]
             yield from _persistence(f"spec.rules[{index}].persistence", rule.persistence, has_store=has_store)
 
 
+def _not_yet(path: str, policy: Persistence) -> Iterator[Problem]:
+    """What this version does not serve."""
+    limits = policy.limits
+    for field, given in {
+        "limits.maxSessionsPerPod": limits.max_sessions_per_pod,
+        "limits.maxRequestsPerPod": limits.max_requests_per_pod,
+        "rebalance.sessionsPerMinute": policy.rebalance.sessions_per_minute,
+        "podDeletionCost": policy.pod_deletion_cost,
+    }.items():
+        if given:
+            yield Problem(f"{path}.{field}", "is not served by this version: remove it")
+
+
 def _persistence(path: str, policy: Persistence, *, has_store: bool) -> Iterator[Problem]:
+    yield from _not_yet(path, policy)
     if policy.learn is None:
         return
     if policy.learn.mode == "Store":
