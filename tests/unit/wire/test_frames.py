@@ -26,7 +26,7 @@ SIZES = st.lists(
 
 
 def cut(data, cuts):
-    edges = sorted({0, len(data), *(min(one, len(data)) for one in cuts)})
+    edges = sorted({0, len(data), *(max(0, min(one, len(data))) for one in cuts)})
     return [data[start:end] for start, end in pairwise(edges)]
 
 
