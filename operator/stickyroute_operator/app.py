@@ -291,6 +291,7 @@ class Operator:
         self.reconciler.take_zones(
             fleet.zones(slices, self._options.namespace, self._options.control_service)
         )
+        self.reconciler.take_proxies(len(found))
         self.publisher.target(found)
         self.collector.target(found)
         self.lender.target(found)

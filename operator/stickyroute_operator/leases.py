@@ -10,8 +10,10 @@ from typing import NamedTuple
 from stickyroute_api.affinity import DEFAULT_WINDOW
 from stickyroute_api.leases import Drain, Leases
 from stickyroute_api.reasons import EndpointState
+from stickyroute_api.shares import Lent
 from stickyroute_api.snapshot import Endpoint, Persistence, Snapshot, Version
 from stickyroute_operator.ledger import Ledger, ScopeView
+from stickyroute_operator.quotas import Limited, quotas
 
 
 class Place(NamedTuple):
@@ -43,9 +45,11 @@ class Subjects:
     """By `namespace/pod`."""
     windows: Mapping[str, float] = field(default_factory=dict)
     """By scope, the seconds after which a session without a request ends."""
+    limited: Mapping[str, Limited] = field(default_factory=dict)
+    """By scope."""
 
     def __bool__(self) -> bool:
-        return bool(self.drains)
+        return bool(self.drains or self.limited)
 
     @classmethod
     def of(cls, snapshot: Snapshot, before: "Subjects") -> "Subjects":
@@ -54,9 +58,14 @@ class Subjects:
             return before
         drains: dict[str, Draining] = {}
         windows: dict[str, float] = {}
+        limited: dict[str, Limited] = {}
         for scope, policy, namespace, endpoints in _uses(snapshot):
             idle = policy.idle_timeout
             windows[scope] = max(windows.get(scope, 0.0), DEFAULT_WINDOW if idle is None else idle)
+            if policy.limits.sessions or policy.limits.requests:
+                ids = {endpoint.id for endpoint in endpoints}
+                known_ids = limited[scope].endpoints if scope in limited else ()
+                limited[scope] = Limited(policy.limits, frozenset(ids.union(known_ids)))
             for endpoint in endpoints:
                 if endpoint.state is not EndpointState.DRAINING:
                     continue
@@ -68,7 +77,7 @@ class Subjects:
                     since=max(endpoint.draining_since, known.since if known else 0.0),
                     begun=last.begun if last else snapshot.version,
                 )
-        return cls(snapshot.version, drains, windows)
+        return cls(snapshot.version, drains, windows, limited)
 
     def known(self, ledger: Ledger, proxies: Mapping[str, bool]) -> frozenset[str]:
         """The pods that drain and of which every current proxy has told since it knows that they do.
@@ -90,14 +99,18 @@ def share(
     ledger: Ledger,
     views: Mapping[str, ScopeView],
     proxies: Mapping[str, bool],
+    *,
+    lent: Mapping[str, Lent],
 ) -> dict[str, Leases]:
     """What each proxy is to be told, by its name.
 
-    `template` carries fleet and number; `views` is the ledger merged; `proxies` says by name who is current.
+    `template` carries fleet and number; `views` is the ledger merged; `proxies` says by name who is current,
+    `lent` what they were told since they reported.
     """
     known = subjects.known(ledger, proxies)
     drains = {pod: _drain(drain, views) for pod, drain in subjects.drains.items() if pod in known}
-    return {name: template.model_copy(update={"drains": drains}) for name in proxies}
+    scopes = quotas(subjects.limited, ledger, views, proxies, lent=lent, sequence=template.sequence)
+    return {name: template.model_copy(update={"drains": drains, "scopes": scopes[name]}) for name in proxies}
 
 
 def _drain(drain: Draining, views: Mapping[str, ScopeView]) -> Drain:

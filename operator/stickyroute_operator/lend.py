@@ -9,6 +9,7 @@ import aiohttp
 
 from stickyroute_api.control import LEASES_PATH
 from stickyroute_api.leases import Leases
+from stickyroute_api.shares import Lent
 from stickyroute_operator.leases import Subjects, share
 from stickyroute_operator.publish import FAILURES, ProxyAddress, Publisher, PushError, refusal
 from stickyroute_operator.report import Collector
@@ -43,6 +44,8 @@ class Lender:
         """The drains of the last leases."""
         self._due = 0.0
         self._poked = asyncio.Event()
+        self._lent: dict[str, Lent] = {}
+        """By proxy, what it was sent since it reported."""
         self._channels: dict[str, _Channel] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -92,8 +95,13 @@ class Lender:
         self._due, self._told = now + self._pace, known
         self._sequence += 1
         template = Leases(fleet=wanted.fleet, epoch=wanted.epoch, sequence=self._sequence)
-        for name, leases in share(template, subjects, ledger, self._collector.view(), proxies).items():
+        told = {name: ledger.running[name].leased for name in proxies if name in ledger.running}
+        lent = {name: self._lent.get(name, Lent()).heard(told.get(name, (0, 0))) for name in proxies}
+        views = self._collector.view()
+        for name, leases in share(template, subjects, ledger, views, proxies, lent=lent).items():
+            lent[name] = lent[name].add(leases)
             self._channels[name].offer(leases)
+        self._lent = lent
 
     async def close(self) -> None:
         """End all channels."""

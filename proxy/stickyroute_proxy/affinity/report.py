@@ -53,10 +53,12 @@ def report(
     started: float,
     now: float,
     tunnels: Mapping[tuple[str, str], int] = MappingProxyType({}),
+    *,
+    leased: tuple[int, int] = (0, 0),
 ) -> Steps[AffinityReport]:
     """What the proxy of that name, which runs since `started`, knows at `now`.
 
-    `tunnels`: those that are open, by scope and `Endpoint.id`.
+    `tunnels`: those that are open, by scope and `Endpoint.id`; `leased`: the leases that it goes by.
 
     Scopes and endpoints without activity are left out. When there are too many rows, the least busy
     endpoints go, then the oldest departures, then scopes; when there are too many sessions, `sample` says
@@ -68,11 +70,17 @@ def report(
     table.known.second = now
     scopes = tuple(table.scopes.values())
     rows = (row for scope in scopes for row in _rows(scope, tunnels, now))
-    return _fitted(rows, _ALL, proxy, started, table.version)
+    return _fitted(rows, _ALL, proxy, started, table.version, leased=leased)
 
 
 def merge(
-    reports: Iterable[AffinityReport], proxy: str, started: float, version: Version, now: float
+    reports: Iterable[AffinityReport],
+    proxy: str,
+    started: float,
+    version: Version,
+    now: float,
+    *,
+    leased: tuple[int, int] = (0, 0),
 ) -> Steps[AffinityReport]:
     """The reports of several workers as that of one proxy.
 
@@ -101,13 +109,33 @@ def merge(
         departed,
         (merged.row(scope_id) for (scope_id, _), merged in endpoints.items()),
     )
-    return (yield from _fitted(rows, limit, proxy, started, version))
+    return (yield from _fitted(rows, limit, proxy, started, version, leased=leased))
 
 
 def ended(told: AffinityReport) -> AffinityReport:
-    """What a worker's last report still says when it has ended: it holds no sessions."""
-    left = {key: scope.model_copy(update={"endpoints": ()}) for key, scope in told.scopes.items()}
+    """What a worker's last report still says when it has ended: it holds no sessions.
+
+    What it placed it did: the proxy's leases count on from there.
+    """
+    left = {
+        key: scope.model_copy(
+            update={"endpoints": tuple(_placed(one) for one in scope.endpoints if one.placed)}
+        )
+        for key, scope in told.scopes.items()
+    }
     return told.model_copy(update={"scopes": left})
+
+
+def _placed(sessions: EndpointSessions) -> EndpointSessions:
+    return EndpointSessions(
+        endpoint=sessions.endpoint,
+        pod=sessions.pod,
+        service=sessions.service,
+        active=0,
+        in_flight=0,
+        placed=sessions.placed,
+        ceiling=sessions.placed,
+    )
 
 
 class _Merged:
@@ -116,6 +144,8 @@ class _Merged:
     def __init__(self, first: EndpointSessions) -> None:
         self._first = first
         self._stated = self._in_flight = self._tunnels = self._carried = 0
+        self._placed = self._pending = 0
+        self._ceiling: int | None = None
         self._state: EndpointState | None = None
         self._ids: set[bytes] = set()
 
@@ -123,6 +153,10 @@ class _Merged:
         self._stated += sessions.active
         self._in_flight += sessions.in_flight
         self._tunnels += sessions.tunnels
+        self._placed += sessions.placed
+        self._pending += sessions.pending
+        if sessions.ceiling is not None:
+            self._ceiling = (self._ceiling or 0) + sessions.ceiling
         self._state = self._state or sessions.state
         self._carried += len(ids)
         self._ids.update(ids)
@@ -134,11 +168,14 @@ class _Merged:
             "active": active,
             "in_flight": self._in_flight,
             "tunnels": self._tunnels,
+            "placed": self._placed,
+            "pending": self._pending,
+            "ceiling": self._ceiling,
             "state": self._state,
         }
         content = self._first.model_copy(update=found)
         size = _size(scope_id, content.endpoint, content.pod)
-        weight = active + self._in_flight
+        weight = _weight(active + self._in_flight, self._ceiling)
         return _Row(scope_id, weight, size, lambda ids: content.model_copy(update={"ids": ids}), [*self._ids])
 
 
@@ -172,30 +209,46 @@ def _rows(scope: Scope, tunnels: Mapping[tuple[str, str], int], now: float) -> I
         yield _departure(scope.id, departure, tuple(departed.ids), now)
     for endpoint in scope.endpoints:
         ids = sessions_at(scope, endpoint)
-        state = endpoint.found(now)
-        if ids or endpoint.in_flight or state:
-            in_flight = endpoint.in_flight
-            of_them = tunnels.get((scope.id, endpoint.id), 0)
-            make = partial(_sessions, endpoint, len(ids), in_flight, tunnels=of_them, state=state)
+        found = _sessions(scope, endpoint, tunnels.get((scope.id, endpoint.id), 0), len(ids), now)
+        if ids or found.in_flight or found.state or found.ceiling is not None:
             size = _size(scope.id, endpoint.id, endpoint.pod)
-            yield _Row(scope.id, len(ids) + in_flight, size, make, ids)
+            weight = _weight(len(ids) + found.in_flight, found.ceiling)
+            yield _Row(scope.id, weight, size, partial(_with_ids, found), ids)
         else:
             yield None
 
 
-def _sessions(
-    endpoint: Endpoint, active: int, in_flight: int, ids: str, *, tunnels: int, state: EndpointState | None
-) -> EndpointSessions:
+def _sessions(scope: Scope, endpoint: Endpoint, tunnels: int, active: int, now: float) -> EndpointSessions:
+    """All of the row but its ids."""
+    state, quota = endpoint.found(now), scope.sessions.quota
+    placed = pending = 0
+    ceiling = None
+    if quota is not None:
+        state = state or quota.state(endpoint, now)
+        if quota.limits.sessions:
+            placed, pending = quota.counted(endpoint)
+            ceiling = quota.ceiling(endpoint)
     return EndpointSessions(
         endpoint=endpoint.id,
         pod=endpoint.pod,
         service=endpoint.service,
         active=active,
-        in_flight=in_flight,
+        in_flight=endpoint.in_flight,
+        placed=placed,
+        pending=pending,
+        ceiling=ceiling,
         tunnels=tunnels,
         state=state,
-        ids=ids,
     )
+
+
+def _with_ids(sessions: EndpointSessions, ids: str) -> EndpointSessions:
+    return sessions.model_copy(update={"ids": ids})
+
+
+def _weight(busy: int, ceiling: int | None) -> float:
+    """Where there is a limit the row says how much of it is left, busy or not."""
+    return busy if ceiling is None else 1e12 + busy
 
 
 def sessions_at(scope: Scope, endpoint: Endpoint) -> Sequence[bytes]:
@@ -238,7 +291,13 @@ def _added(one: ScopeReport, other: ScopeReport) -> ScopeReport:
 
 
 def _fitted(
-    rows: Iterable[_Row | None], limit: int, proxy: str, started: float, version: Version
+    rows: Iterable[_Row | None],
+    limit: int,
+    proxy: str,
+    started: float,
+    version: Version,
+    *,
+    leased: tuple[int, int],
 ) -> Steps[AffinityReport]:
     """The report of the rows for which there is room; `limit` is what their ids were sampled by."""
     best: list[_Row] = []
@@ -278,6 +337,7 @@ def _fitted(
         started=started,
         epoch=version.epoch,
         revision=version.revision,
+        leased=leased,
         sample=limit / _ALL,
         scopes=scopes,
     )

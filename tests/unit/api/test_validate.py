@@ -257,7 +257,11 @@ def learned(how, kind="AppCookie", mode="Repin"):
             {"persistence": learned("Envelope") | {"rebalance": {"sessionsPerMinute": 1}}},
             ["spec.persistence.rebalance.sessionsPerMinute"],
         ),
-        ({"persistence": learned("Store") | {"rebalance": {"sessionsPerMinute": 1}}}, []),
+        ({"persistence": {"podDeletionCost": True}}, []),
+        (
+            {"persistence": learned("Store") | {"rebalance": {"sessionsPerMinute": 1}}},
+            ["spec.persistence.rebalance.sessionsPerMinute"],
+        ),
     ],
 )
 def test_what_cannot_be_served_is_refused_by_name(spec, fields):
