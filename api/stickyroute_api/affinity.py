@@ -34,9 +34,11 @@ class EndpointSessions(_Wire):
     ids: str = ""
     """The active sessions' ids."""
     placed: int = Field(ge=0, default=0)
-    """New sessions placed there since `AffinityReport.started`, less those whose token never came back."""
+    """New sessions placed there since `AffinityReport.started`."""
     pending: int = Field(ge=0, default=0)
-    """Of these, those whose token has not come back yet."""
+    """Of these, those whose token has not come back here yet; after a minute it is not waited for."""
+    pending_ids: str = ""
+    """Theirs: they may have come back to another proxy."""
     ceiling: int | None = Field(ge=0, default=None)
     """New sessions are placed there while `placed` is below it; None: without such a limit."""
     tunnels: int = Field(ge=0, default=0)

@@ -1,7 +1,7 @@
 """Sharing out a whole number. Pure: the operator does it over proxies, a proxy over its workers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from stickyroute_api.affinity import EndpointSessions
@@ -9,6 +9,9 @@ from stickyroute_api.leases import Leases
 
 ROTATION: Final = 5
 """Leases after which another is the first: who is to have less must have heard of it meanwhile."""
+
+MAX_SENT: Final = 8
+"""So many leases are told apart that nobody has reported by yet."""
 
 Place = tuple[str, str]
 """Scope identity and `Endpoint.id`."""
@@ -56,29 +59,40 @@ def apportion(room: int, held: Sequence[int], demand: Sequence[int], turn: int) 
     return shares
 
 
+Ceilings = Mapping[Place, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Lent:
-    """The most that one holder may place by leases that it was sent and that it has not reported by yet."""
+    """What one holder was sent that it has not reported by yet: it may go by any of it."""
 
-    number: tuple[int, int] = (0, 0)
-    """Epoch and sequence of the last."""
-    ceilings: Mapping[Place, int] = field(default_factory=dict)
+    sent: tuple[tuple[tuple[int, int], Ceilings], ...] = ()
+    """With epoch and sequence of each, in order."""
 
     def add(self, leases: Leases) -> "Lent":
         """With those that it is sent now."""
-        ceilings = dict(self.ceilings)
-        for scope, endpoints in leases.scopes.items():
-            for endpoint, lease in endpoints.items():
-                if lease.placed is not None:
-                    place = scope, endpoint
-                    ceilings[place] = max(ceilings.get(place, 0), lease.placed)
-        return Lent((leases.epoch, leases.sequence), ceilings)
+        ceilings = {
+            (scope, endpoint): lease.placed
+            for scope, endpoints in leases.scopes.items()
+            for endpoint, lease in endpoints.items()
+            if lease.placed is not None
+        }
+        sent = (*self.sent, (leases.number, ceilings))
+        if len(sent) > MAX_SENT:
+            (_, one), (number, other), *rest = sent
+            joined = {place: max(one.get(place, 0), other.get(place, 0)) for place in {*one, *other}}
+            sent = ((number, joined), *rest)
+        return Lent(sent)
 
     def heard(self, leased: tuple[int, int]) -> "Lent":
         """What is left of it when the holder reports by leases of that number."""
-        return Lent() if leased >= self.number else self
+        return Lent(tuple(one for one in self.sent if one[0] > leased)) if self.sent else self
+
+    def most(self, place: Place) -> int:
+        """The highest ceiling of it."""
+        return max((ceilings.get(place, 0) for _, ceilings in self.sent), default=0)
 
     def held(self, place: Place, told: EndpointSessions | None) -> int:
         """How many more it may place, given what it reported."""
         placed, ceiling = (told.placed, told.ceiling or 0) if told is not None else (0, 0)
-        return max(0, max(ceiling, self.ceilings.get(place, 0)) - placed)
+        return max(0, max(ceiling, self.most(place)) - placed)

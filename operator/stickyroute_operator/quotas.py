@@ -11,7 +11,7 @@ from stickyroute_api.affinity import EndpointSessions
 from stickyroute_api.leases import Lease
 from stickyroute_api.shares import ROTATION, Lent, above, apportion, weighted
 from stickyroute_api.snapshot import SessionLimits
-from stickyroute_operator.ledger import EndpointView, Ledger, ScopeView
+from stickyroute_operator.ledger import EndpointView, Ledger, ScopeView, ids_of
 
 Quotas = dict[str, dict[str, Lease]]
 """By scope and `Endpoint.id`."""
@@ -52,7 +52,13 @@ def quotas(
             if limited.limits.sessions:
                 view = seen.get(endpoint)
                 placed = _placed(
-                    limited.limits.sessions, rows, held, view, proxies=proxies, sequence=sequence
+                    limited.limits.sessions,
+                    rows,
+                    held,
+                    view,
+                    ledger=ledger,
+                    proxies=proxies,
+                    sequence=sequence,
                 )
             requests: Mapping[str, int] = {}
             if limited.limits.requests:
@@ -75,6 +81,7 @@ def _placed(
     held: Mapping[str, int],
     seen: EndpointView | None,
     *,
+    ledger: Ledger,
     proxies: Mapping[str, bool],
     sequence: int,
 ) -> dict[str, int]:
@@ -83,7 +90,7 @@ def _placed(
     if not known:
         return {}
     present = 0 if seen is None else seen.active + seen.remembered
-    pending = sum(row.pending for row in known.values())
+    pending = _pending(ledger, known)
     own = max(1, limit // len(rows))
     others = sum(max(own, held[name]) for name in rows if name not in known)
     names = sorted(known)
@@ -94,6 +101,19 @@ def _placed(
         sequence // ROTATION,
     )
     return {name: known[name].placed + share for name, share in zip(names, shares, strict=True)}
+
+
+def _pending(ledger: Ledger, rows: Mapping[str, EndpointSessions]) -> int:
+    """Sessions that have come back to no proxy yet."""
+    carried, waits, back = 0, set[bytes](), set[bytes]()
+    for name, row in rows.items():
+        sample = ledger.running[name].sample
+        ids = ids_of(row.pending_ids, sample)
+        carried += len(ids)
+        waits |= ids
+        back |= ids_of(row.ids, sample)
+    stated = sum(row.pending for row in rows.values())
+    return round(stated * len(waits - back) / carried) if carried else stated
 
 
 def _requests(limit: int, rows: Mapping[str, EndpointSessions | None], sequence: int) -> dict[str, int]:

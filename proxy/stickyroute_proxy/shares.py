@@ -61,7 +61,7 @@ def raised(report: AffinityReport, lent: Lent) -> AffinityReport:
                     one
                     if one.ceiling is None
                     else one.model_copy(
-                        update={"ceiling": max(one.ceiling, lent.ceilings.get((identity, one.endpoint), 0))}
+                        update={"ceiling": max(one.ceiling, lent.most((identity, one.endpoint)))}
                     )
                     for one in scope.endpoints
                 )

@@ -27,9 +27,9 @@ class Count:
 
     def __init__(self) -> None:
         self.placed = 0
-        """Since the process began, less those whose token never came back."""
+        """Since the process began."""
         self.pending = 0
-        """Of them, those whose token has not come back yet."""
+        """Of them, those whose token has not come back yet, and is still waited for."""
         self.full_since: float | None = None
 
 
@@ -102,10 +102,17 @@ class Quota:
             count.full_since = now
         return EndpointState.AT_LIMIT if now - count.full_since >= SETTLED else None
 
-    def counted(self, endpoint: Endpoint) -> tuple[int, int]:
-        """How many were placed there, and how many of them are pending."""
-        count = self._count(endpoint)
-        return count.placed, count.pending
+    def placed(self, endpoint: Endpoint) -> int:
+        """How many new sessions were placed there."""
+        return self._count(endpoint).placed
+
+    def pending(self) -> dict[str, list[bytes]]:
+        """The digests of those who have not come back yet, by `Endpoint.id`."""
+        found: dict[str, list[bytes]] = {}
+        names = {id(count): name for name, count in self._counts.items()}
+        for key, (count, _) in self._pending.items():
+            found.setdefault(names.get(id(count), ""), []).append(key)
+        return found
 
     def place(self, session: bytes, endpoint: Endpoint, now: float) -> None:
         """A new session begins there; it is pending until it comes back."""
@@ -120,12 +127,13 @@ class Quota:
         """A new session that was just placed begins there instead."""
         found = self._pending.get(session[:ID_BYTES])
         if found is not None:
-            _, placed_at = found
-            self._end(session[:ID_BYTES])
+            before, placed_at = found
+            self.confirm(session[:ID_BYTES])
+            before.placed -= 1
             self.place(session, endpoint, placed_at)
 
     def confirm(self, key: bytes) -> None:
-        """The session of that digest has come back."""
+        """The session of that digest has come back, or is waited for no more."""
         found = self._pending.pop(key, None)
         if found is not None:
             found[0].pending -= 1
@@ -142,20 +150,12 @@ class Quota:
         return None if found is None else found[0]
 
     def expire(self, now: float) -> None:
-        """Give back the places of those who have not come back in time."""
+        """Wait no more for those who have not come back in time: who lends, or the own part, takes note."""
         oldest = now - PENDING_SECONDS
         for key in _until(self._pending, oldest):
-            self._end(key)
+            self.confirm(key)
         for key in _until(self._moved, oldest):
             del self._moved[key]
-
-    def _end(self, key: bytes) -> bool:
-        found = self._pending.pop(key, None)
-        if found is None:
-            return False
-        found[0].placed -= 1
-        found[0].pending -= 1
-        return True
 
     def _count(self, endpoint: Endpoint) -> Count:
         count = self._counts.get(endpoint.id)

@@ -42,9 +42,10 @@ class _Row(NamedTuple):
     weight: float
     """Rows of less weight are left out first."""
     size: int
-    make: Callable[[str], EndpointSessions | Departure | ScopeReport]
-    """The row with these ids, made once it is clear that there is room for it."""
+    make: Callable[[str, str], EndpointSessions | Departure | ScopeReport]
+    """The row with these ids and pending ones, made once it is clear that there is room for it."""
     ids: Sequence[bytes] = ()
+    pending: Sequence[bytes] = ()
 
 
 def report(
@@ -101,7 +102,9 @@ def merge(
                     yield
             for sessions in scope.endpoints:
                 key = scope_id, sessions.endpoint
-                endpoints.setdefault(key, _Merged(sessions)).add(sessions, _ids(sessions.ids, limit))
+                endpoints.setdefault(key, _Merged(sessions)).add(
+                    sessions, _ids(sessions.ids, limit), _ids(sessions.pending_ids, limit)
+                )
                 yield
             yield
     rows = chain(
@@ -144,17 +147,20 @@ class _Merged:
     def __init__(self, first: EndpointSessions) -> None:
         self._first = first
         self._stated = self._in_flight = self._tunnels = self._carried = 0
-        self._placed = self._pending = 0
+        self._placed = self._pending = self._carried_pending = 0
+        self._pending_ids: set[bytes] = set()
         self._ceiling: int | None = None
         self._state: EndpointState | None = None
         self._ids: set[bytes] = set()
 
-    def add(self, sessions: EndpointSessions, ids: Sequence[bytes]) -> None:
+    def add(self, sessions: EndpointSessions, ids: Sequence[bytes], pending: Sequence[bytes]) -> None:
         self._stated += sessions.active
         self._in_flight += sessions.in_flight
         self._tunnels += sessions.tunnels
         self._placed += sessions.placed
         self._pending += sessions.pending
+        self._carried_pending += len(pending)
+        self._pending_ids.update(pending)
         if sessions.ceiling is not None:
             self._ceiling = (self._ceiling or 0) + sessions.ceiling
         self._state = self._state or sessions.state
@@ -164,19 +170,24 @@ class _Merged:
     def row(self, scope_id: str) -> _Row:
         # without overlap the stated number stays exact, sampled or not
         active = round(self._stated * len(self._ids) / self._carried) if self._carried else self._stated
+        # who has come back to another worker is not waited for
+        waits = self._pending_ids - self._ids
+        pending = self._pending
+        if self._carried_pending:
+            pending = round(pending * len(waits) / self._carried_pending)
         found = {
             "active": active,
             "in_flight": self._in_flight,
             "tunnels": self._tunnels,
             "placed": self._placed,
-            "pending": self._pending,
+            "pending": pending,
             "ceiling": self._ceiling,
             "state": self._state,
         }
         content = self._first.model_copy(update=found)
         size = _size(scope_id, content.endpoint, content.pod)
         weight = _weight(active + self._in_flight, self._ceiling)
-        return _Row(scope_id, weight, size, lambda ids: content.model_copy(update={"ids": ids}), [*self._ids])
+        return _Row(scope_id, weight, size, partial(_with_ids, content), [*self._ids], [*waits])
 
 
 def _rows(scope: Scope, tunnels: Mapping[tuple[str, str], int], now: float) -> Iterator[_Row | None]:
@@ -207,13 +218,23 @@ def _rows(scope: Scope, tunnels: Mapping[tuple[str, str], int], now: float) -> I
             moved=departed.moved,
         )
         yield _departure(scope.id, departure, tuple(departed.ids), now)
+    quota = scope.sessions.quota
+    pending = quota.pending() if quota is not None else {}
     for endpoint in scope.endpoints:
         ids = sessions_at(scope, endpoint)
         found = _sessions(scope, endpoint, tunnels.get((scope.id, endpoint.id), 0), len(ids), now)
+        waits = pending.get(endpoint.id, ())
         if ids or found.in_flight or found.state or found.ceiling is not None:
             size = _size(scope.id, endpoint.id, endpoint.pod)
             weight = _weight(len(ids) + found.in_flight, found.ceiling)
-            yield _Row(scope.id, weight, size, partial(_with_ids, found), ids)
+            yield _Row(
+                scope.id,
+                weight,
+                size,
+                partial(_with_ids, found.model_copy(update={"pending": len(waits)})),
+                ids,
+                waits,
+            )
         else:
             yield None
 
@@ -221,12 +242,12 @@ def _rows(scope: Scope, tunnels: Mapping[tuple[str, str], int], now: float) -> I
 def _sessions(scope: Scope, endpoint: Endpoint, tunnels: int, active: int, now: float) -> EndpointSessions:
     """All of the row but its ids."""
     state, quota = endpoint.found(now), scope.sessions.quota
-    placed = pending = 0
+    placed = 0
     ceiling = None
     if quota is not None:
         state = state or quota.state(endpoint, now)
         if quota.limits.sessions:
-            placed, pending = quota.counted(endpoint)
+            placed = quota.placed(endpoint)
             ceiling = quota.ceiling(endpoint)
     return EndpointSessions(
         endpoint=endpoint.id,
@@ -235,15 +256,14 @@ def _sessions(scope: Scope, endpoint: Endpoint, tunnels: int, active: int, now: 
         active=active,
         in_flight=endpoint.in_flight,
         placed=placed,
-        pending=pending,
         ceiling=ceiling,
         tunnels=tunnels,
         state=state,
     )
 
 
-def _with_ids(sessions: EndpointSessions, ids: str) -> EndpointSessions:
-    return sessions.model_copy(update={"ids": ids})
+def _with_ids(sessions: EndpointSessions, ids: str, pending: str) -> EndpointSessions:
+    return sessions.model_copy(update={"ids": ids, "pending_ids": pending})
 
 
 def _weight(busy: int, ceiling: int | None) -> float:
@@ -267,13 +287,13 @@ def sessions_at(scope: Scope, endpoint: Endpoint) -> Sequence[bytes]:
 
 
 def _counts(scope_id: str, counts: ScopeReport) -> _Row:
-    return _Row(scope_id, 3e12, _size(scope_id), lambda _ids: counts)
+    return _Row(scope_id, 3e12, _size(scope_id), lambda _ids, _pending: counts)
 
 
 def _departure(scope_id: str, departure: Departure, ids: Sequence[bytes], now: float) -> _Row:
     size = _size(scope_id, departure.endpoint, departure.pod)
     weight = 2e12 - (now - departure.time)
-    return _Row(scope_id, weight, size, lambda ids: departure.model_copy(update={"ids": ids}), ids)
+    return _Row(scope_id, weight, size, lambda ids, _: departure.model_copy(update={"ids": ids}), ids)
 
 
 def _size(*texts: str) -> int:
@@ -315,11 +335,12 @@ def _fitted(
         if room < 0:
             break
         taken.append(row)
-    limit = _limit(sum(len(row.ids) for row in taken), limit)
+    limit = _limit(sum(len(row.ids) + len(row.pending) for row in taken), limit)
     found: dict[str, tuple[list[ScopeReport], list[EndpointSessions], list[Departure]]] = {}
     for row in taken:
         counts, endpoints, departures = found.setdefault(row.scope, ([], [], []))
-        made = row.make((yield from _carried(row.ids, limit)))
+        ids, pending = (yield from _carried(row.ids, limit)), (yield from _carried(row.pending, limit))
+        made = row.make(ids, pending)
         if isinstance(made, ScopeReport):
             counts.append(made)
         elif isinstance(made, EndpointSessions):

@@ -72,7 +72,6 @@ async def test_a_lease_makes_room_and_takes_it():
 
 async def test_who_never_comes_back_gives_the_place_back(monkeypatch):
     async with serving(named(b"a"), persistence=limited(sessions=1)) as (proxy, _):
-        lend(proxy, a=1)
         assert (await ask(proxy))[0] == 200
         assert (await ask(proxy))[0] == 503
         monkeypatch.setattr(quota, "PENDING_SECONDS", 0.0)
