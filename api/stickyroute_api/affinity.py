@@ -41,6 +41,8 @@ class EndpointSessions(_Wire):
     """Theirs: they may have come back to another proxy."""
     ceiling: int | None = Field(ge=0, default=None)
     """New sessions are placed there while `placed` is below it; None: without such a limit."""
+    rebalanced: int = Field(ge=0, default=0)
+    """Sessions that were moved away since `AffinityReport.started`, for others have fewer."""
     tunnels: int = Field(ge=0, default=0)
     """Open tunnels."""
     state: EndpointState | None = None

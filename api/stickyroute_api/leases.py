@@ -43,7 +43,7 @@ class Moves(Part):
     """Idle sessions that one proxy may move from an endpoint to others of its scope."""
 
     sessions: int = Field(ge=0)
-    """So many more, of those that it knows idle."""
+    """While `EndpointSessions.rebalanced` is below it."""
 
 
 class Leases(Part):

@@ -70,18 +70,30 @@ class Lent:
     """With epoch and sequence of each, in order."""
 
     def add(self, leases: Leases) -> "Lent":
-        """With those that it is sent now."""
+        """With what it is sent now that it may place."""
         ceilings = {
             (scope, endpoint): lease.placed
             for scope, endpoints in leases.scopes.items()
             for endpoint, lease in endpoints.items()
             if lease.placed is not None
         }
-        sent = (*self.sent, (leases.number, ceilings))
+        return self._with(leases.number, ceilings)
+
+    def add_moves(self, leases: Leases) -> "Lent":
+        """With what it is sent now that it may move."""
+        ceilings = {
+            (scope, endpoint): moves.sessions
+            for scope, endpoints in leases.moves.items()
+            for endpoint, moves in endpoints.items()
+        }
+        return self._with(leases.number, ceilings)
+
+    def _with(self, number: tuple[int, int], ceilings: Ceilings) -> "Lent":
+        sent = (*self.sent, (number, ceilings))
         if len(sent) > MAX_SENT:
-            (_, one), (number, other), *rest = sent
+            (_, one), (joint, other), *rest = sent
             joined = {place: max(one.get(place, 0), other.get(place, 0)) for place in {*one, *other}}
-            sent = ((number, joined), *rest)
+            sent = ((joint, joined), *rest)
         return Lent(sent)
 
     def heard(self, leased: tuple[int, int]) -> "Lent":

@@ -32,8 +32,12 @@ def _pods(path: str, policy: Persistence, *, may_cost: bool) -> Iterator[Problem
             "the operator may not write to pods: set podDeletionCost.enabled in the chart's values, or remove"
             " it",
         )
-    if policy.rebalance.sessions_per_minute and (policy.learn is None or policy.learn.mode == "Store"):
-        yield Problem(f"{path}.rebalance.sessionsPerMinute", "is not served yet: remove it")
+    if policy.rebalance.sessions_per_minute and policy.learn is not None and policy.learn.mode == "Store":
+        yield Problem(
+            f"{path}.rebalance.sessionsPerMinute",
+            "needs a token of ours, which tells that its session was idle; a learned key does not: remove it,"
+            " or use type Cookie",
+        )
 
 
 def _persistence(path: str, policy: Persistence, *, has_store: bool) -> Iterator[Problem]:
@@ -51,7 +55,7 @@ def _persistence(path: str, policy: Persistence, *, has_store: bool) -> Iterator
         yield Problem(
             f"{path}.rebalance.sessionsPerMinute",
             "a session in an envelope stays where the application's value says, whatever is moved: remove it,"
-            " or use learn.mode Store",
+            " or use type Cookie",
         )
     mode = policy.failover.mode
     if mode == "Redirect" or (mode == "Reject" and policy.type == "AppCookie"):

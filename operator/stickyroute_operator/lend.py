@@ -12,6 +12,7 @@ from stickyroute_api.leases import Leases
 from stickyroute_api.shares import Lent
 from stickyroute_operator.leases import Subjects, share
 from stickyroute_operator.publish import FAILURES, ProxyAddress, Publisher, PushError, refusal
+from stickyroute_operator.rebalance import Moved, heed
 from stickyroute_operator.report import Collector
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,11 @@ class Lender:
         self._due = 0.0
         self._poked = asyncio.Event()
         self._lent: dict[str, Lent] = {}
-        """By proxy, what it was sent since it reported."""
+        """By proxy, what it was sent since it reported that it may place."""
+        self._lent_moves: dict[str, Lent] = {}
+        """The same, that it may move."""
+        self._moved: dict[str, Moved] = {}
+        """By scope."""
         self._channels: dict[str, _Channel] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -97,11 +102,27 @@ class Lender:
         template = Leases(fleet=wanted.fleet, epoch=wanted.epoch, sequence=self._sequence)
         told = {name: ledger.running[name].leased for name in proxies if name in ledger.running}
         lent = {name: self._lent.get(name, Lent()).heard(told.get(name, (0, 0))) for name in proxies}
-        views = self._collector.view()
-        for name, leases in share(template, subjects, ledger, views, proxies, lent=lent).items():
+        lent_moves = {
+            name: self._lent_moves.get(name, Lent()).heard(told.get(name, (0, 0))) for name in proxies
+        }
+        self._moved = {
+            scope: heed(self._moved.get(scope), scope, ledger, now) for scope in subjects.rebalanced
+        }
+        found = share(
+            template,
+            subjects,
+            ledger,
+            self._collector.view(),
+            proxies,
+            lent=lent,
+            moved=self._moved,
+            lent_moves=lent_moves,
+        )
+        for name, leases in found.items():
             lent[name] = lent[name].add(leases)
+            lent_moves[name] = lent_moves[name].add_moves(leases)
             self._channels[name].offer(leases)
-        self._lent = lent
+        self._lent, self._lent_moves = lent, lent_moves
 
     async def close(self) -> None:
         """End all channels."""

@@ -42,10 +42,12 @@ def divide(
     for scope, to_move in leases.moves.items():
         for endpoint, move in to_move.items():
             told = [found.get((scope, endpoint)) for found in counts]
-            for number, count in enumerate(
-                weighted(move.sessions, [one.active if one else 0 for one in told])
-            ):
-                moves[number].setdefault(scope, {})[endpoint] = Moves(sessions=count)
+            used = [one.rebalanced if one else 0 for one in told]
+            before = gone.get((scope, endpoint))
+            left = move.sessions - sum(used) - (before.rebalanced if before else 0)
+            parts = weighted(max(0, left), [one.active if one else 0 for one in told])
+            for number, (own, more) in enumerate(zip(used, parts, strict=True)):
+                moves[number].setdefault(scope, {})[endpoint] = Moves(sessions=own + more)
     return [
         leases.model_copy(update={"scopes": scopes[number], "moves": moves[number]})
         for number in range(len(reports))

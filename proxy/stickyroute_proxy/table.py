@@ -124,7 +124,7 @@ class Table:
         for scope in self.scopes.values():
             if scope.draining:
                 scope.settle(now)
-            if scope.sessions.quota is not None:
+            if scope.sessions.quota is not None or scope.mover is not None:
                 scope.admit(now)
         self.known.sweep((scope.sessions for scope in self.scopes.values()), now)
 
@@ -152,6 +152,9 @@ class Table:
             scope = self.scopes.get(scope_id)
             if scope is not None and scope.sessions.quota is not None:
                 scope.sessions.quota.obey(lent)
+        for scope_id, scope in self.scopes.items():
+            if scope.mover is not None:
+                scope.mover.obey(leases.moves.get(scope_id, {}))
 
     def touch(self, endpoint: Endpoint, now: float) -> None:
         """Follow what a health check found: its `unhealthy` or `ejected_until` has been set."""

@@ -75,6 +75,12 @@ def _policy(path: str, policy: api.Persistence) -> Iterator[Problem]:
             "says what happens at a limit, and there is none: set maxSessionsPerPod or maxRequestsPerPod,"
             " or remove overflow",
         )
+    if rebalance.sessions_per_minute and policy.idle_timeout is None and policy.type not in _UNBOUND:
+        yield Problem(
+            f"{path}.rebalance.sessionsPerMinute",
+            "needs idleTimeout: with it tokens tell when their session was used last; set it, or remove"
+            " rebalance",
+        )
     if (
         rebalance.sessions_per_minute
         and policy.idle_timeout is not None

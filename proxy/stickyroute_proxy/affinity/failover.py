@@ -130,6 +130,9 @@ def _repin(rule: Rule, lost: Lost, now: float, tried: Collection[Endpoint]) -> D
     if reason is BindingReason.RELEASED:
         # Away from its pod, unless there is no other.
         endpoint = rule.balancer.repin(binding.session, {*rule.own.get(binding.endpoint, ()), *tried})
+    elif reason is BindingReason.REBALANCED and scope.mover is not None:
+        endpoint = scope.mover.target(binding.session)
+        endpoint = endpoint if endpoint not in tried else None
     endpoint = endpoint or rule.balancer.repin(binding.session, tried)
     if endpoint is None:
         return none(scope)

@@ -121,12 +121,14 @@ def ended(told: AffinityReport) -> AffinityReport:
     What it placed it did: the proxy's leases count on from there.
     """
     left = {
-        key: scope.model_copy(
-            update={"endpoints": tuple(_placed(one) for one in scope.endpoints if one.placed)}
-        )
+        key: scope.model_copy(update={"endpoints": tuple(map(_placed, filter(_lasts, scope.endpoints)))})
         for key, scope in told.scopes.items()
     }
     return told.model_copy(update={"scopes": left})
+
+
+def _lasts(sessions: EndpointSessions) -> bool:
+    return bool(sessions.placed or sessions.rebalanced)
 
 
 def _placed(sessions: EndpointSessions) -> EndpointSessions:
@@ -137,7 +139,8 @@ def _placed(sessions: EndpointSessions) -> EndpointSessions:
         active=0,
         in_flight=0,
         placed=sessions.placed,
-        ceiling=sessions.placed,
+        ceiling=None if sessions.ceiling is None else sessions.placed,
+        rebalanced=sessions.rebalanced,
     )
 
 
@@ -149,6 +152,7 @@ class _Merged:
         self._stated = self._in_flight = self._tunnels = self._carried = 0
         self._placed = self._pending = self._carried_pending = 0
         self._pending_ids: set[bytes] = set()
+        self._rebalanced = 0
         self._ceiling: int | None = None
         self._state: EndpointState | None = None
         self._ids: set[bytes] = set()
@@ -158,6 +162,7 @@ class _Merged:
         self._in_flight += sessions.in_flight
         self._tunnels += sessions.tunnels
         self._placed += sessions.placed
+        self._rebalanced += sessions.rebalanced
         self._pending += sessions.pending
         self._carried_pending += len(pending)
         self._pending_ids.update(pending)
@@ -181,6 +186,7 @@ class _Merged:
             "tunnels": self._tunnels,
             "placed": self._placed,
             "pending": pending,
+            "rebalanced": self._rebalanced,
             "ceiling": self._ceiling,
             "state": self._state,
         }
@@ -224,7 +230,7 @@ def _rows(scope: Scope, tunnels: Mapping[tuple[str, str], int], now: float) -> I
         ids = sessions_at(scope, endpoint)
         found = _sessions(scope, endpoint, tunnels.get((scope.id, endpoint.id), 0), len(ids), now)
         waits = pending.get(endpoint.id, ())
-        if ids or found.in_flight or found.state or found.ceiling is not None:
+        if ids or found.in_flight or found.state or found.rebalanced or found.ceiling is not None:
             size = _size(scope.id, endpoint.id, endpoint.pod)
             weight = _weight(len(ids) + found.in_flight, found.ceiling)
             yield _Row(
@@ -257,6 +263,7 @@ def _sessions(scope: Scope, endpoint: Endpoint, tunnels: int, active: int, now: 
         in_flight=endpoint.in_flight,
         placed=placed,
         ceiling=ceiling,
+        rebalanced=0 if scope.mover is None else scope.mover.moved(endpoint),
         tunnels=tunnels,
         state=state,
     )

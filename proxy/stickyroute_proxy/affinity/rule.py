@@ -16,6 +16,7 @@ from stickyroute_proxy.affinity.carrier import Carrier, carrier
 from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.keys import Presenter, value_of
 from stickyroute_proxy.affinity.quota import Quota
+from stickyroute_proxy.affinity.rebalance import Mover
 from stickyroute_proxy.affinity.sessions import KnownSessions, Name, ScopeSessions
 from stickyroute_proxy.affinity.token import SEPARATOR, Keyring
 from stickyroute_proxy.changes import UNCHANGED, Changes
@@ -67,6 +68,7 @@ class Scope:
         "kind",
         "learns",
         "moved",
+        "mover",
         "name",
         "named",
         "new",
@@ -126,6 +128,8 @@ class Scope:
     """What an override forbids all sessions, by its name."""
     released: dict[bytes, float]
     """Bindings that name this and were made earlier have ended."""
+    mover: Mover | None
+    """What moves idle sessions; None: nothing does."""
     draining: tuple[Endpoint, ...]
     """Those whose drain is not over."""
     parked: dict[bytes, Any]
@@ -162,6 +166,7 @@ class Scope:
         self.sessions = ScopeSessions(known)
         self.bound = self.new = self.moved = self.expired = self.rejected = self.restarted = 0
         self.others = {}
+        self.mover = None
         self.take(snapshot.Persistence())
 
     def take(self, policy: snapshot.Persistence) -> None:
@@ -184,6 +189,12 @@ class Scope:
         self.absolute = inf if policy.absolute_timeout is None else policy.absolute_timeout
         self.sessions.window = DEFAULT_WINDOW if idle == inf else idle
         self._take_limits(policy.limits)
+        if not policy.rebalance.sessions_per_minute or not self.sticky:
+            self.mover = None
+        elif self.mover is None:
+            self.mover = Mover(policy.rebalance)
+        else:
+            self.mover.idle_for = policy.rebalance.idle_for
 
     def _take_limits(self, limits: snapshot.SessionLimits) -> None:
         """Follow these limits; what counts towards them goes on."""
@@ -299,6 +310,8 @@ class Scope:
 
     def admit(self, now: float) -> None:
         """Let as many of those who wait for room decide anew as there may be room for."""
+        if self.mover is not None:
+            self.mover.expire(now)
         quota = self.sessions.quota
         if quota is None:
             return
