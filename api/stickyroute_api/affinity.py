@@ -34,9 +34,15 @@ class EndpointSessions(_Wire):
     ids: str = ""
     """The active sessions' ids."""
     placed: int = Field(ge=0, default=0)
-    """New sessions placed there since `AffinityReport.started`, less those whose token never came back."""
+    """New sessions placed there since `AffinityReport.started`."""
     pending: int = Field(ge=0, default=0)
-    """Of these, those whose token has not come back yet."""
+    """Of these, those whose token has not come back here yet; after a minute it is not waited for."""
+    pending_ids: str = ""
+    """Theirs: they may have come back to another proxy."""
+    ceiling: int | None = Field(ge=0, default=None)
+    """New sessions are placed there while `placed` is below it; None: without such a limit."""
+    rebalanced: int = Field(ge=0, default=0)
+    """Sessions that were moved away since `AffinityReport.started`, for others have fewer."""
     tunnels: int = Field(ge=0, default=0)
     """Open tunnels."""
     state: EndpointState | None = None
@@ -81,6 +87,8 @@ class AffinityReport(_Wire):
     started: float
     epoch: int
     revision: int
+    leased: tuple[int, int] = (0, 0)
+    """Epoch and sequence of the leases by which ceilings are as they are; zeros: without any."""
     sample: float = Field(gt=0, le=1, default=1.0)
     scopes: dict[str, ScopeReport]
     """By scope identity, `namespace/route/scope`."""

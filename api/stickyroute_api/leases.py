@@ -43,11 +43,14 @@ class Moves(Part):
     """Idle sessions that one proxy may move from an endpoint to others of its scope."""
 
     sessions: int = Field(ge=0)
-    """So many more, of those that it knows idle."""
+    """While `EndpointSessions.rebalanced` is below it."""
 
 
 class Leases(Part):
-    """The body of `PUT /v1/leases`. What it does not name has no lease."""
+    """The body of `PUT /v1/leases`.
+
+    A limit that it does not name goes by its last lease: who lends may not know enough yet.
+    """
 
     fleet: str
     epoch: int = Field(ge=0)
@@ -60,6 +63,11 @@ class Leases(Part):
     """By `namespace/pod`. Only those that every current proxy has told of: of others nothing is known yet."""
     moves: dict[str, dict[str, Moves]] = Field(default_factory=dict)
     """By scope identity and `Endpoint.id`."""
+
+    @property
+    def number(self) -> tuple[int, int]:
+        """Epoch and sequence."""
+        return self.epoch, self.sequence
 
     @property
     def empty(self) -> bool:

@@ -134,8 +134,8 @@ class Limits(Model):
     max_requests_per_pod: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
     """Requests in flight on one pod before new sessions go elsewhere."""
     overflow: Literal["OtherPod", "Queue", "Reject"] = "OtherPod"
-    """What a new session gets whose pod is at a limit. OtherPod: another pod. Queue: a place in the queue.
-    Reject: 503."""
+    """What a new session gets whose pod is at a limit. OtherPod: another pod; 503 where all are.
+    Queue: another pod; where all are, a place in the queue. Reject: 503."""
 
 
 class Rebalance(Model):

@@ -7,36 +7,40 @@ from stickyroute_api.problem import Problem
 from stickyroute_api.spec import StickyRouteSpec
 
 
-def unsupported(spec: StickyRouteSpec, *, has_store: bool = True) -> list[Problem]:
+def unsupported(spec: StickyRouteSpec, *, has_store: bool = True, may_cost: bool = True) -> list[Problem]:
     """Fields of a valid spec that are not served, each with what to do instead.
 
-    `has_store`: the fleet has one, for `learn.mode` Store.
+    `has_store`: the fleet has one, for `learn.mode` Store; `may_cost`: its operator may write to pods, for
+    `podDeletionCost`.
     """
-    return list(_unsupported(spec, has_store=has_store))
-
-
-def _unsupported(spec: StickyRouteSpec, *, has_store: bool) -> Iterator[Problem]:
-    yield from _persistence("spec.persistence", spec.persistence, has_store=has_store)
+    problems = list(_persistence("spec.persistence", spec.persistence, has_store=has_store))
+    policies = [("spec.persistence", spec.persistence)]
     for index, rule in enumerate(spec.rules):
         if rule.persistence is not None:
-            yield from _persistence(f"spec.rules[{index}].persistence", rule.persistence, has_store=has_store)
+            path = f"spec.rules[{index}].persistence"
+            problems += _persistence(path, rule.persistence, has_store=has_store)
+            policies.append((path, rule.persistence))
+    for path, policy in policies:
+        problems += _pods(path, policy, may_cost=may_cost)
+    return problems
 
 
-def _not_yet(path: str, policy: Persistence) -> Iterator[Problem]:
-    """What this version does not serve."""
-    limits = policy.limits
-    for field, given in {
-        "limits.maxSessionsPerPod": limits.max_sessions_per_pod,
-        "limits.maxRequestsPerPod": limits.max_requests_per_pod,
-        "rebalance.sessionsPerMinute": policy.rebalance.sessions_per_minute,
-        "podDeletionCost": policy.pod_deletion_cost,
-    }.items():
-        if given:
-            yield Problem(f"{path}.{field}", "is not served by this version: remove it")
+def _pods(path: str, policy: Persistence, *, may_cost: bool) -> Iterator[Problem]:
+    if policy.pod_deletion_cost and not may_cost:
+        yield Problem(
+            f"{path}.podDeletionCost",
+            "the operator may not write to pods: set podDeletionCost.enabled in the chart's values, or remove"
+            " it",
+        )
+    if policy.rebalance.sessions_per_minute and policy.learn is not None and policy.learn.mode == "Store":
+        yield Problem(
+            f"{path}.rebalance.sessionsPerMinute",
+            "needs a token of ours, which tells that its session was idle; a learned key does not: remove it,"
+            " or use type Cookie",
+        )
 
 
 def _persistence(path: str, policy: Persistence, *, has_store: bool) -> Iterator[Problem]:
-    yield from _not_yet(path, policy)
     if policy.learn is None:
         return
     if policy.learn.mode == "Store":
@@ -51,7 +55,7 @@ def _persistence(path: str, policy: Persistence, *, has_store: bool) -> Iterator
         yield Problem(
             f"{path}.rebalance.sessionsPerMinute",
             "a session in an envelope stays where the application's value says, whatever is moved: remove it,"
-            " or use learn.mode Store",
+            " or use type Cookie",
         )
     mode = policy.failover.mode
     if mode == "Redirect" or (mode == "Reject" and policy.type == "AppCookie"):

@@ -20,6 +20,7 @@ from aiohttp import web
 from stickyroute_api.settings import Settings
 from stickyroute_operator import cluster, fleet, keys, pki, rotation, settings
 from stickyroute_operator.cluster import ApiError, Cluster, Secrets, until_granted
+from stickyroute_operator.costs import Cost, Costs, costs
 from stickyroute_operator.epoch import Superseded, raise_epoch
 from stickyroute_operator.handlers import Watches
 from stickyroute_operator.health import Health
@@ -67,6 +68,8 @@ class Options:
     trusted_proxies: tuple[str, ...] = ()
     """In place of those in the file, where there are any."""
     allow_shared_hosts: bool = False
+    pod_deletion_cost: bool = False
+    """Pods may be given a deletion cost, where routes ask for it."""
     store_secret: StoreSecret | None = None
     rotate_every: timedelta = rotation.EVERY
     """How long a token key seals; 0: until a rotation is ordered."""
@@ -113,6 +116,7 @@ class Operator:
             settings=self._chosen(self._given),
             is_ours=lambda key: not watched or key[0] in watched,
             allow_shared_hosts=options.allow_shared_hosts,
+            may_cost=options.pod_deletion_cost,
         )
         self.rotation = Rotation(
             Secrets(api, options.namespace),
@@ -123,6 +127,7 @@ class Operator:
             every=options.rotate_every,
             now=now,
         )
+        self.costs = Costs(api, self._costs, self._lives)
         journal = Journal(api, options.instance, now)
         self.reporter = Reporter(api, journal, self.reconciler, self._fleet, now=now)
         self.watches = Watches(self.store.take, options.watch_namespaces, self._relisted)
@@ -138,6 +143,7 @@ class Operator:
         self.health.reconciler = self.reconciler
         self.health.publisher = self.publisher
         self.health.reporter = self.reporter
+        self.health.sessions = self.collector.view
 
     async def run(self) -> None:
         """Works until cancelled. Raises Superseded when another operator took the fleet over."""
@@ -156,6 +162,8 @@ class Operator:
                         self._until_superseded(),
                     ):
                         tasks.create_task(part)
+                    if self._options.pod_deletion_cost:
+                        tasks.create_task(self.costs.run())
                     if self._options.store_secret is not None:
                         tasks.create_task(self._follow_store(self._options.store_secret))
                     if self._options.settings is not None:
@@ -291,6 +299,7 @@ class Operator:
         self.reconciler.take_zones(
             fleet.zones(slices, self._options.namespace, self._options.control_service)
         )
+        self.reconciler.take_proxies(len(found))
         self.publisher.target(found)
         self.collector.target(found)
         self.lender.target(found)
@@ -331,6 +340,18 @@ class Operator:
     def _reconciled(self) -> None:
         self.lender.poke()
         self.reporter.poke()
+
+    def _costs(self) -> dict[Key, Cost] | None:
+        """What pods should cost; None before all proxies have told of their sessions."""
+        translation, told = self.reconciler.translation, self.collector.ledger.running
+        acks = [ack for ack in self._acks() if ack.ready]
+        if translation is None or not acks or any(ack.name not in told for ack in acks):
+            return None
+        return costs(translation, self.collector.view())
+
+    def _lives(self, pod: Key, uid: str) -> bool:
+        known = self.store.pods.get(pod)
+        return known is not None and known.uid == uid and known.lives
 
     def _is_everywhere(self, key: int) -> bool:
         """Whether every proxy that serves, or may at any moment, holds the token key of that number."""

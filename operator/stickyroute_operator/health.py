@@ -6,7 +6,7 @@ forget counts.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 
 from aiohttp import web
@@ -15,7 +15,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from stickyroute_operator.endpointstate import present
 from stickyroute_operator.handlers import Watches
+from stickyroute_operator.ledger import ScopeView
 from stickyroute_operator.publish import Publisher
 from stickyroute_operator.reconcile import Reconciler
 from stickyroute_operator.reporter import Reporter
@@ -39,6 +41,8 @@ class Health:
         self.reconciler: Reconciler | None = None
         self.publisher: Publisher | None = None
         self.reporter: Reporter | None = None
+        self.sessions: Callable[[], Mapping[str, ScopeView]] | None = None
+        """The fleet's sessions by scope."""
         self.waiting_for = "the first connection to the API server"
         """What the start waits for; empty: it is over."""
         self._clock = clock
@@ -136,6 +140,8 @@ class _Figures(Collector):
             routes = reconciler.translation.verdicts if reconciler.translation else {}
             yield GaugeMetricFamily("stickyroute_routes", "Routes of this fleet.", len(routes))
             yield _expiries(reconciler)
+            if health.sessions is not None:
+                yield from _sessions(reconciler, health.sessions())
         if (publisher := health.publisher) is not None:
             yield _proxies(publisher)
             yield from publisher.latency.collect()
@@ -157,6 +163,25 @@ def _expiries(reconciler: Reconciler) -> Metric:
     for key, certificate in sorted(served.items()):
         expiries.add_metric(key.split("/"), (certificate.expires - now).total_seconds())
     return expiries
+
+
+def _sessions(reconciler: Reconciler, views: Mapping[str, ScopeView]) -> Iterator[Metric]:
+    """What scaling may go by: pods without a session are told of too."""
+    labels = ["namespace", "route", "service"]
+    pods = GaugeMetricFamily("stickyroute_pod_sessions", "Active sessions on a pod.", labels=[*labels, "pod"])
+    services = GaugeMetricFamily(
+        "stickyroute_service_sessions", "Active sessions on all pods of a Service.", labels=labels
+    )
+    verdicts = reconciler.translation.verdicts if reconciler.translation else {}
+    for key, verdict in sorted(verdicts.items()):
+        sums: dict[str, int] = {}
+        for one in present(verdict, [views[scope] for scope in verdict.scopes if scope in views]):
+            pods.add_metric([*key, one.service, one.endpoint.pod], one.sessions)
+            sums[one.service] = sums.get(one.service, 0) + one.sessions
+        for service, count in sums.items():
+            services.add_metric([*key, service], count)
+    yield pods
+    yield services
 
 
 def _proxies(publisher: Publisher) -> Metric:

@@ -10,8 +10,11 @@ from typing import NamedTuple
 from stickyroute_api.affinity import DEFAULT_WINDOW
 from stickyroute_api.leases import Drain, Leases
 from stickyroute_api.reasons import EndpointState
+from stickyroute_api.shares import Lent
 from stickyroute_api.snapshot import Endpoint, Persistence, Snapshot, Version
 from stickyroute_operator.ledger import Ledger, ScopeView
+from stickyroute_operator.quotas import Limited, quotas
+from stickyroute_operator.rebalance import Moved, Rebalanced, moves
 
 
 class Place(NamedTuple):
@@ -43,9 +46,13 @@ class Subjects:
     """By `namespace/pod`."""
     windows: Mapping[str, float] = field(default_factory=dict)
     """By scope, the seconds after which a session without a request ends."""
+    limited: Mapping[str, Limited] = field(default_factory=dict)
+    """By scope."""
+    rebalanced: Mapping[str, Rebalanced] = field(default_factory=dict)
+    """By scope."""
 
     def __bool__(self) -> bool:
-        return bool(self.drains)
+        return bool(self.drains or self.limited or self.rebalanced)
 
     @classmethod
     def of(cls, snapshot: Snapshot, before: "Subjects") -> "Subjects":
@@ -54,9 +61,22 @@ class Subjects:
             return before
         drains: dict[str, Draining] = {}
         windows: dict[str, float] = {}
+        limited: dict[str, Limited] = {}
+        rebalanced: dict[str, Rebalanced] = {}
         for scope, policy, namespace, endpoints in _uses(snapshot):
             idle = policy.idle_timeout
             windows[scope] = max(windows.get(scope, 0.0), DEFAULT_WINDOW if idle is None else idle)
+            if policy.rebalance.sessions_per_minute:
+                serving = frozenset(one.id for one in endpoints if one.state is EndpointState.SERVING)
+                groups = rebalanced[scope].groups if scope in rebalanced else ()
+                rebalanced[scope] = Rebalanced(
+                    policy.rebalance.sessions_per_minute,
+                    groups if serving in groups else (*groups, serving),
+                )
+            if policy.limits.sessions or policy.limits.requests:
+                ids = {endpoint.id for endpoint in endpoints}
+                known_ids = limited[scope].endpoints if scope in limited else ()
+                limited[scope] = Limited(policy.limits, frozenset(ids.union(known_ids)))
             for endpoint in endpoints:
                 if endpoint.state is not EndpointState.DRAINING:
                     continue
@@ -68,7 +88,7 @@ class Subjects:
                     since=max(endpoint.draining_since, known.since if known else 0.0),
                     begun=last.begun if last else snapshot.version,
                 )
-        return cls(snapshot.version, drains, windows)
+        return cls(snapshot.version, drains, windows, limited, rebalanced)
 
     def known(self, ledger: Ledger, proxies: Mapping[str, bool]) -> frozenset[str]:
         """The pods that drain and of which every current proxy has told since it knows that they do.
@@ -90,14 +110,26 @@ def share(
     ledger: Ledger,
     views: Mapping[str, ScopeView],
     proxies: Mapping[str, bool],
+    *,
+    lent: Mapping[str, Lent],
+    moved: Mapping[str, Moved],
+    lent_moves: Mapping[str, Lent],
 ) -> dict[str, Leases]:
     """What each proxy is to be told, by its name.
 
-    `template` carries fleet and number; `views` is the ledger merged; `proxies` says by name who is current.
+    `template` carries fleet and number; `views` is the ledger merged; `proxies` says by name who is current,
+    `lent` and `lent_moves` what they were told since they reported, `moved` what was moved lately by scope.
     """
     known = subjects.known(ledger, proxies)
     drains = {pod: _drain(drain, views) for pod, drain in subjects.drains.items() if pod in known}
-    return {name: template.model_copy(update={"drains": drains}) for name in proxies}
+    scopes = quotas(subjects.limited, ledger, views, proxies, lent=lent, sequence=template.sequence)
+    to_move = moves(subjects.rebalanced, moved, ledger, views, lent=lent_moves, sequence=template.sequence)
+    return {
+        name: template.model_copy(
+            update={"drains": drains, "scopes": scopes[name], "moves": to_move.get(name, {})}
+        )
+        for name in proxies
+    }
 
 
 def _drain(drain: Draining, views: Mapping[str, ScopeView]) -> Drain:

@@ -226,7 +226,7 @@ def _departures(scopes: Sequence[ScopeReport], sample: float) -> tuple[Left, tup
     open_moves: dict[tuple[str, BindingReason], _Move] = {}
     told = (departure for scope in scopes for departure in scope.departures)
     for departure in sorted(told, key=lambda departure: departure.time):
-        ids = _ids(departure.ids, sample)
+        ids = ids_of(departure.ids, sample)
         for session in ids:
             left[session, departure.endpoint] = departure.time
         key = departure.endpoint, departure.reason
@@ -278,7 +278,7 @@ def _endpoints(
             key = sessions.endpoint
             if sessions.state in WORST:
                 states[key][sessions.state] += 1
-            ids = _ids(sessions.ids, sample)
+            ids = ids_of(sessions.ids, sample)
             carried[key] += len(ids)
             for session in ids:
                 places[session].add(key)
@@ -320,7 +320,7 @@ def _of_ended(
     first: dict[str, EndpointSessions] = {}
     for sessions in (sessions for one in remembered for sessions in one.endpoints):
         key = sessions.endpoint
-        ids = _ids(sessions.ids, sample)
+        ids = ids_of(sessions.ids, sample)
         first.setdefault(key, sessions)
         stated[key] += sessions.active
         carried[key] += len(ids)
@@ -339,7 +339,7 @@ def _scaled(stated: int, counted: int, carried: int) -> int:
     return round(stated * counted / carried) if carried else stated
 
 
-def _ids(text: str, sample: float) -> set[bytes]:
+def ids_of(text: str, sample: float) -> set[bytes]:
     """The ids of a report that fall into the sample; none when the text is no list of ids."""
     try:
         content = base64.b64decode(text, validate=True)

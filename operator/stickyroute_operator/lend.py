@@ -9,8 +9,10 @@ import aiohttp
 
 from stickyroute_api.control import LEASES_PATH
 from stickyroute_api.leases import Leases
+from stickyroute_api.shares import Lent
 from stickyroute_operator.leases import Subjects, share
 from stickyroute_operator.publish import FAILURES, ProxyAddress, Publisher, PushError, refusal
+from stickyroute_operator.rebalance import Moved, heed
 from stickyroute_operator.report import Collector
 
 logger = logging.getLogger(__name__)
@@ -43,6 +45,12 @@ class Lender:
         """The drains of the last leases."""
         self._due = 0.0
         self._poked = asyncio.Event()
+        self._lent: dict[str, Lent] = {}
+        """By proxy, what it was sent since it reported that it may place."""
+        self._lent_moves: dict[str, Lent] = {}
+        """The same, that it may move."""
+        self._moved: dict[str, Moved] = {}
+        """By scope."""
         self._channels: dict[str, _Channel] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -92,8 +100,29 @@ class Lender:
         self._due, self._told = now + self._pace, known
         self._sequence += 1
         template = Leases(fleet=wanted.fleet, epoch=wanted.epoch, sequence=self._sequence)
-        for name, leases in share(template, subjects, ledger, self._collector.view(), proxies).items():
+        told = {name: ledger.running[name].leased for name in proxies if name in ledger.running}
+        lent = {name: self._lent.get(name, Lent()).heard(told.get(name, (0, 0))) for name in proxies}
+        lent_moves = {
+            name: self._lent_moves.get(name, Lent()).heard(told.get(name, (0, 0))) for name in proxies
+        }
+        self._moved = {
+            scope: heed(self._moved.get(scope), scope, ledger, now) for scope in subjects.rebalanced
+        }
+        found = share(
+            template,
+            subjects,
+            ledger,
+            self._collector.view(),
+            proxies,
+            lent=lent,
+            moved=self._moved,
+            lent_moves=lent_moves,
+        )
+        for name, leases in found.items():
+            lent[name] = lent[name].add(leases)
+            lent_moves[name] = lent_moves[name].add_moves(leases)
             self._channels[name].offer(leases)
+        self._lent, self._lent_moves = lent, lent_moves
 
     async def close(self) -> None:
         """End all channels."""

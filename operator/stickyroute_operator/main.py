@@ -125,6 +125,12 @@ def parser() -> argparse.ArgumentParser:
         help="let routes of several namespaces name one host (STICKYROUTE_ALLOW_SHARED_HOSTS=true)",
     )
     shape.add_argument(
+        "--pod-deletion-cost",
+        action="store_true",
+        help="give pods a deletion cost where routes ask for it, which needs the right to patch pods "
+        "(STICKYROUTE_POD_DELETION_COST=true)",
+    )
+    shape.add_argument(
         "--rotate-keys-every",
         type=_duration,
         default=_env("ROTATE_KEYS_EVERY", "720h"),
@@ -172,6 +178,7 @@ def _options(given: argparse.Namespace) -> Options:
         trusted_proxies=tuple(trusted),
         rotate_every=given.rotate_keys_every,
         allow_shared_hosts=given.allow_shared_hosts or _flag("ALLOW_SHARED_HOSTS"),
+        pod_deletion_cost=given.pod_deletion_cost or _flag("POD_DELETION_COST"),
         store_secret=StoreSecret(given.store_secret, given.store_password_key, given.store_ca_key)
         if given.store_secret
         else None,

@@ -84,6 +84,7 @@ class Reconciler:
         settings: Settings | None = None,
         is_ours: Callable[[Key], bool] = lambda _key: True,
         allow_shared_hosts: bool = False,
+        may_cost: bool = False,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -107,6 +108,7 @@ class Reconciler:
         self._settings = settings or Settings()
         self._is_ours = is_ours
         self._allow_shared_hosts = allow_shared_hosts
+        self._may_cost = may_cost
         self._clock = clock
         self._now = now
         self._keys: TokenKeys | None = None
@@ -143,6 +145,12 @@ class Reconciler:
         """The zone of each proxy, by its pod's name."""
         if zones != self._settings.zones:
             self._settings = self._settings.model_copy(update={"zones": zones})
+            self.poke()
+
+    def take_proxies(self, count: int) -> None:
+        """How many proxies the fleet has."""
+        if count != self._settings.proxies:
+            self._settings = self._settings.model_copy(update={"proxies": count})
             self.poke()
 
     def take_epoch(self, epoch: int) -> None:
@@ -199,6 +207,7 @@ class Reconciler:
             settings=self._settings,
             acknowledged=dict(self._joining.known),
             allow_shared_hosts=self._allow_shared_hosts,
+            may_cost=self._may_cost,
         )
         before = self.translation
         translation = translate(state, before)

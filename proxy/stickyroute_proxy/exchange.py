@@ -254,8 +254,8 @@ class Exchange(Placement):
             self._cut()
         elif what is wait.HOLD:
             self._unpark()
-        elif what is wait.ROOM:
-            self._shed(Cause.QUEUE_TIMEOUT, what.told(rule))
+        elif what in wait.QUEUED:
+            self._give_up_queueing(rule, what)
         else:
             if what.status == 504:
                 self._tell_failure()

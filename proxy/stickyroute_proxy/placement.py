@@ -10,9 +10,10 @@ from sys import maxsize
 from time import monotonic
 from typing import Final
 
+from stickyroute_api.reasons import BindingReason
 from stickyroute_proxy.accesslog import Record
 from stickyroute_proxy.affinity.decision import HOME, Decision, Parked
-from stickyroute_proxy.affinity.failover import give_up, refusal
+from stickyroute_proxy.affinity.failover import give_up, refusal, turn_away
 from stickyroute_proxy.affinity.retry import rechoose, sidestep
 from stickyroute_proxy.seams import Client, Plane
 from stickyroute_proxy.table import Endpoint, Rule
@@ -126,6 +127,8 @@ class Placement(ABC):
         if isinstance(decision, Parked):
             if not self._park(rule, decision, now):
                 self._attempt(rule, give_up(rule, decision, self._plane.clock()), now)
+        elif decision.reason is BindingReason.AT_LIMIT and rule.scope.policy.limits.overflow == "Queue":
+            self._await_limit(rule)
         elif self._untrusted:
             # Endpoints are there, but have to be mended: to ask again soon will not help.
             self._refuse(502, NO_HANDSHAKE)
@@ -258,6 +261,30 @@ class Placement(ABC):
         counters.queued += 1
         counters.queued_total += 1
         self._await(wait.ROOM, self._started)
+
+    def _await_limit(self, rule: Rule) -> None:
+        """Wait until any endpoint is below the scope's limits."""
+        quota = rule.scope.sessions.quota
+        assert quota is not None  # noqa: S101 - else there is no limit to be at
+        if quota.waiting is None:
+            quota.waiting = Queue()
+        queue: Queue[Placement] = quota.waiting
+        if len(queue) >= rule.limits.queue:
+            turn_away(rule.scope)
+            self._shed(Cause.QUEUE_FULL, "as many requests as may wait for any endpoint do so already")
+            return
+        queue.join(self)
+        self._queue = queue
+        counters = self._plane.counters
+        counters.queued += 1
+        counters.queued_total += 1
+        self._await(wait.LIMIT, self._started)
+
+    def _give_up_queueing(self, rule: Rule, what: Wait) -> None:
+        """No room came in time."""
+        if what is wait.LIMIT:
+            turn_away(rule.scope)
+        self._shed(Cause.QUEUE_TIMEOUT, what.told(rule))
 
     def _dequeued(self) -> None:
         self._queue = None

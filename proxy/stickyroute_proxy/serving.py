@@ -28,9 +28,13 @@ class Serving:
     tasks: Sequence[asyncio.Task[None]] = ()
     """Those that end only with an error: none here."""
 
-    def __init__(self, name: str, started: float) -> None:
-        """`name` is the proxy's in reports, `started` the time that its counts begin at."""
+    def __init__(self, name: str, started: float, workers: int = 1) -> None:
+        """`name` is the proxy's in reports, `started` the time that its counts begin at.
+
+        `workers`: how many processes the proxy has.
+        """
         self._name = name
+        self._workers = workers
         self._started = started
         self._random = random.Random()  # noqa: S311 - spreads load; tokens have their own source
         self._plane = DataPlane(random=self._random)
@@ -52,7 +56,9 @@ class Serving:
 
     def prepare(self, snapshot: Snapshot) -> None:
         """Compile it, and leave in use what is. Raises ValueError when it cannot be served."""
-        self._prepared = prepare(snapshot, self._plane.table, time.time(), self._random, self._name)
+        self._prepared = prepare(
+            snapshot, self._plane.table, time.time(), self._random, self._name, workers=self._workers
+        )
 
     def commit(self) -> None:
         """Bring into use what was prepared last."""
@@ -68,13 +74,16 @@ class Serving:
     async def obey(self, leases: Leases) -> None:
         """Go by these leases until the next."""
         self.leases = leases
+        if (table := self._plane.table) is not None:
+            table.obey(leases)
 
     async def report(self) -> AffinityReport | None:
         """What is known of sessions; None while nothing is served."""
         if (table := self._plane.table) is None:
             return None
         tunnels = self._plane.tunnels.counts()
-        return await in_slices(report(table, self._name, self._started, time.time(), tunnels))
+        leased = (0, 0) if self.leases is None else self.leases.number
+        return await in_slices(report(table, self._name, self._started, time.time(), tunnels, leased=leased))
 
     async def left(self) -> Mapping[str, Drain]:
         """What is left of draining pods, by `namespace/pod`."""

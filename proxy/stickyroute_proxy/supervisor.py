@@ -16,6 +16,7 @@ from typing import Final
 
 from stickyroute_api.affinity import AffinityReport
 from stickyroute_api.leases import DRAINS, Drain, Leases
+from stickyroute_api.shares import Lent
 from stickyroute_api.snapshot import Delta, Snapshot
 from stickyroute_proxy import metrics
 from stickyroute_proxy.affinity.drains import greater
@@ -26,7 +27,7 @@ from stickyroute_proxy.listen import Ports, StartError
 from stickyroute_proxy.metrics import Samples
 from stickyroute_proxy.options import Options
 from stickyroute_proxy.receive import UnavailableError
-from stickyroute_proxy.shares import divide
+from stickyroute_proxy.shares import divide, raised
 from stickyroute_proxy.slices import Steps, at_once, in_slices
 from stickyroute_proxy.worker import Duties
 
@@ -70,6 +71,8 @@ class Running:
     """As last told."""
     report: AffinityReport | None = None
     """As last told."""
+    lent: Lent = field(default_factory=Lent)
+    """What it was lent since."""
 
     async def ask(self, verb: Verb, content: bytes = b"", limit: float | None = None) -> bytes:
         """Its answer within `limit` seconds, else PATIENCE.
@@ -97,6 +100,7 @@ class Running:
         with contextlib.suppress(GoneError, TimeoutError):
             if content := await self.ask(Verb.REPORT, limit=GLANCE):
                 self.report = AffinityReport.model_validate_json(content)
+                self.lent = self.lent.heard(self.report.leased)
 
     async def left(self) -> Mapping[str, Drain]:
         """What it knows of draining pods; nothing when it does not answer soon."""
@@ -124,6 +128,8 @@ class Supervisor:
         self._running: dict[int, Running] = {}
         self._accepted: Snapshot | None = None
         self._leases: Leases | None = None
+        self._lends = 0
+        """How often they were divided."""
         self._changing = asyncio.Lock()
         """Held while a snapshot is brought to workers, so that one that joins misses none."""
         self._joining = asyncio.Condition()
@@ -215,6 +221,7 @@ class Supervisor:
                 sockets=sockets,
                 drain_delay=options.drain_delay,
                 grace=options.grace,
+                workers=options.workers,
                 log_level=options.log_level,
             )
             try:
@@ -297,8 +304,15 @@ class Supervisor:
         if self._leases is None:
             return
         workers = self._joined()
-        parts = divide(self._leases, [running.report for running in workers])
-        contents = [part.model_dump_json().encode() for part in parts]
+        reports, lent = [one.report for one in workers], [one.lent for one in workers]
+        parts = divide(self._leases, reports, lent, self._left_report)
+        self._lends += 1
+        contents = []
+        for running, part in zip(workers, parts, strict=True):
+            # Numbered anew: leases are divided again when a worker joins.
+            own = part.model_copy(update={"epoch": 0, "sequence": self._lends})
+            running.lent = running.lent.add(own)
+            contents.append(own.model_dump_json().encode())
         await asyncio.gather(
             *(
                 running.ask(Verb.LEASES, content, limit=GLANCE)
@@ -327,17 +341,22 @@ class Supervisor:
 
     async def report(self) -> AffinityReport | None:
         """What all workers know of sessions, as one proxy's; None while nothing is served."""
+        leased = (0, 0) if self._leases is None else self._leases.number
         await _all(running.inquire() for running in self._joined())
         if self._accepted is None:
             return None
-        told = [running.report for running in self._running.values() if running.report is not None]
-        return await in_slices(self._merged(*told))
+        told = [
+            raised(running.report, running.lent)
+            for running in self._running.values()
+            if running.report is not None
+        ]
+        return await in_slices(self._merged(*told, leased=leased))
 
-    def _merged(self, *told: AffinityReport) -> Steps[AffinityReport]:
+    def _merged(self, *told: AffinityReport, leased: tuple[int, int] = (0, 0)) -> Steps[AffinityReport]:
         assert self._accepted is not None  # noqa: S101 - workers that serve nothing report nothing
         left = () if self._left_report is None else (self._left_report,)
         version = self._accepted.version
-        return merge((*left, *told), self._options.name, self._started, version, time.time())
+        return merge((*left, *told), self._options.name, self._started, version, time.time(), leased=leased)
 
     async def left(self) -> Mapping[str, Drain]:
         """What is left of draining pods, by `namespace/pod`, as far as the workers tell soon."""

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any, Final
 
 from stickyroute_api import snapshot
+from stickyroute_api.leases import Leases
 from stickyroute_api.snapshot import Snapshot, Version
 from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.rule import Rule, Scope
@@ -42,6 +43,7 @@ class Table:
         "routes",
         "scopes",
         "sets",
+        "sharers",
         "snapshot",
         "stirred",
         "trust",
@@ -64,6 +66,9 @@ class Table:
     known: KnownSessions
     zone: str
     """The proxy's own; empty when it is not known."""
+
+    sharers: int
+    """How many processes share the limits of scopes."""
 
     index: Index
     sets: dict[str, EndpointSet]
@@ -119,6 +124,8 @@ class Table:
         for scope in self.scopes.values():
             if scope.draining:
                 scope.settle(now)
+            if scope.sessions.quota is not None or scope.mover is not None:
+                scope.admit(now)
         self.known.sweep((scope.sessions for scope in self.scopes.values()), now)
 
     def returned(self) -> list[Any]:
@@ -133,6 +140,22 @@ class Table:
                 scope.returned = []
         return found
 
+    def share(self) -> None:
+        """Tell all limits how many share them."""
+        for scope in self.scopes.values():
+            if scope.sessions.quota is not None:
+                scope.sessions.quota.sharers = self.sharers
+
+    def obey(self, leases: Leases) -> None:
+        """Go by these leases."""
+        for scope_id, lent in leases.scopes.items():
+            scope = self.scopes.get(scope_id)
+            if scope is not None and scope.sessions.quota is not None:
+                scope.sessions.quota.obey(lent)
+        for scope_id, scope in self.scopes.items():
+            if scope.mover is not None:
+                scope.mover.obey(leases.moves.get(scope_id, {}))
+
     def touch(self, endpoint: Endpoint, now: float) -> None:
         """Follow what a health check found: its `unhealthy` or `ejected_until` has been set."""
         endpoint.settle()
@@ -146,21 +169,36 @@ class Table:
             self.routes[key].refresh(self, now)
 
 
-def build(snapshot: Snapshot, previous: Table | None, now: float, random: Random, proxy: str = "") -> Table:
+def build(
+    snapshot: Snapshot,
+    previous: Table | None,
+    now: float,
+    random: Random,
+    proxy: str = "",
+    *,
+    workers: int = 1,
+) -> Table:
     """The table of a snapshot for the proxy of that name, made from its predecessor by what has changed.
 
     Endpoints, rules, scopes and what is known of sessions live on in the new table, updated in place: from
     then on the previous one must not be used. Raises ValueError naming the object and the field, before
     anything is touched.
     """
-    return prepare(snapshot, previous, now, random, proxy)()
+    return prepare(snapshot, previous, now, random, proxy, workers=workers)()
 
 
 def prepare(
-    snapshot: Snapshot, previous: Table | None, now: float, random: Random, proxy: str
+    snapshot: Snapshot,
+    previous: Table | None,
+    now: float,
+    random: Random,
+    proxy: str,
+    *,
+    workers: int = 1,
 ) -> Callable[[], Table]:
     """All of `build` that can fail; what is returned does the rest, and leaves no way back.
 
+    `workers`: how many processes the proxy has.
     Raises ValueError naming the object and the field.
     """
     old_routes = {} if previous is None else previous.routes
@@ -177,6 +215,7 @@ def prepare(
         snapshot.backend_tls, None if previous is None else previous.endpoint_tls
     )
     table.zone = snapshot.settings.zones.get(proxy, "")
+    table.sharers = max(1, snapshot.settings.proxies) * workers
     return partial(_adopt, table, previous, now, random)
 
 
@@ -200,6 +239,7 @@ def _adopt(table: Table, previous: Table | None, now: float, random: Random) -> 
         table.users = _users(routes)
     else:
         table.scopes, table.index, table.users = previous.scopes, previous.index, previous.users
+    table.share()
     if previous is not None:
         for scope_id in previous.scopes.keys() - table.scopes.keys():
             previous.scopes[scope_id].sessions.forget()

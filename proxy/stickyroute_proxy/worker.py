@@ -37,6 +37,8 @@ class Duties:
     """Listening sockets' file descriptors, by the name of their option."""
     drain_delay: float
     grace: float
+    workers: int
+    """How many the proxy has."""
     log_level: str
 
     def encode(self) -> str:
@@ -52,7 +54,7 @@ class Worker:
 
     def __init__(self, duties: Duties) -> None:
         self._duties = duties
-        self._serving = Serving(duties.name, duties.started)
+        self._serving = Serving(duties.name, duties.started, duties.workers)
         self._drain = asyncio.Event()
 
     async def run(self) -> int:

@@ -75,6 +75,7 @@ class Release:
             f"image.tag={self.image.tag}",
             f"image.pullPolicy={self.image.pull_policy}",
             "demo.enabled=true",
+            "podDeletionCost.enabled=true",
             "proxy.service.type=NodePort",
             f"proxy.service.nodePorts.http={self.target.port}",
             f"proxy.service.nodePorts.https={self.target.tls_port}",

@@ -63,6 +63,8 @@ class State:
     """Loopback addresses are wanted on a laptop, and an attack on the proxy in a cluster."""
     allow_shared_hosts: bool = False
     """Routes of several namespaces may name one host."""
+    may_cost: bool = True
+    """Pods may be given a deletion cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +243,7 @@ def _compile(state: State, previous: Translation | None) -> dict[Key, Compiled]:
         form = (
             known
             if known is not None and known.source is route
-            else compile_route(route, has_store=has_store)
+            else compile_route(route, has_store=has_store, may_cost=state.may_cost)
         )
         if form.class_name == state.fleet and not route.deleting:
             compiled[key] = form

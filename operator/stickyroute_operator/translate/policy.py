@@ -19,7 +19,8 @@ def futile(spec: api.StickyRouteSpec) -> list[Problem]:
         own = rule.persistence is not None
         path = f"spec.rules[{index}].persistence" if own else "spec.persistence"
         policy = rule.persistence or spec.persistence
-        problems += [*_unbound(path, policy), *_policy(path, policy), *_in_rule(path, policy, index, rule)]
+        problems += [*_unbound(path, policy), *_pods(path, policy)]
+        problems += [*_policy(path, policy), *_in_rule(path, policy, index, rule)]
     return list(dict.fromkeys(problems))
 
 
@@ -44,6 +45,28 @@ def _unbound(path: str, policy: api.Persistence) -> Iterator[Problem]:
             )
 
 
+def _pods(path: str, policy: api.Persistence) -> Iterator[Problem]:
+    """What is about single pods, where no session belongs to one."""
+    shared = {
+        "limits.maxSessionsPerPod": policy.limits.max_sessions_per_pod > 0,
+        "rebalance.sessionsPerMinute": policy.rebalance.sessions_per_minute > 0,
+        "podDeletionCost": policy.pod_deletion_cost,
+    }
+    for field, is_given in shared.items():
+        if is_given and policy.bind_to == "Cohort" and policy.type not in _UNBOUND:
+            yield Problem(
+                f"{path}.{field}",
+                "counts the sessions of each pod, and with bindTo Cohort any pod of a version serves them:"
+                " remove it, or set bindTo to Pod or StatefulPod",
+            )
+    if policy.limits.max_requests_per_pod and policy.type in {"QueryParam", "SourceIP"}:
+        yield Problem(
+            f"{path}.limits.maxRequestsPerPod",
+            f"sends new sessions elsewhere, and with type {policy.type} each request belongs where its value"
+            " leads: remove it, and bound the queue by the rule's limits.requestsPerEndpoint",
+        )
+
+
 def _policy(path: str, policy: api.Persistence) -> Iterator[Problem]:
     limits, rebalance = policy.limits, policy.rebalance
     if limits.overflow != "OtherPod" and not (limits.max_sessions_per_pod or limits.max_requests_per_pod):
@@ -51,6 +74,12 @@ def _policy(path: str, policy: api.Persistence) -> Iterator[Problem]:
             f"{path}.limits.overflow",
             "says what happens at a limit, and there is none: set maxSessionsPerPod or maxRequestsPerPod,"
             " or remove overflow",
+        )
+    if rebalance.sessions_per_minute and policy.idle_timeout is None and policy.type not in _UNBOUND:
+        yield Problem(
+            f"{path}.rebalance.sessionsPerMinute",
+            "needs idleTimeout: with it tokens tell when their session was used last; set it, or remove"
+            " rebalance",
         )
     if (
         rebalance.sessions_per_minute

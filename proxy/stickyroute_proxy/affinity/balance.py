@@ -4,7 +4,7 @@ Those of a hashed value, and those whose endpoint is lost, go by rendezvous over
 slow start touch: every proxy has to say the same.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from random import Random
 from typing import Final
 
@@ -13,10 +13,13 @@ from stickyroute_api.reasons import BindingReason, EndpointState
 from stickyroute_proxy.affinity.algorithm import Algorithm, Turn, algorithm, in_turn
 from stickyroute_proxy.affinity.endpoint import KEEPS, Endpoint, endpoint_key, seed
 from stickyroute_proxy.affinity.keys import Facts, Reader, reader, value_of
+from stickyroute_proxy.affinity.quota import Quota
 from stickyroute_proxy.affinity.recent import Recent
 from stickyroute_proxy.affinity.rendezvous import Rendezvous
 from stickyroute_proxy.affinity.sessions import ScopeSessions
 from stickyroute_proxy.affinity.token import Keyring
+
+Fits = Callable[[Endpoint], bool]
 
 FIRST_SHARE: Final = 0.1
 """The share of what would be its own that an endpoint takes when its slow start begins."""
@@ -94,6 +97,7 @@ class Balancer:
         "_prefer_zone",
         "_rendezvous",
         "_salt",
+        "_sessions",
         "_slow_start",
         "_whole",
         "_zone",
@@ -137,6 +141,7 @@ class Balancer:
     def take(self, rule: snapshot.Rule, sessions: ScopeSessions, random: Random) -> None:
         """Follow the rule's backends and algorithm; those it had before go on where they stand."""
         balancing = rule.balancing
+        self._sessions = sessions
         self.algorithm = algorithm(balancing, sessions)
         hash_on = value_of(rule.persistence)
         if hash_on is None and balancing.algorithm == "Hash":
@@ -210,28 +215,23 @@ class Balancer:
             return BindingReason.HASHED, endpoint
         return BindingReason.ENDPOINTS_CHANGED, endpoint
 
-    def pick_roomy(
-        self, facts: Facts, room: int, tried: Collection[Endpoint], random: Random
-    ) -> Endpoint | None:
-        """An endpoint for a new session with fewer than `room` requests in flight, and none of `tried`."""
-        roomy = tuple(
-            (backend, backend.share, endpoints)
-            for backend in self.pool
-            if (
-                endpoints := tuple(
-                    one
-                    for one in backend.eligible
-                    if one.in_flight < room and not one.queue and one not in tried
-                )
-            )
-        )
+    def pick_below(self, facts: Facts, fits: Fits, random: Random) -> Endpoint | None:
+        """An endpoint for a new session that is below the scope's limits and fits beside."""
+        quota = self._sessions.quota
+        room = fits if quota is None else lambda one: fits(one) and quota.has_room(one)
+        roomy = _fitting(((backend, backend.share, backend.eligible) for backend in self.pool), room)
         return self._pick_of(roomy, facts, random) if roomy else None
 
     def pick_untried(self, facts: Facts, tried: Collection[Endpoint], random: Random) -> Endpoint | None:
-        """Another endpoint for a new session, after those in `tried` refused it."""
+        """Another endpoint for a new session, after those in `tried` refused it; at a limit, if need be."""
         for tier in self.untried(tried):
-            return self._pick_of(tier, facts, random)
+            return self._pick_of(self._roomy(tier), facts, random)
         return None
+
+    def takes(self, endpoint: Endpoint) -> bool:
+        """Whether the endpoint is below the scope's limits."""
+        quota = self._sessions.quota
+        return quota is None or quota.has_room(endpoint)
 
     def repin(self, session: bytes, tried: Collection[Endpoint]) -> Endpoint | None:
         """The endpoint that takes over a session whose own is lost; None when nothing can serve.
@@ -239,11 +239,29 @@ class Balancer:
         By rendezvous, so that every proxy says the same.
         """
         number = self.keyring.number(session)
+        if self._sessions.quota is not None:
+            return self._repin_below(self._sessions.quota, session, number, tried)
         if not tried and self.tiers:
             return self._highest(number)
         for tier in self.untried(tried):
             return _rendezvous(tier).highest(number)
         return None
+
+    def _repin_below(
+        self, quota: Quota, session: bytes, number: int, tried: Collection[Endpoint]
+    ) -> Endpoint | None:
+        """As `repin`, but those that are at a limit come last; one that took the session over keeps it."""
+        last = quota.moved(session)
+        for tier in self.untried(tried):
+            if last is not None and any(last in endpoints for _, _, endpoints in tier):
+                return last
+            return _rendezvous(self._roomy(tier)).highest(number)
+        return None
+
+    def _roomy(self, tier: "Tier") -> "Tier":
+        """Those of the tier that are below the scope's limits; all, where none is."""
+        quota = self._sessions.quota
+        return tier if quota is None else _fitting(tier, quota.has_room) or tier
 
     def untried(self, tried: Collection[Endpoint]) -> "Iterator[Tier]":
         """The tiers without the endpoints in `tried`."""
@@ -251,11 +269,7 @@ class Balancer:
             yield from self.tiers
             return
         for tier in self.tiers:
-            left = tuple(
-                (backend, share, endpoints)
-                for backend, share, given in tier
-                if (endpoints := tuple(one for one in given if one not in tried))
-            )
+            left = _fitting(tier, lambda one: one not in tried)
             if left:
                 yield left
 
@@ -298,6 +312,15 @@ class Balancer:
 
 Tier = tuple[tuple[Backend, int, tuple[Endpoint, ...]], ...]
 """Backends, their shares, and those of their endpoints that are alike good."""
+
+
+def _fitting(tier: Iterable[tuple[Backend, int, tuple[Endpoint, ...]]], fits: Fits) -> Tier:
+    """The part of a tier whose endpoints fit."""
+    return tuple(
+        (backend, share, endpoints)
+        for backend, share, given in tier
+        if (endpoints := tuple(one for one in given if fits(one)))
+    )
 
 
 def standing(endpoint: Endpoint, order: str, now: float) -> int | None:

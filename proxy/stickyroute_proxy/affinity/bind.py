@@ -24,6 +24,8 @@ def begin(rule: Rule, endpoint: Endpoint, reason: BindingReason, now: float, ran
 def place(rule: Rule, session: bytes, endpoint: Endpoint, reason: BindingReason, now: float) -> Decision:
     """The session of this id begins at an endpoint."""
     scope = rule.scope
+    if scope.sessions.quota is not None:
+        scope.sessions.quota.place(session, endpoint, now)
     flags = NAMED if scope.names_stable(endpoint) else 0
     # The pod's own clock said when its containers began: what is bound to it later is not older than they.
     bound = max(now, endpoint.started)

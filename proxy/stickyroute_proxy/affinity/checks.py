@@ -54,6 +54,12 @@ def endpoint_keeps_sessions(rule: Rule, binding: Binding, now: float) -> Binding
     return endpoints[0].loss
 
 
+def not_rebalanced(rule: Rule, binding: Binding, now: float) -> BindingReason | None:
+    """An idle session of a pod that has more than others may be asked to move."""
+    mover = rule.scope.mover
+    return BindingReason.REBALANCED if mover is not None and mover.moves(rule, binding, now) else None
+
+
 CHECKS: Final[tuple[Check, ...]] = (
     epoch_is_current,
     absolute_timer_runs,
@@ -61,6 +67,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     not_released,
     endpoint_is_known,
     endpoint_keeps_sessions,
+    not_rebalanced,
 )
 """In this order; each relies on those before it."""
 

@@ -16,7 +16,7 @@ from stickyroute_proxy.affinity.bind import begin, keep
 from stickyroute_proxy.affinity.checks import first_failure
 from stickyroute_proxy.affinity.decision import NOTICES, Decision, Lost
 from stickyroute_proxy.affinity.endpoint import Endpoint
-from stickyroute_proxy.affinity.failover import fail_over, none
+from stickyroute_proxy.affinity.failover import fail_over, full, none
 from stickyroute_proxy.affinity.keys import Facts
 from stickyroute_proxy.affinity.rule import Kind, Rule
 from stickyroute_proxy.affinity.token import Binding
@@ -104,6 +104,10 @@ def _begin(rule: Rule, facts: Facts, reason: BindingReason, now: float, random: 
     endpoint = rule.balancer.pick(facts, now, random)
     if endpoint is None:
         return none(rule.scope)
+    if rule.scope.sessions.quota is not None:
+        endpoint = _below(rule, facts, endpoint, random)
+        if endpoint is None:
+            return full(rule.scope)
     return begin(rule, endpoint, reason, now, random)
 
 
@@ -112,7 +116,19 @@ def _begin_at(rule: Rule, number: bytes, reason: BindingReason, now: float, rand
     endpoint = rule.balancer.repin(number, ())
     if endpoint is None:
         return none(rule.scope)
+    if not rule.balancer.takes(endpoint):
+        return full(rule.scope)
     return begin(rule, endpoint, reason, now, random)
+
+
+def _below(rule: Rule, facts: Facts, endpoint: Endpoint, random: Random) -> Endpoint | None:
+    """That endpoint if it is below the scope's limits, else another that is, where sessions may overflow."""
+    balancer = rule.balancer
+    if balancer.takes(endpoint):
+        return endpoint
+    if rule.scope.policy.limits.overflow == "Reject":
+        return None
+    return balancer.pick_below(facts, lambda _: True, random)
 
 
 def _free(rule: Rule, facts: Facts, now: float, random: Random) -> Decision:
@@ -121,9 +137,14 @@ def _free(rule: Rule, facts: Facts, now: float, random: Random) -> Decision:
     reason, endpoint = BindingReason.UNPINNED, None
     if scope.kind is Kind.HASHED:
         reason, endpoint = rule.balancer.by_value(facts)
-    endpoint = endpoint or rule.balancer.pick(facts, now, random)
     if endpoint is None:
-        return none(scope)
+        endpoint = rule.balancer.pick(facts, now, random)
+        if endpoint is None:
+            return none(scope)
+        if scope.sessions.quota is not None:
+            endpoint = _below(rule, facts, endpoint, random)
+            if endpoint is None:
+                return full(scope)
     scope.count(reason)
     if reason is BindingReason.ENDPOINTS_CHANGED:
         scope.moved += 1

@@ -76,6 +76,8 @@ def give_up(rule: Rule, parked: Parked, now: float) -> Decision:
 def refusal(rule: Rule, decision: Decision) -> Refusal:
     """What a client gets for whose request there is no endpoint."""
     policy = rule.scope.policy.failover
+    if decision.reason is BindingReason.AT_LIMIT:
+        return Refusal(503, "every endpoint has as many sessions or requests as it takes")
     if decision.reason not in MOVED:
         return Refusal(503, "no endpoint can serve this request now")
     if policy.mode == "Redirect":
@@ -100,6 +102,19 @@ def none(scope: Scope) -> Decision:
     return Decision(None, BindingReason.NO_ENDPOINT)
 
 
+def full(scope: Scope) -> Decision:
+    """The limits leave no room for a new session; one that may wait is not turned away yet."""
+    if scope.policy.limits.overflow != "Queue":
+        turn_away(scope)
+    return Decision(None, BindingReason.AT_LIMIT)
+
+
+def turn_away(scope: Scope) -> None:
+    """Count a session for which there was no room."""
+    scope.rejected += 1
+    scope.count(BindingReason.AT_LIMIT)
+
+
 def _last_resort(rule: Rule, binding: Binding, tried: Collection[Endpoint]) -> Endpoint | None:
     """The session's own endpoint, where there is no better one: nobody gains by a move."""
     own = rule.own.get(binding.endpoint, ())
@@ -115,6 +130,9 @@ def _repin(rule: Rule, lost: Lost, now: float, tried: Collection[Endpoint]) -> D
     if reason is BindingReason.RELEASED:
         # Away from its pod, unless there is no other.
         endpoint = rule.balancer.repin(binding.session, {*rule.own.get(binding.endpoint, ()), *tried})
+    elif reason is BindingReason.REBALANCED and scope.mover is not None:
+        endpoint = scope.mover.target(binding.session)
+        endpoint = endpoint if endpoint not in tried else None
     endpoint = endpoint or rule.balancer.repin(binding.session, tried)
     if endpoint is None:
         return none(scope)
@@ -128,6 +146,8 @@ def _repin(rule: Rule, lost: Lost, now: float, tried: Collection[Endpoint]) -> D
     if not has_moved:
         scope.moved += 1
         scope.sessions.move(binding.session, binding.endpoint, reason, now)
+        if scope.sessions.quota is not None:
+            scope.sessions.quota.move(binding.session, endpoint, now)
     return reseal(scope, moved(scope, binding, endpoint, now), endpoint, reason, now)
 
 

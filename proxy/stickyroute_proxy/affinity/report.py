@@ -42,9 +42,10 @@ class _Row(NamedTuple):
     weight: float
     """Rows of less weight are left out first."""
     size: int
-    make: Callable[[str], EndpointSessions | Departure | ScopeReport]
-    """The row with these ids, made once it is clear that there is room for it."""
+    make: Callable[[str, str], EndpointSessions | Departure | ScopeReport]
+    """The row with these ids and pending ones, made once it is clear that there is room for it."""
     ids: Sequence[bytes] = ()
+    pending: Sequence[bytes] = ()
 
 
 def report(
@@ -53,10 +54,12 @@ def report(
     started: float,
     now: float,
     tunnels: Mapping[tuple[str, str], int] = MappingProxyType({}),
+    *,
+    leased: tuple[int, int] = (0, 0),
 ) -> Steps[AffinityReport]:
     """What the proxy of that name, which runs since `started`, knows at `now`.
 
-    `tunnels`: those that are open, by scope and `Endpoint.id`.
+    `tunnels`: those that are open, by scope and `Endpoint.id`; `leased`: the leases that it goes by.
 
     Scopes and endpoints without activity are left out. When there are too many rows, the least busy
     endpoints go, then the oldest departures, then scopes; when there are too many sessions, `sample` says
@@ -68,11 +71,17 @@ def report(
     table.known.second = now
     scopes = tuple(table.scopes.values())
     rows = (row for scope in scopes for row in _rows(scope, tunnels, now))
-    return _fitted(rows, _ALL, proxy, started, table.version)
+    return _fitted(rows, _ALL, proxy, started, table.version, leased=leased)
 
 
 def merge(
-    reports: Iterable[AffinityReport], proxy: str, started: float, version: Version, now: float
+    reports: Iterable[AffinityReport],
+    proxy: str,
+    started: float,
+    version: Version,
+    now: float,
+    *,
+    leased: tuple[int, int] = (0, 0),
 ) -> Steps[AffinityReport]:
     """The reports of several workers as that of one proxy.
 
@@ -93,7 +102,9 @@ def merge(
                     yield
             for sessions in scope.endpoints:
                 key = scope_id, sessions.endpoint
-                endpoints.setdefault(key, _Merged(sessions)).add(sessions, _ids(sessions.ids, limit))
+                endpoints.setdefault(key, _Merged(sessions)).add(
+                    sessions, _ids(sessions.ids, limit), _ids(sessions.pending_ids, limit)
+                )
                 yield
             yield
     rows = chain(
@@ -101,13 +112,36 @@ def merge(
         departed,
         (merged.row(scope_id) for (scope_id, _), merged in endpoints.items()),
     )
-    return (yield from _fitted(rows, limit, proxy, started, version))
+    return (yield from _fitted(rows, limit, proxy, started, version, leased=leased))
 
 
 def ended(told: AffinityReport) -> AffinityReport:
-    """What a worker's last report still says when it has ended: it holds no sessions."""
-    left = {key: scope.model_copy(update={"endpoints": ()}) for key, scope in told.scopes.items()}
+    """What a worker's last report still says when it has ended: it holds no sessions.
+
+    What it placed it did: the proxy's leases count on from there.
+    """
+    left = {
+        key: scope.model_copy(update={"endpoints": tuple(map(_placed, filter(_lasts, scope.endpoints)))})
+        for key, scope in told.scopes.items()
+    }
     return told.model_copy(update={"scopes": left})
+
+
+def _lasts(sessions: EndpointSessions) -> bool:
+    return bool(sessions.placed or sessions.rebalanced)
+
+
+def _placed(sessions: EndpointSessions) -> EndpointSessions:
+    return EndpointSessions(
+        endpoint=sessions.endpoint,
+        pod=sessions.pod,
+        service=sessions.service,
+        active=0,
+        in_flight=0,
+        placed=sessions.placed,
+        ceiling=None if sessions.ceiling is None else sessions.placed,
+        rebalanced=sessions.rebalanced,
+    )
 
 
 class _Merged:
@@ -116,13 +150,24 @@ class _Merged:
     def __init__(self, first: EndpointSessions) -> None:
         self._first = first
         self._stated = self._in_flight = self._tunnels = self._carried = 0
+        self._placed = self._pending = self._carried_pending = 0
+        self._pending_ids: set[bytes] = set()
+        self._rebalanced = 0
+        self._ceiling: int | None = None
         self._state: EndpointState | None = None
         self._ids: set[bytes] = set()
 
-    def add(self, sessions: EndpointSessions, ids: Sequence[bytes]) -> None:
+    def add(self, sessions: EndpointSessions, ids: Sequence[bytes], pending: Sequence[bytes]) -> None:
         self._stated += sessions.active
         self._in_flight += sessions.in_flight
         self._tunnels += sessions.tunnels
+        self._placed += sessions.placed
+        self._rebalanced += sessions.rebalanced
+        self._pending += sessions.pending
+        self._carried_pending += len(pending)
+        self._pending_ids.update(pending)
+        if sessions.ceiling is not None:
+            self._ceiling = (self._ceiling or 0) + sessions.ceiling
         self._state = self._state or sessions.state
         self._carried += len(ids)
         self._ids.update(ids)
@@ -130,16 +175,25 @@ class _Merged:
     def row(self, scope_id: str) -> _Row:
         # without overlap the stated number stays exact, sampled or not
         active = round(self._stated * len(self._ids) / self._carried) if self._carried else self._stated
+        # who has come back to another worker is not waited for
+        waits = self._pending_ids - self._ids
+        pending = self._pending
+        if self._carried_pending:
+            pending = round(pending * len(waits) / self._carried_pending)
         found = {
             "active": active,
             "in_flight": self._in_flight,
             "tunnels": self._tunnels,
+            "placed": self._placed,
+            "pending": pending,
+            "rebalanced": self._rebalanced,
+            "ceiling": self._ceiling,
             "state": self._state,
         }
         content = self._first.model_copy(update=found)
         size = _size(scope_id, content.endpoint, content.pod)
-        weight = active + self._in_flight
-        return _Row(scope_id, weight, size, lambda ids: content.model_copy(update={"ids": ids}), [*self._ids])
+        weight = _weight(active + self._in_flight, self._ceiling)
+        return _Row(scope_id, weight, size, partial(_with_ids, content), [*self._ids], [*waits])
 
 
 def _rows(scope: Scope, tunnels: Mapping[tuple[str, str], int], now: float) -> Iterator[_Row | None]:
@@ -170,32 +224,58 @@ def _rows(scope: Scope, tunnels: Mapping[tuple[str, str], int], now: float) -> I
             moved=departed.moved,
         )
         yield _departure(scope.id, departure, tuple(departed.ids), now)
+    quota = scope.sessions.quota
+    pending = quota.pending() if quota is not None else {}
     for endpoint in scope.endpoints:
         ids = sessions_at(scope, endpoint)
-        state = endpoint.found(now)
-        if ids or endpoint.in_flight or state:
-            in_flight = endpoint.in_flight
-            of_them = tunnels.get((scope.id, endpoint.id), 0)
-            make = partial(_sessions, endpoint, len(ids), in_flight, tunnels=of_them, state=state)
+        found = _sessions(scope, endpoint, tunnels.get((scope.id, endpoint.id), 0), len(ids), now)
+        waits = pending.get(endpoint.id, ())
+        if ids or found.in_flight or found.state or found.rebalanced or found.ceiling is not None:
             size = _size(scope.id, endpoint.id, endpoint.pod)
-            yield _Row(scope.id, len(ids) + in_flight, size, make, ids)
+            weight = _weight(len(ids) + found.in_flight, found.ceiling)
+            yield _Row(
+                scope.id,
+                weight,
+                size,
+                partial(_with_ids, found.model_copy(update={"pending": len(waits)})),
+                ids,
+                waits,
+            )
         else:
             yield None
 
 
-def _sessions(
-    endpoint: Endpoint, active: int, in_flight: int, ids: str, *, tunnels: int, state: EndpointState | None
-) -> EndpointSessions:
+def _sessions(scope: Scope, endpoint: Endpoint, tunnels: int, active: int, now: float) -> EndpointSessions:
+    """All of the row but its ids."""
+    state, quota = endpoint.found(now), scope.sessions.quota
+    placed = 0
+    ceiling = None
+    if quota is not None:
+        state = state or quota.state(endpoint, now)
+        if quota.limits.sessions:
+            placed = quota.placed(endpoint)
+            ceiling = quota.ceiling(endpoint)
     return EndpointSessions(
         endpoint=endpoint.id,
         pod=endpoint.pod,
         service=endpoint.service,
         active=active,
-        in_flight=in_flight,
+        in_flight=endpoint.in_flight,
+        placed=placed,
+        ceiling=ceiling,
+        rebalanced=0 if scope.mover is None else scope.mover.moved(endpoint),
         tunnels=tunnels,
         state=state,
-        ids=ids,
     )
+
+
+def _with_ids(sessions: EndpointSessions, ids: str, pending: str) -> EndpointSessions:
+    return sessions.model_copy(update={"ids": ids, "pending_ids": pending})
+
+
+def _weight(busy: int, ceiling: int | None) -> float:
+    """Where there is a limit the row says how much of it is left, busy or not."""
+    return busy if ceiling is None else 1e12 + busy
 
 
 def sessions_at(scope: Scope, endpoint: Endpoint) -> Sequence[bytes]:
@@ -214,13 +294,13 @@ def sessions_at(scope: Scope, endpoint: Endpoint) -> Sequence[bytes]:
 
 
 def _counts(scope_id: str, counts: ScopeReport) -> _Row:
-    return _Row(scope_id, 3e12, _size(scope_id), lambda _ids: counts)
+    return _Row(scope_id, 3e12, _size(scope_id), lambda _ids, _pending: counts)
 
 
 def _departure(scope_id: str, departure: Departure, ids: Sequence[bytes], now: float) -> _Row:
     size = _size(scope_id, departure.endpoint, departure.pod)
     weight = 2e12 - (now - departure.time)
-    return _Row(scope_id, weight, size, lambda ids: departure.model_copy(update={"ids": ids}), ids)
+    return _Row(scope_id, weight, size, lambda ids, _: departure.model_copy(update={"ids": ids}), ids)
 
 
 def _size(*texts: str) -> int:
@@ -238,7 +318,13 @@ def _added(one: ScopeReport, other: ScopeReport) -> ScopeReport:
 
 
 def _fitted(
-    rows: Iterable[_Row | None], limit: int, proxy: str, started: float, version: Version
+    rows: Iterable[_Row | None],
+    limit: int,
+    proxy: str,
+    started: float,
+    version: Version,
+    *,
+    leased: tuple[int, int],
 ) -> Steps[AffinityReport]:
     """The report of the rows for which there is room; `limit` is what their ids were sampled by."""
     best: list[_Row] = []
@@ -256,11 +342,12 @@ def _fitted(
         if room < 0:
             break
         taken.append(row)
-    limit = _limit(sum(len(row.ids) for row in taken), limit)
+    limit = _limit(sum(len(row.ids) + len(row.pending) for row in taken), limit)
     found: dict[str, tuple[list[ScopeReport], list[EndpointSessions], list[Departure]]] = {}
     for row in taken:
         counts, endpoints, departures = found.setdefault(row.scope, ([], [], []))
-        made = row.make((yield from _carried(row.ids, limit)))
+        ids, pending = (yield from _carried(row.ids, limit)), (yield from _carried(row.pending, limit))
+        made = row.make(ids, pending)
         if isinstance(made, ScopeReport):
             counts.append(made)
         elif isinstance(made, EndpointSessions):
@@ -278,6 +365,7 @@ def _fitted(
         started=started,
         epoch=version.epoch,
         revision=version.revision,
+        leased=leased,
         sample=limit / _ALL,
         scopes=scopes,
     )

@@ -62,7 +62,9 @@ def sidestep(
     binding = followed(scope, full)
     if binding is None and rule.balancer.hashes(facts):
         return full
-    endpoint = rule.balancer.pick_roomy(facts, room, tried, random)
+    endpoint = rule.balancer.pick_below(
+        facts, lambda one: one.in_flight < room and not one.queue and one not in tried, random
+    )
     if endpoint is None:
         return full
     if binding is None:
@@ -101,6 +103,8 @@ def _free_again(
 
 def _bound_to(scope: Scope, binding: Binding, endpoint: Endpoint, before: Decision) -> Decision:
     """A session that begins begins elsewhere; it is known once it comes back."""
+    if scope.sessions.quota is not None:
+        scope.sessions.quota.shift(binding.session, endpoint)
     token = None if scope.kind is Kind.STORED else scope.keyring.seal(binding, scope.identity)
     return Decision(endpoint, before.reason, token, before.notice, token, binding=binding)
 

@@ -15,6 +15,8 @@ from stickyroute_proxy.affinity.balance import Balancer, standing
 from stickyroute_proxy.affinity.carrier import Carrier, carrier
 from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.keys import Presenter, value_of
+from stickyroute_proxy.affinity.quota import Quota
+from stickyroute_proxy.affinity.rebalance import Mover
 from stickyroute_proxy.affinity.sessions import KnownSessions, Name, ScopeSessions
 from stickyroute_proxy.affinity.token import SEPARATOR, Keyring
 from stickyroute_proxy.changes import UNCHANGED, Changes
@@ -66,6 +68,7 @@ class Scope:
         "kind",
         "learns",
         "moved",
+        "mover",
         "name",
         "named",
         "new",
@@ -125,6 +128,8 @@ class Scope:
     """What an override forbids all sessions, by its name."""
     released: dict[bytes, float]
     """Bindings that name this and were made earlier have ended."""
+    mover: Mover | None
+    """What moves idle sessions; None: nothing does."""
     draining: tuple[Endpoint, ...]
     """Those whose drain is not over."""
     parked: dict[bytes, Any]
@@ -161,6 +166,7 @@ class Scope:
         self.sessions = ScopeSessions(known)
         self.bound = self.new = self.moved = self.expired = self.rejected = self.restarted = 0
         self.others = {}
+        self.mover = None
         self.take(snapshot.Persistence())
 
     def take(self, policy: snapshot.Persistence) -> None:
@@ -182,6 +188,25 @@ class Scope:
         self.reseal = idle * RESEAL_SHARE
         self.absolute = inf if policy.absolute_timeout is None else policy.absolute_timeout
         self.sessions.window = DEFAULT_WINDOW if idle == inf else idle
+        self._take_limits(policy.limits)
+        if not policy.rebalance.sessions_per_minute or not self.sticky:
+            self.mover = None
+        elif self.mover is None:
+            self.mover = Mover(policy.rebalance)
+        else:
+            self.mover.idle_for = policy.rebalance.idle_for
+
+    def _take_limits(self, limits: snapshot.SessionLimits) -> None:
+        """Follow these limits; what counts towards them goes on."""
+        quota = self.sessions.quota
+        if not (limits.sessions or limits.requests):
+            self.sessions.quota = None
+            if quota is not None and quota.waiting:
+                self.returned.append(quota.waiting)
+        elif quota is None:
+            self.sessions.quota = Quota(limits, self.sessions.at)
+        else:
+            quota.limits = limits
 
     def take_keyring(self, keyring: Keyring) -> None:
         """Seal, open and hash with these keys from now on."""
@@ -249,6 +274,8 @@ class Scope:
             for endpoint in backend.endpoints
         }
         self.endpoints = tuple(found.values())
+        if self.sessions.quota is not None:
+            self.sessions.quota.forget(frozenset(endpoint.id for endpoint in self.endpoints))
         orders = {override.pod: override for override in self.overrides}
         disabled, self.released = set(), {}
         for endpoint in self.endpoints if orders else ():
@@ -280,6 +307,21 @@ class Scope:
             if self.names_stable(endpoint) or any(other.kept_until(drain) > now for other in shared):
                 continue
             self.sessions.leave(endpoint, endpoint.loss, now)
+
+    def admit(self, now: float) -> None:
+        """Let as many of those who wait for room decide anew as there may be room for."""
+        if self.mover is not None:
+            self.mover.expire(now)
+        quota = self.sessions.quota
+        if quota is None:
+            return
+        quota.expire(now)
+        if not quota.waiting:
+            return
+        takers = {one for rule in self.rules for backend in rule.balancer.pool for one in backend.eligible}
+        left = sum(max(0, quota.left(one)) for one in takers)
+        if left > 0:
+            self.returned.append(quota.waiting.split(left))
 
     def is_last_resort(self, endpoint: Endpoint) -> bool:
         return any(endpoint in backend.eligible for rule in self.rules for backend in rule.balancer.pool)

@@ -14,6 +14,7 @@ from typing import Final
 from stickyroute_api.affinity import DEFAULT_WINDOW, ID_BYTES
 from stickyroute_api.reasons import BindingReason
 from stickyroute_proxy.affinity.endpoint import Endpoint
+from stickyroute_proxy.affinity.quota import Quota
 from stickyroute_proxy.affinity.recent import Recent
 
 MAX_SESSIONS: Final = 1_000_000
@@ -96,7 +97,7 @@ Name = Callable[[Endpoint], bytes]
 class ScopeSessions:
     """The known sessions of one scope by place, and their departures."""
 
-    __slots__ = ("departures", "gone", "known", "name", "places", "window")
+    __slots__ = ("departures", "gone", "known", "name", "places", "quota", "window")
 
     def __init__(self, known: "KnownSessions") -> None:
         self.known = known
@@ -110,6 +111,8 @@ class ScopeSessions:
         """Those that keep them no more, until they are forgotten."""
         self.departures: deque[Departed] = deque(maxlen=MAX_DEPARTURES)
         """Newest first."""
+        self.quota: Quota | None = None
+        """What the endpoints take; None: there is no limit."""
 
     def enter(self, session_id: bytes, endpoint: Endpoint, token: bytes, recheck: float) -> None:
         """Know a session at an endpoint, by the token that it has shown or is being given."""
@@ -121,6 +124,8 @@ class ScopeSessions:
         key = session_id[:ID_BYTES]
         session = place.sessions.get(key)
         if session is None:
+            if self.quota is not None:
+                self.quota.confirm(key)
             if known.count >= MAX_SESSIONS:
                 return
             known.count += 1

@@ -41,6 +41,13 @@ class Queue(Generic[W]):
             break
         return None
 
+    def split(self, count: float) -> "Queue[W]":
+        """The first of them, so many, as a queue of their own; here they wait no more."""
+        first: Queue[W] = Queue()
+        while self._waiting and len(first) < count:
+            first.join(self._waiting.popitem(last=False)[0])
+        return first
+
     def clear(self) -> list[W]:
         """All who waited, in their order; nobody waits then."""
         waited = list(self._waiting)

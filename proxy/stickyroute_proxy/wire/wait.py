@@ -28,6 +28,13 @@ def _stall(rule: Rule) -> float:
 ROOM: Final = Wait(
     503, "no request on the endpoint came to its end", "queue", lambda rule: rule.limits.queue_timeout
 )
+LIMIT: Final = Wait(
+    503,
+    "every endpoint has as many sessions or requests as it takes, and none ended",
+    "queue",
+    lambda rule: rule.limits.queue_timeout,
+)
+QUEUED: Final = (ROOM, LIMIT)
 CONNECTION: Final = Wait(
     504, "the endpoint took no connection", "connect", lambda rule: rule.timeouts.connect
 )

@@ -85,7 +85,11 @@ def test_what_is_read_is_known_and_well_formed():
 
 
 ROOT = Path(__file__).parents[3]
-OF_THE_OPERATOR = {"stickyroute_certificate_expiry_seconds"}
+OF_THE_OPERATOR = {
+    "stickyroute_certificate_expiry_seconds",
+    "stickyroute_pod_sessions",
+    "stickyroute_service_sessions",
+}
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=str)

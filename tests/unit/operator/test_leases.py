@@ -68,7 +68,9 @@ def told(found, current, made=None):
     subjects = Subjects.of(made or draining(), Subjects())
     template = Leases(fleet="f", epoch=1, sequence=1)
     proxies = {"a": True} | current
-    return share(template, subjects, found, merge(found), proxies)["a"].drains
+    return share(template, subjects, found, merge(found), proxies, lent={}, moved={}, lent_moves={})[
+        "a"
+    ].drains
 
 
 def test_sessions_of_all_proxies_count_once():

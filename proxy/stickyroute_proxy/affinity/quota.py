@@ -1,0 +1,178 @@
+"""What the pods of one scope take: whether this process may place another session on one of them.
+
+Limits are the fleet's. What this process may fill of them it is told by leases; until it has one, its part of
+the limit is its own. Only new sessions ask: those that are bound stay.
+"""
+
+from collections.abc import Callable, Mapping
+from math import inf
+from typing import Any, Final
+
+from stickyroute_api.affinity import ID_BYTES
+from stickyroute_api.leases import Lease
+from stickyroute_api.reasons import EndpointState
+from stickyroute_api.snapshot import SessionLimits
+from stickyroute_proxy.affinity.endpoint import Endpoint
+
+PENDING_SECONDS: Final = 60.0
+"""How long a session counts whose token has not come back: probes and bots never bring it."""
+SETTLED: Final = 10.0
+"""Seconds without room after which an endpoint is told of as AtLimit: shares of a limit come and go."""
+
+
+class Count:
+    """The new sessions of one endpoint."""
+
+    __slots__ = ("full_since", "pending", "placed")
+
+    def __init__(self) -> None:
+        self.placed = 0
+        """Since the process began."""
+        self.pending = 0
+        """Of them, those whose token has not come back yet, and is still waited for."""
+        self.full_since: float | None = None
+
+
+class Quota:
+    """The limits of one scope, and what counts towards them."""
+
+    __slots__ = ("_at", "_counts", "_leases", "_moved", "_pending", "limits", "sharers", "waiting")
+
+    limits: SessionLimits
+    sharers: int
+    """How many processes share the limits."""
+    waiting: Any
+    """The data path's exchanges that wait for room on any of the endpoints; None: none ever did."""
+
+    def __init__(self, limits: SessionLimits, at: Callable[[Endpoint], int]) -> None:
+        """`at`: how many sessions are known at an endpoint."""
+        self.limits = limits
+        self.sharers = 1
+        self.waiting = None
+        self._at = at
+        self._counts: dict[str, Count] = {}
+        """By `Endpoint.id`."""
+        self._leases: Mapping[str, Lease] = {}
+        # Both in the order of time, by the first ID_BYTES of the session's id.
+        self._pending: dict[bytes, tuple[Count, float]] = {}
+        self._moved: dict[bytes, tuple[Endpoint, float]] = {}
+
+    def obey(self, leases: Mapping[str, Lease]) -> None:
+        """Go by these, by `Endpoint.id`; what they do not name goes on by what it had."""
+        self._leases = {**self._leases, **leases}
+
+    def forget(self, endpoints: frozenset[str]) -> None:
+        """Keep what is known of these endpoints only."""
+        self._counts = {name: count for name, count in self._counts.items() if name in endpoints}
+        self._leases = {name: lease for name, lease in self._leases.items() if name in endpoints}
+
+    def has_room(self, endpoint: Endpoint) -> bool:
+        """Whether a new session may be placed there."""
+        return self.left(endpoint) > 0
+
+    def left(self, endpoint: Endpoint) -> float:
+        """How many new sessions may be placed there."""
+        lease = self._leases.get(endpoint.id)
+        left = inf
+        if self.limits.sessions:
+            left = self.ceiling(endpoint) - self._count(endpoint).placed
+        if self.limits.requests:
+            requests = lease.requests if lease is not None else None
+            if requests is None:
+                requests = self._own(self.limits.requests)
+            left = min(left, requests - endpoint.in_flight)
+        return left
+
+    def ceiling(self, endpoint: Endpoint) -> int:
+        """New sessions are placed there while `placed` is below it."""
+        lease = self._leases.get(endpoint.id)
+        if lease is not None and lease.placed is not None:
+            return lease.placed
+        count = self._count(endpoint)
+        present = self._at(endpoint) + count.pending
+        return max(0, count.placed + self._own(self.limits.sessions) - present)
+
+    def state(self, endpoint: Endpoint, now: float) -> EndpointState | None:
+        """AtLimit, where there has been no room for a while."""
+        count = self._count(endpoint)
+        if self.has_room(endpoint):
+            count.full_since = None
+            return None
+        if count.full_since is None:
+            count.full_since = now
+        return EndpointState.AT_LIMIT if now - count.full_since >= SETTLED else None
+
+    def placed(self, endpoint: Endpoint) -> int:
+        """How many new sessions were placed there."""
+        return self._count(endpoint).placed
+
+    def pending(self) -> dict[str, list[bytes]]:
+        """The digests of those who have not come back yet, by `Endpoint.id`."""
+        found: dict[str, list[bytes]] = {}
+        names = {id(count): name for name, count in self._counts.items()}
+        for key, (count, _) in self._pending.items():
+            found.setdefault(names.get(id(count), ""), []).append(key)
+        return found
+
+    def place(self, session: bytes, endpoint: Endpoint, now: float) -> None:
+        """A new session begins there; it is pending until it comes back."""
+        if not self.limits.sessions:
+            return
+        count = self._count(endpoint)
+        count.placed += 1
+        count.pending += 1
+        self._pending[session[:ID_BYTES]] = count, now
+
+    def shift(self, session: bytes, endpoint: Endpoint) -> None:
+        """A new session that was just placed begins there instead."""
+        found = self._pending.get(session[:ID_BYTES])
+        if found is not None:
+            before, placed_at = found
+            self.confirm(session[:ID_BYTES])
+            before.placed -= 1
+            self.place(session, endpoint, placed_at)
+
+    def confirm(self, key: bytes) -> None:
+        """The session of that digest has come back, or is waited for no more."""
+        found = self._pending.pop(key, None)
+        if found is not None:
+            found[0].pending -= 1
+
+    def move(self, session: bytes, endpoint: Endpoint, now: float) -> None:
+        """A session that lost its pod is bound there, with room or without."""
+        if self.limits.sessions:
+            self._count(endpoint).placed += 1
+            self._moved[session[:ID_BYTES]] = endpoint, now
+
+    def moved(self, session: bytes) -> Endpoint | None:
+        """Where a session that lost its pod was bound lately: its other requests follow."""
+        found = self._moved.get(session[:ID_BYTES])
+        return None if found is None else found[0]
+
+    def expire(self, now: float) -> None:
+        """Wait no more for those who have not come back in time: who lends, or the own part, takes note."""
+        oldest = now - PENDING_SECONDS
+        for key in _until(self._pending, oldest):
+            self.confirm(key)
+        for key in _until(self._moved, oldest):
+            del self._moved[key]
+
+    def _count(self, endpoint: Endpoint) -> Count:
+        count = self._counts.get(endpoint.id)
+        if count is None:
+            count = self._counts[endpoint.id] = Count()
+        return count
+
+    def _own(self, limit: int) -> int:
+        """The part of a limit that is this process's own; none is so small that it could serve nobody."""
+        return max(1, limit // self.sharers)
+
+
+def _until(found: Mapping[bytes, tuple[object, float]], time: float) -> list[bytes]:
+    """The first of them, up to that time."""
+    keys = []
+    for key, (_, since) in found.items():
+        if since > time:
+            break
+        keys.append(key)
+    return keys

@@ -1,0 +1,139 @@
+"""A limit over a fleet: real proxies of several workers, lent their shares by the operator's own parts."""
+
+import asyncio
+import contextlib
+from random import Random
+
+import pytest
+from tests.component.control.processes import browser, pod, serving, start
+from tests.component.control.support import until
+
+from stickyroute_api.settings import Settings
+from stickyroute_api.snapshot import SessionLimits
+from stickyroute_operator.lend import Lender
+from stickyroute_operator.publish import Publisher
+from stickyroute_operator.report import Collector
+
+SCOPE = "shop/route-0/web"
+HOST = {"Host": "host-0.example.com"}
+
+
+def limited(ports, proxies, **limits):
+    made = serving(ports)
+    route = made.routes["shop/route-0"]
+    (rule,) = route.rules
+    policy = rule.persistence.model_copy(update={"limits": SessionLimits(**limits)})
+    route = route.model_copy(update={"rules": (rule.model_copy(update={"persistence": policy}),)})
+    return made.model_copy(update={"routes": {"shop/route-0": route}, "settings": Settings(proxies=proxies)})
+
+
+@contextlib.asynccontextmanager
+async def operator(authority, wanted, proxies):
+    """Publisher, collector and lender, as the operator joins them, at a pace of their own."""
+    context = authority.context()
+    lender = None
+
+    def changed():
+        lender.poke()
+
+    publisher = Publisher(authority.fleet, lambda: context, changed)
+    collector = Collector(lambda: context, changed, random=Random(1), busy=0.05, quiet=0.05, hurried=0.05)
+    lender = Lender(publisher, collector, pace=0.05)
+    lending = asyncio.create_task(lender.run())
+    for part in (publisher, collector, lender):
+        part.target({name: proxy.address for name, proxy in proxies.items()})
+    publisher.publish(wanted)
+    try:
+        await until(lambda: all(publisher.proxies[name].acked == wanted.version for name in proxies))
+        yield collector
+    finally:
+        lending.cancel()
+        await asyncio.gather(lending, return_exceptions=True)
+        for part in (lender, collector, publisher):
+            await part.close()
+
+
+class Crowd:
+    """Clients that begin sessions and come back with them."""
+
+    def __init__(self, session, proxies):
+        self._session = session
+        self._proxies = proxies
+        self.cookies = []
+        self.refused = 0
+
+    async def begin(self, number):
+        url = f"http://127.0.0.1:{self._proxies[number % len(self._proxies)].http}/"
+        async with self._session.get(url, headers=HOST | {"Connection": "close"}) as answer:
+            if answer.status == 503:
+                self.refused += 1
+                return
+            assert answer.status == 200
+            cookie = answer.headers["Set-Cookie"].partition(";")[0]
+        self.cookies.append(cookie)
+        async with self._session.get(url, headers=HOST | {"Cookie": cookie, "Connection": "close"}) as answer:
+            assert answer.status == 200
+
+    async def rush(self, count):
+        await asyncio.gather(*(self.begin(number) for number in range(count)))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_two_proxies_fill_a_pod_to_its_limit_and_not_beyond(authority, files, workers):
+    limit = 12
+    async with (
+        pod("a") as a,
+        start(f"--tls-dir={files}", f"--workers={workers}", "--name=proxy-0") as one,
+        start(f"--tls-dir={files}", f"--workers={workers}", "--name=proxy-1") as other,
+        operator(authority, limited([a], 2, sessions=limit), {"proxy-0": one, "proxy-1": other}) as collector,
+        browser() as session,
+    ):
+        crowd = Crowd(session, [one, other])
+        for _ in range(60):
+            await crowd.rush(10)
+            assert len(crowd.cookies) <= limit
+            if len(crowd.cookies) == limit:
+                break
+            await asyncio.sleep(0.1)
+        assert len(crowd.cookies) == limit
+        await crowd.rush(20)
+        assert len(crowd.cookies) == limit
+        assert crowd.refused >= 20
+        await until(lambda: collector.view()[SCOPE].active == limit)
+
+
+async def test_the_busy_proxy_gets_what_the_other_does_not_use(authority, files):
+    limit = 9
+    async with (
+        pod("a") as a,
+        start(f"--tls-dir={files}", "--name=proxy-0") as one,
+        start(f"--tls-dir={files}", "--name=proxy-1") as other,
+        operator(authority, limited([a], 2, sessions=limit), {"proxy-0": one, "proxy-1": other}),
+        browser() as session,
+    ):
+        crowd = Crowd(session, [one])
+        for _ in range(100):
+            await crowd.rush(5)
+            if len(crowd.cookies) == limit:
+                break
+            await asyncio.sleep(0.1)
+        assert len(crowd.cookies) == limit
+
+
+async def test_leases_outlive_the_operator(authority, files):
+    async with (
+        pod("a") as a,
+        start(f"--tls-dir={files}", "--name=proxy-0") as one,
+        browser() as session,
+    ):
+        crowd = Crowd(session, [one])
+        async with operator(authority, limited([a], 1, sessions=4), {"proxy-0": one}):
+            await crowd.rush(2)
+        await crowd.rush(10)
+        assert len(crowd.cookies) == 4
+        async with operator(
+            authority, limited([a], 1, sessions=4).model_copy(update={"epoch": 2}), {"proxy-0": one}
+        ):
+            await asyncio.sleep(0.5)
+            await crowd.rush(10)
+        assert len(crowd.cookies) == 4
