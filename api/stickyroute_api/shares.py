@@ -100,6 +100,10 @@ class Lent:
         """What is left of it when the holder reports by leases of that number."""
         return Lent(tuple(one for one in self.sent if one[0] > leased)) if self.sent else self
 
+    def since(self, leased: tuple[int, int]) -> "Lent":
+        """What is left of it with the leases of that number, whose ceilings the holder does not tell."""
+        return Lent(tuple(one for one in self.sent if one[0] >= leased)) if self.sent else self
+
     def most(self, place: Place) -> int:
         """The highest ceiling of it."""
         return max((ceilings.get(place, 0) for _, ceilings in self.sent), default=0)

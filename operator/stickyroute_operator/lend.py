@@ -103,7 +103,7 @@ class Lender:
         told = {name: ledger.running[name].leased for name in proxies if name in ledger.running}
         lent = {name: self._lent.get(name, Lent()).heard(told.get(name, (0, 0))) for name in proxies}
         lent_moves = {
-            name: self._lent_moves.get(name, Lent()).heard(told.get(name, (0, 0))) for name in proxies
+            name: self._lent_moves.get(name, Lent()).since(told.get(name, (0, 0))) for name in proxies
         }
         self._moved = {
             scope: heed(self._moved.get(scope), scope, ledger, now) for scope in subjects.rebalanced

@@ -9,7 +9,7 @@ from tests.component.control.processes import browser, pod, serving, start
 from tests.component.control.support import until
 
 from stickyroute_api.settings import Settings
-from stickyroute_api.snapshot import SessionLimits
+from stickyroute_api.snapshot import Rebalance, SessionLimits
 from stickyroute_operator.lend import Lender
 from stickyroute_operator.publish import Publisher
 from stickyroute_operator.report import Collector
@@ -19,10 +19,14 @@ HOST = {"Host": "host-0.example.com"}
 
 
 def limited(ports, proxies, **limits):
-    made = serving(ports)
+    return told(serving(ports), proxies, limits=SessionLimits(**limits))
+
+
+def told(made, proxies, **policy):
+    """The snapshot with more of persistence."""
     route = made.routes["shop/route-0"]
     (rule,) = route.rules
-    policy = rule.persistence.model_copy(update={"limits": SessionLimits(**limits)})
+    policy = rule.persistence.model_copy(update=policy)
     route = route.model_copy(update={"rules": (rule.model_copy(update={"persistence": policy}),)})
     return made.model_copy(update={"routes": {"shop/route-0": route}, "settings": Settings(proxies=proxies)})
 
@@ -45,7 +49,7 @@ async def operator(authority, wanted, proxies):
     publisher.publish(wanted)
     try:
         await until(lambda: all(publisher.proxies[name].acked == wanted.version for name in proxies))
-        yield collector
+        yield collector, publisher
     finally:
         lending.cancel()
         await asyncio.gather(lending, return_exceptions=True)
@@ -74,6 +78,15 @@ class Crowd:
         async with self._session.get(url, headers=HOST | {"Cookie": cookie, "Connection": "close"}) as answer:
             assert answer.status == 200
 
+    async def come_back(self, number):
+        """Which pod serves the session."""
+        url = f"http://127.0.0.1:{self._proxies[number % len(self._proxies)].http}/"
+        async with self._session.get(url, headers=HOST | {"Cookie": self.cookies[number]}) as answer:
+            assert answer.status == 200
+            if "Set-Cookie" in answer.headers:
+                self.cookies[number] = answer.headers["Set-Cookie"].partition(";")[0]
+            return await answer.text()
+
     async def rush(self, count):
         await asyncio.gather(*(self.begin(number) for number in range(count)))
 
@@ -85,7 +98,10 @@ async def test_two_proxies_fill_a_pod_to_its_limit_and_not_beyond(authority, fil
         pod("a") as a,
         start(f"--tls-dir={files}", f"--workers={workers}", "--name=proxy-0") as one,
         start(f"--tls-dir={files}", f"--workers={workers}", "--name=proxy-1") as other,
-        operator(authority, limited([a], 2, sessions=limit), {"proxy-0": one, "proxy-1": other}) as collector,
+        operator(authority, limited([a], 2, sessions=limit), {"proxy-0": one, "proxy-1": other}) as (
+            collector,
+            _,
+        ),
         browser() as session,
     ):
         crowd = Crowd(session, [one, other])
@@ -99,7 +115,7 @@ async def test_two_proxies_fill_a_pod_to_its_limit_and_not_beyond(authority, fil
         await crowd.rush(20)
         assert len(crowd.cookies) == limit
         assert crowd.refused >= 20
-        await until(lambda: collector.view()[SCOPE].active == limit)
+        await until(lambda: SCOPE in collector.view() and collector.view()[SCOPE].active == limit)
 
 
 async def test_the_busy_proxy_gets_what_the_other_does_not_use(authority, files):
@@ -137,3 +153,26 @@ async def test_leases_outlive_the_operator(authority, files):
             await asyncio.sleep(0.5)
             await crowd.rush(10)
         assert len(crowd.cookies) == 4
+
+
+async def test_idle_sessions_move_to_a_new_pod_within_the_minutes_budget(authority, files):
+    policy = {"idle_timeout": 10.0, "rebalance": Rebalance(sessions_per_minute=3, idle_for=0.2)}
+    async with (
+        pod("a") as a,
+        pod("b") as b,
+        start(f"--tls-dir={files}", "--name=proxy-0") as one,
+        start(f"--tls-dir={files}", "--name=proxy-1") as other,
+        operator(authority, told(serving([a]), 2, **policy), {"proxy-0": one, "proxy-1": other}) as (
+            collector,
+            publisher,
+        ),
+        browser() as session,
+    ):
+        crowd = Crowd(session, [one, other])
+        await crowd.rush(12)
+        publisher.publish(told(serving([a, b], 2), 2, **policy))
+        await until(lambda: SCOPE in collector.view() and collector.view()[SCOPE].active == 12)
+        await asyncio.sleep(1.5)
+        pods = [await crowd.come_back(number) for number in range(12)]
+        assert 1 <= pods.count("b") <= 3
+        assert [await crowd.come_back(number) for number in range(12)] == pods

@@ -81,6 +81,17 @@ def test_a_worker_that_may_still_place_keeps_the_others_from_it():
     assert raised(report(placed=0), lent) == report(placed=0)
 
 
+def test_what_a_holder_goes_by_is_heard_of_and_what_it_was_sent_since_is_not():
+    lent = Lent()
+    for number in range(1, 12):
+        scopes = {SCOPE: {"x": Lease(placed=100 - number)}}
+        lent = lent.add(Leases(fleet="f", epoch=1, sequence=number, scopes=scopes))
+    place = SCOPE, "x"
+    assert [lent.heard((1, number)).most(place) for number in (0, 4, 5, 10, 11)] == [99, 95, 94, 89, 0]
+    assert [lent.since((1, number)).most(place) for number in (0, 5, 11)] == [99, 95, 89]
+    assert lent.heard((2, 0)) == Lent()
+
+
 HELD = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=8)
 
 
