@@ -59,6 +59,7 @@ class Exchange(Placement):
         self._status = 0
         self._answered = self._ended = self._repeated = False
         self._untrusted = self.request_sent = False
+        self._key = b""
         self._record = None
         if plane.log is not None:
             head = client.head

@@ -131,7 +131,7 @@ class Table:
     def returned(self) -> list[Any]:
         """The queues of exchanges that are to decide anew, each once.
 
-        What they wait for has come back, or a health check has found that it keeps no sessions.
+        What they wait for has come back, will not, or keeps no sessions, as a health check has found.
         """
         found, self.stirred = self.stirred, []
         for scope in self.scopes.values():

@@ -135,7 +135,7 @@ class Scope:
     parked: dict[bytes, Any]
     """The data path's exchanges that wait for an endpoint to come back, by its name."""
     returned: list[Any]
-    """Those whose endpoint has."""
+    """Those whose endpoint has, or never will."""
     sessions: ScopeSessions
 
     bound: int
@@ -259,11 +259,20 @@ class Scope:
         self._unpark(now)
 
     def _unpark(self, now: float) -> None:
-        """Find who need wait no more: what they wait for keeps sessions."""
+        """Find who need wait no more: what they wait for keeps sessions, or will not come back."""
         drain = self.policy.drain_timeout
-        for name in tuple(self.parked):
-            if any(now < endpoint.kept_until(drain) for endpoint in self.named.get(name, ())):
-                self.returned.append(self.parked.pop(name))
+        for name, queue in tuple(self.parked.items()):
+            endpoints = self.named.get(name, ())
+            has_left = name not in self.disabled and all(
+                endpoint.state is EndpointState.DRAINING for endpoint in endpoints
+            )
+            if (has_left and self.policy.bind_to != "StatefulPod") or any(
+                now < endpoint.kept_until(drain) for endpoint in endpoints
+            ):
+                self.returned.append(queue)
+            elif queue:
+                continue
+            del self.parked[name]
 
     def _take_orders(self) -> None:
         """What the overrides say of endpoints, by their names."""

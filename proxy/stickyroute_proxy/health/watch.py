@@ -11,7 +11,7 @@ from itertools import count
 from random import Random
 from typing import Final
 
-from stickyroute_api.snapshot import ActiveCheck
+from stickyroute_api.snapshot import ActiveCheck, HealthCheck
 from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.health.judge import Judge
 from stickyroute_proxy.health.probe import probe
@@ -37,7 +37,7 @@ class Watch:
         self._random = random
         self.clock = clock
         self._table: Table | None = None
-        self._due: list[tuple[float, int, Judge, Endpoint]] = []
+        self._due: list[tuple[float, int, Endpoint]] = []
         self._scheduled: set[Endpoint] = set()
         self._running: set[asyncio.Task[None]] = set()
         self._numbers = count()
@@ -49,7 +49,9 @@ class Watch:
         if not policies and not self.judges:
             return
         for set_id in [one for one in self.judges if one not in policies or one not in table.sets]:
-            for endpoint in self.judges.pop(set_id).endpoints:
+            left = self.judges.pop(set_id)
+            self._touch(left.follow(HealthCheck(), left.endpoints))
+            for endpoint in left.endpoints:
                 endpoint.judge = None
         for set_id, policy in policies.items():
             found = table.sets.get(set_id)
@@ -66,19 +68,20 @@ class Watch:
                 if policy.active is not None and endpoint not in self._scheduled:
                     self._scheduled.add(endpoint)
                     first = now + self._random.random() * policy.active.interval
-                    heappush(self._due, (first, next(self._numbers), judge, endpoint))
+                    heappush(self._due, (first, next(self._numbers), endpoint))
 
     def tick(self, now: float) -> None:
         """Begin the checks that are due; `now` is on the monotonic clock."""
         due = self._due
         while due and due[0][0] <= now and len(self._running) < AT_ONCE:
-            _, _, judge, endpoint = heappop(due)
-            active = judge.policy.active
-            if active is None or not judge.knows(endpoint):
+            _, _, endpoint = heappop(due)
+            judge = self.judges.get(endpoint.set_id)
+            active = None if judge is None else judge.policy.active
+            if judge is None or active is None or not judge.knows(endpoint):
                 self._scheduled.discard(endpoint)
                 continue
             wait = active.interval * (1 + SPREAD * (2 * self._random.random() - 1))
-            heappush(due, (now + wait, next(self._numbers), judge, endpoint))
+            heappush(due, (now + wait, next(self._numbers), endpoint))
             task = asyncio.get_running_loop().create_task(self._check(judge, endpoint, active))
             self._running.add(task)
             task.add_done_callback(self._running.discard)

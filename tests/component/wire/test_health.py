@@ -123,3 +123,35 @@ async def test_without_checks_nobody_asks():
         await asyncio.sleep(0.6)
         assert proxy.plane.health.judges == {}
     assert pod.checks == []
+
+
+async def test_without_its_checks_a_pod_is_well_and_with_them_again_it_is_checked():
+    pods = [Pod("a"), Pod("b", 500), Pod("c")]
+    health = HealthCheck(active=CHECK, passive=PassiveCheck(consecutive_failures=1, max_ejected_percent=100))
+    async with serving(*(pod.script for pod in pods), health=health) as (proxy, *_):
+        plane = proxy.plane
+        checked = plane.table.snapshot
+        unchecked = checked.model_copy(update={"health": {}})
+        await eventually(lambda: unhealthy(proxy) == ["b"])
+        pods[0].status = 503
+        for _ in range(3):
+            await ask(proxy)
+        assert plane.table.ejected
+        proxy.apply(unchecked)
+        assert unhealthy(proxy) == []
+        assert not plane.table.ejected
+        for pod in pods[:2]:
+            pod.status, pod.health = 200, 200
+        assert {(await ask(proxy))[0] for _ in range(6)} == {b"a", b"b", b"c"}
+        # At once, and again when what was due has gone.
+        for pause in (0.0, 0.5):
+            await asyncio.sleep(pause)
+            proxy.apply(checked)
+            pods[1].health = 500
+            await eventually(lambda: unhealthy(proxy) == ["b"])
+            proxy.apply(unchecked)
+            asked = len(pods[0].checks)
+            assert unhealthy(proxy) == []
+        await asyncio.sleep(1.0)
+        assert len(pods[0].checks) <= asked + 1
+        assert unhealthy(proxy) == []

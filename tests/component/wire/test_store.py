@@ -6,7 +6,7 @@ from time import perf_counter
 
 import pytest
 from tests.component.wire.apps import App, Browser, fleet_of, pod_of
-from tests.component.wire.harness import eventually, get
+from tests.component.wire.harness import endpoint, eventually, fleet, get, serving
 from tests.component.wire.valkeys import Faults, told, valkey
 
 from stickyroute_api import snapshot
@@ -405,3 +405,24 @@ async def test_who_leaves_while_waiting_leaves_nothing_behind():
             await eventually(lambda: not proxies[0].plane.counters.exchanges)
             faults.stalled = False
         await faults.stop()
+
+
+@pytest.mark.parametrize(
+    "before", [{"type": "Cookie", "cookie": snapshot.Cookie(name="sr")}, {"type": "None"}]
+)
+async def test_an_answer_that_comes_under_another_policy_than_its_request(before):
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def script(peer):
+        await peer.request()
+        asked.set()
+        await go.wait()
+        await peer.send(b"HTTP/1.1 200 OK\r\nSet-Cookie: ID=x\r\nContent-Length: 2\r\n\r\nok")
+
+    async with serving(script, persistence=snapshot.Persistence(**before)) as (proxy, backend):
+        answer = asyncio.create_task(proxy.ask(get("/", "Connection: close")))
+        await asked.wait()
+        stored = snapshot.Persistence(**STORED)
+        proxy.apply(fleet(endpoint(backend.port), revision=2, persistence=stored))
+        go.set()
+        assert (await answer).startswith(b"HTTP/1.1 200 OK\r\n")

@@ -274,3 +274,15 @@ def test_those_who_wait_are_told_once_when_it_is_back():
     give_back(proxy, "not ready", hold=5)
     assert proxy.table.returned() == ["those who wait"]
     assert proxy.table.returned() == []
+
+
+@pytest.mark.parametrize("how", PASSING)
+@pytest.mark.parametrize("gone", ["gone", "terminating", "elsewhere"])
+def test_those_who_wait_are_told_when_their_pod_is_gone_for_good(how, gone):
+    proxy, client = start(hold=5)
+    lose(proxy, how, hold=5)
+    decision = client.ask(proxy)
+    proxy.scope().parked[decision.lost.binding.endpoint] = "those who wait"
+    lose(proxy, gone, hold=5)
+    assert proxy.table.returned() == ["those who wait"]
+    assert not proxy.scope().parked
