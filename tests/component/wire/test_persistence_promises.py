@@ -334,3 +334,16 @@ async def test_a_source_address_leaves_a_pod_that_is_not_ready_and_comes_home():
         one.services["web"][home] = {}
         one.apply()
         assert {await one.ask(Browser(), turn) for turn in range(6)} == {home}
+
+
+async def test_the_sessions_of_a_crowded_pod_spread_over_all_others():
+    async with cluster(web=("web-1",)) as one:
+        before = await one.clients(48)
+        await one.start("web", "web-2", "web-3", "web-4", "web-5")
+        one.apply()
+        assert await one.homes(before) == before
+        one.services["web"]["web-1"] = {"ready": False}
+        one.apply()
+        places = Counter((await one.homes(before, 1)).values())
+        assert set(places) == {"web-2", "web-3", "web-4", "web-5"}
+        assert max(places.values()) <= 2 * 12
