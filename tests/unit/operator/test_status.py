@@ -137,7 +137,9 @@ def test_a_route_that_is_not_accepted_says_so_everywhere():
     assert (built.fleet, built.sessions) == (None, None)
 
 
-@pytest.mark.parametrize(("policy", "accepted"), [({}, True), ({"podDeletionCost": 1}, False)])
+@pytest.mark.parametrize(
+    ("policy", "accepted"), [({}, True), ({"type": "None", "drainTimeout": "30s"}, False)]
+)
 def test_status_tells_the_generation_that_it_is_of(policy, accepted):
     old = build(seen(), None, NOW)
     objects = service(), pieces(endpoint("web-1", "10.0.0.1"))
