@@ -137,6 +137,20 @@ def test_a_route_that_is_not_accepted_says_so_everywhere():
     assert (built.fleet, built.sessions) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("policy", "accepted"), [({}, True), ({"type": "None", "drainTimeout": "30s"}, False)]
+)
+def test_status_tells_the_generation_that_it_is_of(policy, accepted):
+    old = build(seen(), None, NOW)
+    objects = service(), pieces(endpoint("web-1", "10.0.0.1"))
+    changed = replace(route(persistence=policy), generation=7)
+    found = translate(state(changed, *objects)).verdicts["default", "shop"]
+    built = build(replace(seen(), verdict=found), old, LATER)
+    assert status.find(built, ConditionType.ACCEPTED).status == str(accepted)
+    assert built.observed_generation == 7
+    assert {one.observed_generation for one in built.conditions} == {7}
+
+
 def test_no_ready_pod():
     objects = service(), pieces(endpoint("web-1", "10.0.0.1", ready=False))
     built = build(seen(*objects), None, NOW)
