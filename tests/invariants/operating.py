@@ -11,7 +11,6 @@ from pathlib import Path
 from tests.invariants.logs import Log
 
 from stickyroute_operator import main, publish, reconcile, rotation
-from stickyroute_operator.translate import routes
 
 
 def told(snapshot):
@@ -40,7 +39,6 @@ def prepare(log):
     reconcile.translate = on_loopback
     publish.Publisher.publish = publish_and_log
     rotation.POLL = 0.5
-    routes.unsupported = lambda _spec: []
 
 
 if __name__ == "__main__":

@@ -148,14 +148,13 @@ def i11_convergence(story):
 def i12_isolation(story):
     """Whatever becomes of other routes, one that nobody touches stays as it is."""
     begin = story.of("load")[0]["time"]
+    before = [version for version, time in story.published.items() if time < begin]
     parts = {}
-    for version, time in story.published.items():
+    for version in [*before[-1:], *(one for one, time in story.published.items() if time >= begin)]:
         snapshot = story.snapshots[version]
-        endpoints = snapshot["endpoints"].get("t/quiet:80", [])
-        if time >= begin or not parts:
-            part = str((snapshot["routes"].get("t/quiet"), [(one["id"], one["state"]) for one in endpoints]))
-            parts.setdefault(part, version)
-    if len(parts) > 1 and time_of(story, list(parts.values())[1]) >= begin:
+        endpoints = [(one["id"], one["state"]) for one in snapshot["endpoints"].get("t/quiet:80", ())]
+        parts.setdefault(str((snapshot["routes"].get("t/quiet"), endpoints)), version)
+    if len(parts) > 1:
         told = ", ".join(map(_number, list(parts.values())[:3]))
         yield f"the route that nobody touches differs between snapshots {told}"
     pods = {}
@@ -225,10 +224,6 @@ def sessions_counted(story):
 
 
 # What the checks are made of
-
-
-def time_of(story, version):
-    return story.published[version]
 
 
 def _moves(story, life, scope):

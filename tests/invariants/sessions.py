@@ -141,9 +141,8 @@ def i6_agreement(story):
         if line is None or not line.endpoint or line.retries:
             continue
         versions = line.life.versions(line.start, line.decided)
-        if len(versions) != 1 or not (line.reason in MOVED or line.reason == "Hashed"):
-            continue
-        if line.reason == "ConnectFailed":
+        is_moved = line.reason in MOVED and line.reason != "ConnectFailed"
+        if len(versions) != 1 or not (is_moved or ask.route == "rooms"):
             continue
         key = ask.token or ask.session, ask.route, versions[0]
         places[key].setdefault(line.endpoint, ask)
