@@ -180,7 +180,7 @@ class Director:
     # Our own processes
 
     async def kill_proxy(self, event):
-        proxy = event.pick(sorted(self.stage.proxies.values(), key=lambda one: one.name))
+        proxy = event.pick(self.stage.serving)
         await self.stage.kill_proxy(proxy)
         await asyncio.sleep(0.2 + event.size)
         await self.stage.start_proxy(proxy)
@@ -188,7 +188,7 @@ class Director:
 
     async def restart_proxy(self, event):
         """As a rollout does: a new one first."""
-        proxy = event.pick(sorted(self.stage.proxies.values(), key=lambda one: one.name))
+        proxy = event.pick(self.stage.serving)
         new = await self.stage.add_proxy()
         await self.stage.drain_proxy(proxy)
         return f"{proxy.name}, after {new.name}"
@@ -200,7 +200,7 @@ class Director:
         pod = self._pod(event)
         if event.size < 0.5:
             await asyncio.sleep(0.5)
-            proxy = event.pick(sorted(self.stage.proxies.values(), key=lambda one: one.name))
+            proxy = event.pick(self.stage.serving)
             await self.stage.kill_proxy(proxy)
             await self.stage.start_proxy(proxy)
             told = proxy.name
@@ -224,12 +224,12 @@ class Director:
 
     async def rival(self, _event):
         """An operator of the past pushes what it knew."""
-        for proxy in self.stage.proxies.values():
+        for proxy in self.stage.serving:
             status, _ = await self.stage.control(proxy, "PUT", SNAPSHOT_PATH, self.stale)
             self.stage.log.event("rival", proxy=proxy.name, status=status)
 
     async def attack(self, _event):
-        for proxy in self.stage.proxies.values():
+        for proxy in self.stage.serving:
             await attack.attack(proxy.http)
 
     async def in_step(self):

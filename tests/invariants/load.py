@@ -94,11 +94,13 @@ class Session:
         self.turns = itertools.count()
         self.parallel = self.route != "quiet" and number % 5 == 0
         self.slow = plan["slow"]
+        self.lazy = number % 7 == 3
+        """Seldom asks: what happens meanwhile is news to it."""
 
     async def run(self, count, start, seconds):
         begin = self.random.random() * 0.3 * seconds
         each = BURST if self.parallel else 1
-        rounds = max(1, count // each)
+        rounds = max(2, count // each // (8 if self.lazy else 1))
         for turn in range(rounds):
             due = begin + (seconds - begin) * (turn + self.random.random() * 0.9) / rounds
             await asyncio.sleep(max(0.0, start + due - time.monotonic()))
@@ -124,7 +126,7 @@ class Session:
         }
         query = f"room={self.number}&" if self.route == "rooms" else ""
         cookie = f"app={self.name}" + (f"; sid={self.token}" if self.token else "")
-        body = b"x" * (self.number % 50 if post else 0)
+        body = b"x" * (self.number % 2 * 50 if post else 0)
         lines = [
             f"{told['method']} /?{query}{'slow=400' if slow else ''} HTTP/1.1",
             f"Host: {self.route}.test",

@@ -1,22 +1,16 @@
 """One run: the stage is set, attacked, loaded and disturbed; what is left are its logs."""
 
 import asyncio
-import contextlib
-import tempfile
+import json
+import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.invariants import cluster
 from tests.invariants.director import Director
-from tests.invariants.schedule import schedule
+from tests.invariants.schedule import Event, schedule
 from tests.invariants.stage import Stage
-
-SETTLE = 6.0
-"""Seconds after the attack, and at the end, in which everything is given back: idle connections are kept 4."""
-CONVERGED = 10.0
-"""Seconds after the last change in which all must be as declared."""
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -24,33 +18,33 @@ class Plan:
     sessions: int = 300
     requests: int = 40
     seconds: float = 30.0
-    kinds: tuple = ()
-    """Of events; empty: all."""
+    events: tuple = ()
+    """(kind, where, size) of those that are to be; empty: what follows from the seed."""
     slow: int = 30
     """Requests of a thousand that the pod takes its time for."""
     attacked: bool = True
     calm: float = 12.0
     """Seconds at the end without events."""
+    settle: float = 6.0
+    """Seconds after the attack, and at the end, in which all is given back: idle connections are kept 4."""
 
-
-@dataclass
-class Run:
-    folder: Path
-    plan: Plan
-    events: list = field(default_factory=list)
+    def schedule(self):
+        if not self.events:
+            return schedule(self.seed)
+        return [Event(0.3, *one) for one in self.events]
 
 
 async def perform(plan, folder):
-    """Leaves the logs of a run in the folder."""
+    """Leaves the logs of a run in the folder; the events that there were, as texts."""
     async with Stage(folder, plan.seed) as stage:
         director = Director(stage)
         await director.start()
         if plan.attacked:
             await director.attack(None)
-            await asyncio.sleep(SETTLE)
+            await asyncio.sleep(plan.settle)
             await _sample(stage, "before")
             await director.attack(None)
-            await asyncio.sleep(SETTLE)
+            await asyncio.sleep(plan.settle)
             await _sample(stage, "after")
         stage.log.event("load", what="begins")
         await stage.start_load(
@@ -65,15 +59,15 @@ async def perform(plan, folder):
         # Every session has begun when the events do.
         begin = time.monotonic()
         await asyncio.sleep(0.1 * plan.seconds)
-        await director.follow(schedule(plan.seed, plan.kinds), begin + plan.seconds - plan.calm)
+        await director.follow(plan.schedule(), begin + plan.seconds - plan.calm)
         stage.log.event("calm")
         await stage.load_ended()
-        await _final(stage, director)
-    return Run(folder, plan, director.done)
+        await _final(stage, director, plan.settle)
+    return director.done
 
 
 async def _sample(stage, when):
-    for proxy in stage.proxies.values():
+    for proxy in stage.serving:
         found = await stage.metrics(proxy)
         stage.log.event(
             "sample",
@@ -86,13 +80,13 @@ async def _sample(stage, when):
         )
 
 
-async def _final(stage, director):
+async def _final(stage, director, settle):
     """What proxies and operator say at the end."""
     await asyncio.gather(*stage.cluster.ending)
     await director.in_step()
-    await asyncio.sleep(SETTLE)
+    await asyncio.sleep(settle)
     await _sample(stage, "end")
-    for proxy in stage.proxies.values():
+    for proxy in stage.serving:
         stage.log.event("report", proxy=proxy.name, report=await stage.report(proxy))
         decisions = {
             name: value
@@ -110,12 +104,6 @@ async def _final(stage, director):
         )
 
 
-@contextlib.contextmanager
-def kept(folder):
-    """The folder given, or one that is gone afterwards."""
-    if folder is not None:
-        Path(folder).mkdir(parents=True)
-        yield Path(folder)
-        return
-    with tempfile.TemporaryDirectory(prefix="invariants-") as name:
-        yield Path(name)
+if __name__ == "__main__":
+    given = json.loads(sys.argv[2])
+    asyncio.run(perform(Plan(**given), Path(sys.argv[1])))

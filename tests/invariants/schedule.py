@@ -43,17 +43,14 @@ class Event:
         return things[int(self.where * len(things))]
 
 
-def schedule(seed, kinds=()):
-    """Events without end: each kind once, or those that are named, and then at random."""
+def schedule(seed):
+    """Events without end: each kind once, and then at random."""
     random = Random(f"events {seed}")
-    first = list(kinds) or list(KINDS)
-    if not kinds:
-        random.shuffle(first)
-    for kind in first:
-        yield _event(random, kind)
     names, weights = list(KINDS), list(KINDS.values())
+    for kind in random.sample(names, len(names)):
+        yield _event(random, kind)
     while True:
-        yield _event(random, random.choice(kinds) if kinds else random.choices(names, weights)[0])
+        yield _event(random, random.choices(names, weights)[0])
 
 
 def _event(random, kind):

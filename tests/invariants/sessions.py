@@ -3,7 +3,7 @@
 from collections import defaultdict
 
 from tests.invariants.story import SLACK
-from tests.invariants.view import MOVED, NOTICED, RETURNS
+from tests.invariants.view import DEADLINE, MOVED, NOTICED, RETURNS
 
 HOME = {"Bound", "ContainerRestarted"}
 SOON = 3.0
@@ -137,19 +137,28 @@ def i6_agreement(story):
     """With the same configuration every proxy sends the same token, or the same value, to the same pod."""
     places = defaultdict(dict)
     for ask in story.asks.values():
-        line = ask.line
+        line, binding = ask.line, ask.binding
         if line is None or not line.endpoint or line.retries:
             continue
-        versions = line.life.versions(line.start, line.decided)
-        is_moved = line.reason in MOVED and line.reason != "ConnectFailed"
-        if len(versions) != 1 or not (is_moved or ask.route == "rooms"):
+        if binding is not None and line.reason in MOVED and line.reason != "ConnectFailed":
+            # Of the snapshots that it may have been decided by: those in which its pod was lost.
+            views = [
+                view
+                for view in story.views(ask)
+                if line.reason in view.reasons(binding, line.start, line.decided)
+            ]
+        elif ask.route == "rooms":
+            views = story.views(ask)
+        else:
             continue
-        key = ask.token or ask.session, ask.route, versions[0]
-        places[key].setdefault(line.endpoint, ask)
-    for (_, route, version), found in places.items():
+        choices = {view.choice for view in views}
+        if len(choices) == 1:
+            key = ask.token if binding is not None else ask.session
+            places[key, line.reason, *choices].setdefault(line.endpoint, ask)
+    for (_, reason, _), found in places.items():
         if len(found) > 1:
-            told = ", ".join(f"{ask} by {ask.proxy} to {pod}" for pod, ask in found.items())
-            yield f"one key of {route} in snapshot {_number(version)}: {told}"
+            told = ", ".join(f"{ask} by {ask.proxy} to {pod} ({_versions(ask)})" for pod, ask in found.items())
+            yield f"one key, one choice, {reason}: {told}"
 
 
 # What the checks are made of
@@ -194,9 +203,9 @@ def _drains_while_others_serve(view, uid):
 def _deadline(view, uid):
     """When a draining pod's sessions have to have left; None: it does not drain, or there is nobody better."""
     one = view.endpoints.get(uid)
-    if one is None or one["state"] != "Draining" or uid in view.best or not view.drain:
+    if one is None or one["state"] != "Draining" or uid in view.best:
         return None
-    return one["draining_since"] + view.drain + 0.5
+    return one["draining_since"] + view.drain + DEADLINE
 
 
 def _versions(ask):

@@ -20,6 +20,8 @@ class View:
     """By UID, those of the route."""
     ranks: dict
     """How good each is for a new session, the least is best; those that take none are left out."""
+    weights: tuple
+    """Of the backends, by their sets."""
     everywhere: frozenset
     """The UIDs in any set of the snapshot."""
     orders: dict
@@ -48,6 +50,7 @@ class View:
         return cls(
             endpoints,
             ranks,
+            tuple((backend["endpoints"], backend["weight"]) for backend in rule["backends"]),
             frozenset(one["id"] for found in snapshot["endpoints"].values() for one in found),
             orders,
             policy["epoch"],
@@ -62,6 +65,11 @@ class View:
         """The endpoints that take new sessions."""
         least = min(self.ranks.values(), default=None)
         return {uid for uid, rank in self.ranks.items() if rank == least}
+
+    @property
+    def choice(self):
+        """All that the choice of a pod for a key depends on."""
+        return frozenset(self.best), self.weights
 
     def reasons(self, binding, begin, end):
         """Why a request that shows this binding may go where it goes, between two moments."""
