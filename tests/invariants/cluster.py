@@ -1,4 +1,4 @@
-"""The cluster as the operator sees it: Services, EndpointSlices, Pods and StickyRoutes, and who changes them."""
+"""The cluster as the operator sees it: Services, EndpointSlices, Pods and StickyRoutes, and their changes."""
 
 import asyncio
 import itertools

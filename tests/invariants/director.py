@@ -55,8 +55,7 @@ class Director:
         service = event.pick(CHANGING)
         new = 1 + int(event.size * 2)
         pods = [
-            await self.cluster.start(service)
-            for _ in range(min(new, MOST - len(self.cluster.of(service))))
+            await self.cluster.start(service) for _ in range(min(new, MOST - len(self.cluster.of(service))))
         ]
         await asyncio.sleep(0.5)
         return ", ".join(pod.name for pod in pods)

@@ -1,7 +1,7 @@
 """The operator as a process, which also logs what it publishes: `python -m tests.invariants.operating LOG …`.
 
-It is the operator's own main but for two things that a machine without a cluster lacks: pods have addresses of
-the loopback network, and an ordered key rotation is looked for more often.
+It is the operator's own main but for two things that a machine without a cluster lacks: pods have addresses
+of the loopback network, and an ordered key rotation is looked for more often.
 """
 
 import sys
@@ -9,21 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.invariants.logs import Log
+from tests.invariants.recorder import told
 
 from stickyroute_operator import main, publish, reconcile, rotation
-
-
-def told(snapshot):
-    """A snapshot without its keys, as far as the checker reads it."""
-    return {
-        "version": list(snapshot.version),
-        "sealing": snapshot.keys.sealing,
-        "routes": {key: route.model_dump(mode="json") for key, route in snapshot.routes.items()},
-        "endpoints": {
-            key: [one.model_dump(mode="json") for one in endpoints]
-            for key, endpoints in snapshot.endpoints.items()
-        },
-    }
 
 
 def prepare(log):

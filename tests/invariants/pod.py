@@ -1,7 +1,7 @@
 """A pod's application: answers with what it saw of a request, and logs every request with its id.
 
-In a cluster it is run by itself from a ConfigMap, with nothing but the standard library, and logs to its standard
-output; after SIGTERM it accepts for LINGER seconds more and finishes what it has begun.
+In a cluster it is run by itself from a ConfigMap, with nothing but the standard library, and logs to its
+standard output; after SIGTERM it accepts for LINGER seconds more and finishes what it has begun.
 """
 
 import asyncio
@@ -120,7 +120,9 @@ async def main():
         sys.stdout.flush()
 
     def tell(what):
-        write(event="pod", what=what, time=time.time(), pod=pod.name, uid=pod.uid, service=os.environ["SERVICE"])
+        write(
+            event="pod", what=what, time=time.time(), pod=pod.name, uid=pod.uid, service=os.environ["SERVICE"]
+        )
 
     pod = Pod(write, os.environ["POD_NAME"], os.environ["POD_UID"])
     ending = asyncio.Event()

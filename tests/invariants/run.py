@@ -12,6 +12,7 @@ from tests.invariants.director import Director
 from tests.invariants.schedule import Event, schedule
 from tests.invariants.stage import Stage
 
+
 @dataclass(frozen=True)
 class Plan:
     seed: str

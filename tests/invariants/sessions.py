@@ -1,6 +1,7 @@
-"""I1 to I6: where sessions go. Each check yields a sentence for what it finds; none reads anything but logs."""
+"""I1 to I6: where sessions go. Each check yields a sentence for what it finds, and reads nothing but logs."""
 
 from collections import defaultdict
+from itertools import pairwise
 
 from tests.invariants.story import SLACK
 from tests.invariants.view import DEADLINE, MOVED, NOTICED, RETURNS
@@ -82,7 +83,7 @@ def i3_minimal_disruption(story):
             if came is not None and 0 <= line.start - came <= SOON:
                 yield f"{ask}: {line.endpoint} came, and took a session of {binding.pod}, which stays"
     for (_, room), asks in _by_room(story).items():
-        for before, after in zip(asks, asks[1:], strict=False):
+        for before, after in pairwise(asks):
             if before.line.endpoint == after.line.endpoint:
                 continue
             old, new = (story.views(ask) for ask in (before, after))
@@ -125,7 +126,7 @@ def i5_drain(story):
             continue
         uid, views = story.names.get(line.endpoint), story.views(ask)
         if views and all(_drains_while_others_serve(view, uid) for view in views):
-            yield f"{ask}: a new session ({line.reason}) for {line.endpoint}, which drains in {_versions(ask)}"
+            yield f"{ask}: a new session ({line.reason}) for {line.endpoint}, draining in {_versions(ask)}"
     for ask, views, _ in judged(story):
         line, binding = ask.line, ask.binding
         ends = [_deadline(view, binding.uid) for view in views]
@@ -157,7 +158,9 @@ def i6_agreement(story):
             places[key, line.reason, *choices].setdefault(line.endpoint, ask)
     for (_, reason, _), found in places.items():
         if len(found) > 1:
-            told = ", ".join(f"{ask} by {ask.proxy} to {pod} ({_versions(ask)})" for pod, ask in found.items())
+            told = ", ".join(
+                f"{ask} by {ask.proxy} to {pod} ({_versions(ask)})" for pod, ask in found.items()
+            )
             yield f"one key, one choice, {reason}: {told}"
 
 
@@ -182,9 +185,10 @@ def _by_room(story):
     found = defaultdict(list)
     for ask in story.asks.values():
         line = ask.line
-        if ask.route == "rooms" and line is not None and line.endpoint and not line.retries:
-            if len(line.life.versions(line.start, line.decided)) == 1 and story.views(ask):
-                found[line.life.stem, ask.session].append(ask)
+        if ask.route != "rooms" or line is None or not line.endpoint or line.retries:
+            continue
+        if len(line.life.versions(line.start, line.decided)) == 1 and story.views(ask):
+            found[line.life.stem, ask.session].append(ask)
     for asks in found.values():
         asks.sort(key=lambda ask: ask.line.start)
     return found
@@ -201,7 +205,7 @@ def _drains_while_others_serve(view, uid):
 
 
 def _deadline(view, uid):
-    """When a draining pod's sessions have to have left; None: it does not drain, or there is nobody better."""
+    """When a draining pod's sessions have to have left; None: it does not drain, or nobody is better."""
     one = view.endpoints.get(uid)
     if one is None or one["state"] != "Draining" or uid in view.best:
         return None

@@ -1,11 +1,11 @@
-"""A run told from its logs: each request with what client, proxy and pod said of it, and who knew what when."""
+"""A run told from its logs: each request with what client, proxy and pod said of it; who knew what when."""
 
 import json
 import re
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from math import inf
 from sys import intern
@@ -97,6 +97,8 @@ class Life:
     """When clients knew that it is no more to be asked."""
     ended: float = inf
     killed: float = inf
+    torn: float = inf
+    """From then on lines of its log may be missing."""
     applied: list = field(default_factory=list)
     """(time, version) of each snapshot that came into use."""
     counts: Counter = field(default_factory=Counter)
@@ -112,7 +114,7 @@ class Life:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """What a token says. Of times and epochs that the logs do not tell exactly: the least and the greatest."""
+    """What a token says. Where logs do not tell a time or an epoch exactly: the least and the greatest."""
 
     uid: str
     pod: str
@@ -123,8 +125,9 @@ class Binding:
 class Story:
     """Everything that the logs in a folder tell."""
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, namespace="t"):
+        """`namespace`: of the routes and Services."""
+        self.folder, self.namespace = folder, namespace
         self.events = logs.read(folder / logs.EVENTS)
         self.snapshots = {}
         self.published = {}
@@ -152,12 +155,16 @@ class Story:
             if event["event"] == kind and all(event.get(name) == value for name, value in fields.items())
         ]
 
+    def key(self, name):
+        """A route's name, or a set of endpoints', as snapshots and logs have it."""
+        return f"{self.namespace}/{name}"
+
     def view(self, version, route):
         """A route in a snapshot; None where the log lacks one of them."""
         key = version, route
         if key not in self._views:
             snapshot = self.snapshots.get(version)
-            self._views[key] = None if snapshot is None else View.of(snapshot, f"t/{route}")
+            self._views[key] = None if snapshot is None else View.of(snapshot, self.key(route))
         return self._views[key]
 
     def views(self, ask):
@@ -179,10 +186,12 @@ class Story:
             for other in after:
                 if other["what"] == "started":
                     break
-                if other["what"] in {"ready", "out", "killed", "ended"}:
+                if other["what"] in {"ready", "out", "killed", "ended", "torn"}:
                     setattr(life, other["what"], other["time"])
             life.ended = min(life.ended, life.killed)
-            life.applied = list(_applied(self.folder / f"{life.stem}.err"))
+            life.torn = min(life.torn, life.killed)
+            zone = UTC if event.get("utc") else None
+            life.applied = list(_applied(self.folder / f"{life.stem}.err", zone))
             yield life
 
     def _asks(self):
@@ -312,10 +321,11 @@ class Story:
         return any(first - SLACK <= end and begin <= last + SLACK for first, last in self.downs.get(uid, ()))
 
 
-def _applied(path):
+def _applied(path, zone):
+    """Of a proxy's own log, whose times are its machine's, or of that zone."""
     with path.open(errors="replace") as file:
         for line in file:
             found = IN_USE.match(line)
             if found:
-                moment = datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S,%f").astimezone()
+                moment = datetime.fromisoformat(found[1].replace(",", ".")).replace(tzinfo=zone)
                 yield moment.timestamp(), (int(found[2]), int(found[3]))

@@ -54,22 +54,22 @@ class Verdict:
         return "\n".join(lines)
 
 
-def judge(folder, names=tuple(CHECKS)):
-    """The verdict on the logs in a folder."""
-    story = Story(folder)
+def judge(folder, namespace="t"):
+    """The verdict on the logs in a folder; `namespace`: of the routes."""
+    story = Story(folder, namespace)
     asks = story.asks.values()
     verdict = Verdict(
         requests=len(asks),
         sessions=len({ask.session for ask in asks}),
         moves=Counter(
-            ask.line.reason for ask in asks if ask.line is not None and ask.line.reason in MOVED and ask.line.endpoint
+            ask.line.reason
+            for ask in asks
+            if ask.line is not None and ask.line.reason in MOVED and ask.line.endpoint
         ),
-        excused=Counter(
-            why for ask in asks if ask.status != 200 and (why := service.excuse(story, ask))
-        ),
+        excused=Counter(why for ask in asks if ask.status != 200 and (why := service.excuse(story, ask))),
     )
-    for name in names:
-        found = list(islice(CHECKS[name](story), SHOWN))
+    for name, check in CHECKS.items():
+        found = list(islice(check(story), SHOWN))
         if found:
             verdict.violations[name] = found
     return verdict

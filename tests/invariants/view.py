@@ -8,7 +8,8 @@ from dataclasses import dataclass
 KEEPING = {"Serving", "Joining"}
 RETURNS = {"PodNotReady", "PodUnhealthy", "PodDisabled", "ConnectFailed"}
 """The pod lives: with failover Temporary the binding stays."""
-MOVED = RETURNS | {"Released", "PodTerminated", "PolicyChanged", "EpochRaised", "Rebalanced", "EndpointsChanged"}
+ENDS = {"Released", "PodTerminated", "PolicyChanged", "EpochRaised", "Rebalanced", "EndpointsChanged"}
+MOVED = RETURNS | ENDS
 NOTICED = MOVED | {"ContainerRestarted"}
 DEADLINE = 0.5
 """Seconds by which the end of a drain may be noticed late."""
@@ -78,15 +79,18 @@ class View:
         found = {"EpochRaised"} if self.epoch > binding.epoch[0] else set()
         one = self.endpoints.get(binding.uid)
         action, since = self.orders.get(binding.pod, ("", 0.0))
-        if action == "Release" and one is not None:
-            if binding.bound[1] < since:
-                return found | {"Released"}
-            if binding.bound[0] < since:
-                found.add("Released")
         if one is None:
             return found | {"PolicyChanged" if binding.uid in self.everywhere else "PodTerminated"}
+        if action == "Release" and binding.bound[1] < since:
+            return found | {"Released"}
+        if action == "Release" and binding.bound[0] < since:
+            found.add("Released")
         if action == "Disable":
             return found | {"PodDisabled"}
+        return found | self._by_state(one, binding, begin, end)
+
+    def _by_state(self, one, binding, begin, end):
+        found = set()
         if one["state"] in KEEPING:
             found.add("Bound")
         elif one["state"] == "Draining":
