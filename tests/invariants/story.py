@@ -101,15 +101,17 @@ class Life:
     """From then on lines of its log may be missing."""
     applied: list = field(default_factory=list)
     """(time, version) of each snapshot that came into use."""
+    times: list = field(default_factory=list)
+    numbers: list = field(default_factory=list)
+    """The same, apart."""
     counts: Counter = field(default_factory=Counter)
     """Lines by (scope, reason)."""
     retries: int = 0
 
     def versions(self, begin, end):
         """The snapshots that were in use at some moment between the two."""
-        times = [time for time, _ in self.applied]
-        first = max(0, bisect_right(times, begin - SLACK) - 1)
-        return [version for _, version in self.applied[first : bisect_right(times, end + SLACK)]]
+        first = max(0, bisect_right(self.times, begin - SLACK) - 1)
+        return self.numbers[first : bisect_right(self.times, end + SLACK)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +194,9 @@ class Story:
             life.torn = min(life.torn, life.killed)
             zone = UTC if event.get("utc") else None
             life.applied = list(_applied(self.folder / f"{life.stem}.err", zone))
+            life.times, life.numbers = (
+                map(list, zip(*life.applied, strict=True)) if life.applied else ([], [])
+            )
             yield life
 
     def _asks(self):
