@@ -21,6 +21,7 @@ ORDER = [
     "latency",
     "scaling",
     "settings",
+    "invariants",
     "upgrade",
     "faults",
     "uninstall",

@@ -15,6 +15,9 @@ class Log:
     def write(self, **fields):
         self.file.write(json.dumps(fields, separators=(",", ":")).encode() + b"\n")
 
+    def close(self):
+        self.file.close()
+
     def event(self, event, **fields):
         self.write(time=time.time(), event=event, **fields)
 

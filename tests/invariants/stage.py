@@ -178,6 +178,7 @@ class Stage:
         await self.farm.end()
         await self.http.close()
         await self.api.stop()
+        self.log.close()
 
     async def _order(self, do, pod, port):
         order = {"do": do, "pod": pod.name, "uid": pod.uid, "instance": pod.instance}

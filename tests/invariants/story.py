@@ -143,6 +143,13 @@ class Story:
             self.names[event["pod"]] = event["uid"]
             self.pods[event["uid"]].append(event)
         self.lives = list(self._lives())
+        for life in self.lives:
+            if life.killed < inf and life.out is inf:
+                # Clients are sent there all the while: until its next process answers.
+                nexts = (
+                    one.ready for one in self.lives if one.proxy == life.proxy and one.started > life.killed
+                )
+                life.out = min(nexts, default=inf)
         self.asks = {ask.id: ask for ask in self._asks()}
         for life in self.lives:
             self._read_lines(life)
