@@ -85,7 +85,8 @@ async def _final(stage, director, settle):
     """What proxies and operator say at the end."""
     await asyncio.gather(*stage.cluster.ending)
     await director.in_step()
-    await asyncio.sleep(settle)
+    # Numbers alone are written to a status every 5 s, and proxies are asked every 2.
+    await asyncio.sleep(settle + 2.0)
     await _sample(stage, "end")
     for proxy in stage.serving:
         stage.log.event("report", proxy=proxy.name, report=await stage.report(proxy))

@@ -218,9 +218,25 @@ def moves_counted(story):
                 told = f"{reported[key]} decisions {key[1]} of {key[0]}"
                 yield f"{life.proxy}: {told} reported, {logged} logged"
         for scope, told in reports.get(life.proxy, {"scopes": {}})["scopes"].items():
-            moved = _moves(story, life, scope)
-            if abs(told["moved"] - moved) > 0.02 * moved + 2:
-                yield f"{life.proxy}: {told['moved']} moves of {scope} reported, {moved} in its log"
+            yield from _moves_of(story, life, scope, told)
+
+
+def _moves_of(story, life, scope, told):
+    """What one process reports of the moves of one scope, beside its log."""
+    moves = _moves(story, life, scope)
+    if not _near(told["moved"], moves.total()):
+        yield f"{life.proxy}: {told['moved']} moves of {scope} reported, {moves.total()} in its log"
+    reported = Counter()
+    for one in told["departures"]:
+        reported[one["endpoint"], one["reason"]] += one["moved"]
+    known = {uid for version in life.numbers for uid in _uids(story, version)}
+    for uid, reason in reported.keys() | moves.keys():
+        # A process cannot name a pod that had gone before it began.
+        if uid in known and not _near(reported[uid, reason], moves[uid, reason]):
+            yield (
+                f"{life.proxy}: {reported[uid, reason]} departures from {uid} in {scope} with {reason}"
+                f" reported, {moves[uid, reason]} in its log"
+            )
 
 
 def sessions_counted(story):
@@ -247,17 +263,24 @@ def sessions_counted(story):
 
 
 def _moves(story, life, scope):
-    """Sessions that this process bound elsewhere: each token that was shown to it counts once."""
+    """Sessions that this process bound elsewhere, by the pod that they lost and why: each token once."""
     found = set()
     for ask in story.asks.values():
         line = ask.line
         if line is None or line.life is not life or line.scope != scope or line.reason not in MOVED:
             continue
-        if line.reason == "EndpointsChanged":
-            found.add(ask.id)
-        elif line.endpoint and ask.given not in {"", "-"}:
-            found.add(ask.token)
-    return len(found)
+        if line.endpoint and ask.binding is not None and ask.given not in {"", "-"}:
+            found.add((ask.binding.uid, line.reason, ask.token))
+    return Counter((uid, reason) for uid, reason, _ in found)
+
+
+def _near(reported, logged):
+    return abs(reported - logged) <= 0.02 * logged + 1
+
+
+def _uids(story, version):
+    endpoints = story.snapshots.get(version, {"endpoints": {}})["endpoints"]
+    return (one["id"] for found in endpoints.values() for one in found)
 
 
 def _due(story, time):
