@@ -1,12 +1,13 @@
 """The pods, all in one process: `python -m tests.invariants.farm LOG`, ordered by JSON lines on its input."""
 
 import asyncio
+import contextlib
 import json
 import sys
 from pathlib import Path
 
 import uvloop
-from tests.invariants.logs import Log
+from tests.invariants.logs import BUFFERED, Log
 from tests.invariants.pod import Pod
 
 
@@ -31,4 +32,5 @@ async def main(log):
 
 
 if __name__ == "__main__":
-    uvloop.run(main(Log(Path(sys.argv[1]))))
+    with contextlib.closing(Log(Path(sys.argv[1]), BUFFERED)) as requests:
+        uvloop.run(main(requests))

@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 
 import uvloop
-from tests.invariants.logs import Log
+from tests.invariants.logs import BUFFERED, Log
 
 PATIENCE = 20.0
 """Seconds without an answer after which one is missing."""
@@ -43,39 +43,97 @@ def route_of(number):
     raise AssertionError
 
 
+class Connection(asyncio.Protocol):
+    """One at a time: a request, and its answer with a length."""
+
+    def __init__(self):
+        self.transport = self.waiter = None
+        self.buffer = b""
+        self.closed = False
+        self.since = 0.0
+
+    def ask(self, message):
+        """A future of the answer: its head's lines, its fields, its content."""
+        loop = asyncio.get_running_loop()
+        self.waiter = waiter = loop.create_future()
+        timer = loop.call_later(PATIENCE, self.connection_lost, TimeoutError("no answer"))
+        waiter.add_done_callback(lambda _: timer.cancel())
+        if self.closed:
+            self.connection_lost(None)
+        else:
+            self.transport.write(message)
+        return waiter
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.buffer += data
+        end = self.buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        line, *fields = self.buffer[:end].decode("latin-1").split("\r\n")
+        parts = (one.partition(":") for one in fields)
+        lower = [(name.lower(), value.strip()) for name, _, value in parts]
+        values = dict(lower)
+        rest = self.buffer[end + 4 :]
+        length = int(values["content-length"])
+        if len(rest) < length:
+            return
+        waiter, self.waiter, self.buffer = self.waiter, None, b""
+        if values.get("connection", "").lower() == "close":
+            self.closed = True
+            self.transport.close()
+        if waiter is None or len(rest) > length:
+            raise SystemExit(f"bytes that nobody asked for: {line} {rest!r}")
+        if not waiter.done():
+            waiter.set_result((int(line.split(" ")[1]), lower, rest))
+
+    def connection_lost(self, error):
+        self.closed = True
+        self.transport.close()
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_exception(error or EOFError("closed without an answer"))
+
+
 class Proxies:
     """Where requests go, and the connections that are open there."""
 
     def __init__(self, host):
         self.host = host
         self.ports = {}
+        self.names = ()
         self.idle = defaultdict(list)
         self.some = asyncio.Event()
 
     def take(self, ports):
         self.ports = ports
+        self.names = sorted(ports)
         for name in self.idle.keys() - ports.keys():
-            for _, writer, _ in self.idle.pop(name):
-                writer.close()
+            for connection in self.idle.pop(name):
+                connection.transport.close()
         if ports:
             self.some.set()
         else:
             self.some.clear()
 
-    async def connection(self, name, port):
-        while self.idle[name]:
-            reader, writer, since = self.idle[name].pop()
-            fresh = time.monotonic() - since < IDLE
-            if fresh and not reader.at_eof() and not writer.transport.is_closing():
-                return reader, writer
-            writer.close()
-        return await asyncio.open_connection(self.host, port)
+    async def connection(self, name):
+        idle = self.idle[name]
+        while idle:
+            connection = idle.pop()
+            if not connection.closed and time.monotonic() - connection.since < IDLE:
+                return connection
+            connection.transport.close()
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(Connection, self.host, self.ports[name])
+        return connection
 
-    def put(self, name, reader, writer):
+    def put(self, name, connection):
+        connection.since = time.monotonic()
         if name in self.ports:
-            self.idle[name].append((reader, writer, time.monotonic()))
+            self.idle[name].append(connection)
         else:
-            writer.close()
+            connection.transport.close()
 
 
 class Session:
@@ -109,7 +167,7 @@ class Session:
     async def ask(self):
         await self.proxies.some.wait()
         random, turn = self.random, next(self.turns)
-        proxy, port = random.choice(sorted(self.proxies.ports.items()))
+        proxy = random.choice(self.proxies.names)
         slow = random.randrange(1000) < self.slow
         post = random.randrange(4) == 0
         told = {
@@ -135,33 +193,17 @@ class Session:
         message = "\r\n".join([*lines, "", ""]).encode() + body
         sent = time.time()
         try:
-            async with asyncio.timeout(PATIENCE):
-                found = await self.exchange(proxy, port, message, told)
-        except (OSError, EOFError, TimeoutError) as error:
+            found = await self.exchange(proxy, message, told)
+        except (OSError, EOFError) as error:
             found = {"status": 0, "error": f"{type(error).__name__}: {error}"}
         self.log.write(**told, sent=sent, done=time.time(), **found)
 
-    async def exchange(self, proxy, port, message, told):
+    async def exchange(self, proxy, message, told):
         """What came of one request."""
-        reader, writer = await self.proxies.connection(proxy, port)
-        kept = False
-        try:
-            writer.write(message)
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            line, *fields = head[:-4].split("\r\n")
-            lower = [
-                (name.lower(), value.strip()) for name, _, value in (one.partition(":") for one in fields)
-            ]
-            values = dict(lower)
-            content = await reader.readexactly(int(values["content-length"]))
-            kept = values.get("connection", "").lower() != "close"
-        finally:
-            if kept:
-                self.proxies.put(proxy, reader, writer)
-            else:
-                writer.close()
-        status = int(line.split(" ")[1])
-        given = [value for name, value in lower if name == "set-cookie" and value.startswith("sid=")]
+        connection = await self.proxies.connection(proxy)
+        status, fields, content = await connection.ask(message)
+        self.proxies.put(proxy, connection)
+        given = [value for name, value in fields if name == "set-cookie" and value.startswith("sid=")]
         found = {"status": status, "set": self.keep(given)}
         if status != 200:
             return found | {"error": content.decode("utf-8", "replace")[:200]}
@@ -208,4 +250,5 @@ async def main(log, plan):
 
 
 if __name__ == "__main__":
-    uvloop.run(main(Log(Path(sys.argv[1])), json.loads(sys.argv[2])))
+    with contextlib.closing(Log(Path(sys.argv[1]), BUFFERED)) as requests:
+        uvloop.run(main(requests, json.loads(sys.argv[2])))

@@ -6,11 +6,15 @@ import time
 EVENTS, CLIENTS, PODS = "events.jsonl", "clients.jsonl", "pods.jsonl"
 
 
-class Log:
-    """Appends lines to a file; whole ones, so that several processes may share it."""
+BUFFERED = 1 << 16
+"""For the logs of single writers that end in good order: one write for many lines."""
 
-    def __init__(self, path):
-        self.file = path.open("ab", buffering=0)
+
+class Log:
+    """Appends lines to a file; whole ones, so that several processes may share it where it is unbuffered."""
+
+    def __init__(self, path, buffering=0):
+        self.file = path.open("ab", buffering=buffering)
 
     def write(self, **fields):
         self.file.write(json.dumps(fields, separators=(",", ":")).encode() + b"\n")

@@ -77,7 +77,11 @@ class Child:
                 one.cancel()
 
     async def end(self):
+        """The end of its input is its end."""
         if self.process is not None:
+            self.process.stdin.close()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.process.wait(), 5)
             await _kill(self.process)
             await self.reading
 
