@@ -53,6 +53,7 @@ def release(release):
                 script="recorder.py",
                 env={"FLEET": "stickyroute"},
                 tls=f"{release.name}-proxy-tls",
+                terminationGracePeriodSeconds=1,
             ),
         },
     )

@@ -120,9 +120,7 @@ async def main():
         sys.stdout.flush()
 
     def tell(what):
-        write(
-            event="pod", what=what, time=time.time(), pod=pod.name, uid=pod.uid, service=os.environ["SERVICE"]
-        )
+        write(event="pod", what=what, time=time.time(), pod=pod.name, uid=pod.uid)
 
     pod = Pod(write, os.environ["POD_NAME"], os.environ["POD_UID"])
     ending = asyncio.Event()
