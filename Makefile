@@ -56,7 +56,7 @@ chart: $(VENV)/.ready crds  ## write the chart's README and schema, check the ch
 	$(BIN)/python deploy/schema.py
 	bash deploy/lint.sh
 
-bench: $(VENV)/.ready  ## measure beside the peers that are installed, 12 minutes (BENCH=--install: bring them)
+bench: $(VENV)/.ready  ## measure beside the peers that are installed, 20 minutes (BENCH=--install: bring them)
 	$(BIN)/python -m bench $(BENCH)
 
 scale: $(VENV)/.ready  ## whether decisions hold at full scale: agreement over 100,000 requests, a flood of keys

@@ -96,6 +96,7 @@ def describe(peers: Sequence[Peer]) -> list[str]:
         f"Versions: {versions}",
         f"Command: `{shlex.join(['python', '-m', 'bench', *sys.argv[1:]])}`",
         f"Machine: {machine.kind()}",
+        f"Idle before the run: {machine.quiet()}",
     ]
 
 

@@ -1,7 +1,7 @@
 """StickyRoute without its metrics: the same program, less the statements that only count.
 
 What is left out is found in the source: on the path of a request, all that touches `counters` or raises a
-number of a scope. A program that counts for a purpose of its own would not run so; this serves a measurement.
+number of a scope, but for what the limit of requests in flight goes by.
 """
 
 import ast
@@ -20,6 +20,8 @@ MODULES: Final = frozenset(
 )
 _COUNTING: Final = frozenset(("counters", "_counters", "counter", "scope"))
 """The names of what counts. Of a scope only its numbers and `count` do."""
+_LIMITING: Final = frozenset(("requests", "ended"))
+"""Numbers that decide who is let in."""
 
 
 def strip(tree: ast.Module) -> list[str]:
@@ -48,7 +50,9 @@ class _Stripper(ast.NodeTransformer):
         return node
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.stmt:
-        return self._remove(node) if isinstance(node.target, ast.Attribute) and _counts(node.target) else node
+        target = node.target.value if isinstance(node.target, ast.Subscript) else node.target
+        counts = isinstance(target, ast.Attribute) and target.attr not in _LIMITING and _counts(target)
+        return self._remove(node) if counts else node
 
     def visit_Expr(self, node: ast.Expr) -> ast.stmt:
         called = node.value.func if isinstance(node.value, ast.Call) else None

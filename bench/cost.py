@@ -17,6 +17,8 @@ from stickyroute_api.settings import AccessLog
 
 _WARM_UP: Final = 300
 """Requests before those that count."""
+_SETTLING: Final = 3.0
+"""Seconds in which a start comes to its end, in a simulated processor too."""
 _REST: Final = 2.0
 """Seconds without a request, to know what timers take."""
 
@@ -48,11 +50,14 @@ def _spent(proxy: StickyRoute, kind: type[Counter]) -> tuple[float, int]:
             certificate = site.Certificate.make(folder)
             peer = running.start(proxy, folder, certificate, processes, counter.before)
             _ask(peer, _WARM_UP)
+            time.sleep(_SETTLING)
+            before = counter.spent(peer.pid, lambda: time.sleep(_REST))
             began = time.monotonic()
             spent = counter.spent(peer.pid, lambda: _ask(peer, kind.requests))
             took = time.monotonic() - began
-            resting = counter.spent(peer.pid, lambda: time.sleep(_REST))  # timers, which run without requests
-            spent -= resting * took / _REST
+            after = counter.spent(peer.pid, lambda: time.sleep(_REST))
+            # Timers, which run without requests; what happens once in one of the two is none.
+            spent -= min(before, after) * took / _REST
         return spent / kind.requests, (folder / f"{proxy.name}.log").read_bytes().count(b"\n")
 
 

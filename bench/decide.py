@@ -35,14 +35,13 @@ ROUNDS = 7
 NAME = b"stickyroute-0123abcd"
 
 
-def fleet(routes: int, endpoints: int) -> Snapshot:
+COOKIE = snapshot.Persistence(
+    type="Cookie", cookie=snapshot.Cookie(name=NAME.decode()), idle_timeout=1800, absolute_timeout=43200
+)
+
+
+def fleet(routes: int, endpoints: int, policy: snapshot.Persistence = COOKIE) -> Snapshot:
     """So many routes, each with one host, one rule for everything, and so many endpoints."""
-    policy = snapshot.Persistence(
-        type="Cookie",
-        cookie=snapshot.Cookie(name=NAME.decode()),
-        idle_timeout=1800,
-        absolute_timeout=43200,
-    )
     return Snapshot(
         fleet="bench",
         epoch=1,
@@ -105,6 +104,16 @@ def measure(name: str, calls: int, work: Callable[[], object]) -> None:
     show(name, best / calls * 1e6, "µs")
 
 
+def repeated(rule: Rule, request: RequestHead, calls: int, random: Random) -> Callable[[], None]:
+    """So many decisions on one request."""
+
+    def work() -> None:
+        for _ in range(calls):
+            choose(rule, request, NOW, random)
+
+    return work
+
+
 def decisions(calls: int) -> None:
     table = build(fleet(1, 10), None, NOW, Random(1))
     random = Random(2)
@@ -114,13 +123,6 @@ def decisions(calls: int) -> None:
     def find() -> None:
         for _ in range(calls):
             table.find(b"r0.example.com", b"/cart/items", b"", b"GET", headers)
-
-    def repeat(request: RequestHead) -> Callable[[], None]:
-        def work() -> None:
-            for _ in range(calls):
-                choose(rule, request, NOW, random)
-
-        return work
 
     minted = [choose(rule, ask(None), NOW, random).set_token or b"" for _ in range(calls)]
     unseen = [ask(token) for token in minted]
@@ -132,10 +134,42 @@ def decisions(calls: int) -> None:
             choose(rule, request, NOW, random)
 
     measure("find, one host, one rule for everything", calls, find)
-    measure("choose, a known token", calls, repeat(unseen[0]))
-    measure("choose, a new session", calls, repeat(ask(None)))
-    measure("choose, a forged token", calls, repeat(ask(minted[0][:-2] + b"AA")))
+    measure("choose, a known token", calls, repeated(rule, unseen[0], calls, random))
+    measure("choose, a new session", calls, repeated(rule, ask(None), calls, random))
+    forged = ask(minted[0][:-2] + b"AA")
+    measure("choose, a forged token", calls, repeated(rule, forged, calls, random))
     measure("choose, a token not seen before", calls, first_time)
+
+
+def carriers(calls: int) -> None:
+    """The same for tokens in a header, and in envelopes of the application's cookie."""
+    kinds = {
+        "a header": snapshot.Persistence(type="Header", name="X-Session", idle_timeout=1800),
+        "an envelope": snapshot.Persistence(type="AppCookie", name="JSESSIONID", learn="Envelope"),
+    }
+    for name, policy in kinds.items():
+        random = Random(6)
+        table = build(fleet(1, 10, policy), None, NOW, random)
+        rule = only_rule(table)
+        begun = choose(rule, shown(policy, None), NOW, random)
+        token = begun.set_token or b""
+        if begun.binding is not None and policy.learn is not None:
+            token = rule.scope.keyring.seal_with(b"value", begun.binding, rule.scope.identity) + b"~value"
+        for what, key in (("known", token), ("forged", token[:50] + b"A" + token[51:]), ("no", None)):
+            request = shown(policy, key)
+            choose(rule, request, NOW, random)
+            measure(f"choose, {what} token in {name}", calls, repeated(rule, request, calls, random))
+
+
+def shown(policy: snapshot.Persistence, key: bytes | None) -> RequestHead:
+    """The request of a client that shows this key as the policy has it."""
+    head = RequestHead()
+    head.cookies, head.headers = [], [(b"Accept", b"*/*")] * 6
+    if key is not None and policy.type == "Header":
+        head.headers = [*head.headers, (policy.name.encode(), key)]
+    elif key is not None:
+        head.cookies = [b"theme=dark; " + policy.name.encode() + b"=" + key + b"; lang=en"]
+    return head
 
 
 def moves(calls: int) -> None:
@@ -231,6 +265,7 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=100_000, help="sessions held for the memory figure")
     given = parser.parse_args()
     decisions(given.calls)
+    carriers(given.calls)
     moves(given.calls)
     builds()
     memory(given.sessions)

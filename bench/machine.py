@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ _RESTING: Final = 0.02
 
 
 def prepare() -> None:
-    """Put this process, which makes load, on its core, with room for many sockets."""
+    """Put this process, which makes load, on its core, with room for many sockets; SIGTERM ends all."""
     if not {PROXY_CORE, LOAD_CORE} <= os.sched_getaffinity(0):
         raise SystemExit(
             f"the bench needs cores {PROXY_CORE} and {LOAD_CORE}: one for the proxy, one for load"
@@ -29,6 +30,7 @@ def prepare() -> None:
     # what --install brings is beside the interpreter, and Debian keeps servers where users do not look
     places = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), "/usr/sbin"]
     os.environ["PATH"] = os.pathsep.join(places)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
@@ -38,6 +40,14 @@ def kind() -> str:
     model = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     cores = f"{os.cpu_count()} cores{f' of {model[1]}' if model else ''}"
     return f"{cores}, {platform.machine()}; {platform.system()} {platform.release()}"
+
+
+def quiet(seconds: float = 2.0) -> str:
+    """How idle the cores are before anything is measured: a machine with other work measures that too."""
+    cores = Idle(PROXY_CORE), Idle(LOAD_CORE)
+    time.sleep(seconds)
+    proxy, load = (core.share() for core in cores)
+    return f"the proxies' core {proxy:.0%}, the load's {load:.0%}"
 
 
 def start(
@@ -115,13 +125,14 @@ def _kib(path: Path, field: str) -> int:
 
 
 class Idle:
-    """The share of the load core that nothing has used since this was made."""
+    """The share of a core that nothing has used since this was made."""
 
-    def __init__(self) -> None:
-        self._start = core_times(LOAD_CORE)
+    def __init__(self, core: int = LOAD_CORE) -> None:
+        self._core = core
+        self._start = core_times(core)
 
     def share(self) -> float:
-        idle, total = (now - then for now, then in zip(core_times(LOAD_CORE), self._start, strict=True))
+        idle, total = (now - then for now, then in zip(core_times(self._core), self._start, strict=True))
         return idle / total if total else 0.0
 
 

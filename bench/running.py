@@ -29,9 +29,7 @@ class Running:
     cookies: str
     """What a client of `/` and of `/bulk/` sends back."""
 
-    def url(self, path: str, *, tls: bool = False) -> str:
-        if tls:
-            return f"https://{site.HOST}:{self.proxy.tls_port}{path}"
+    def url(self, path: str) -> str:
         return f"http://{site.ADDRESS}:{self.proxy.port}{path}"
 
     @property
@@ -77,9 +75,6 @@ def start(
     processes.append(process)
     log = folder / f"{proxy.name}.log"
     _await(proxy.port, process, log, START * (5 if before else 1))
-    time.sleep(0.5)  # what a start still does behind its listeners
-    if process.poll() is not None:  # what answered was another's listener
-        raise StartError(f"{proxy.name} has ended: {log.read_text()[-2000:]}")
     idle_memory = machine.memory(process.pid)
     given = [cookie for path in (site.PATH, "/bulk/") if (cookie := _cookie(proxy, path, log))]
     peer = Running(proxy, process.pid, idle_memory, proxy.cookies or "; ".join(given))
@@ -92,7 +87,7 @@ def start(
 
 
 def _await(port: int, process: subprocess.Popen[bytes], log: Path, limit: float = START) -> None:
-    """Return when something listens on the port."""
+    """Return when the process listens on the port. Raises StartError."""
     deadline = time.monotonic() + limit
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -100,7 +95,10 @@ def _await(port: int, process: subprocess.Popen[bytes], log: Path, limit: float 
         except OSError:
             time.sleep(0.05)
         else:
-            return
+            time.sleep(0.5)  # what a start still does behind its listeners
+            if process.poll() is None:
+                return
+            raise StartError(f"another process has port {port}; {log.stem} says:\n{log.read_text()[-2000:]}")
     raise StartError(f"nothing serves on port {port}; {log.stem} says:\n{log.read_text()[-2000:]}")
 
 

@@ -28,12 +28,16 @@ refused /proxy/service/type --set proxy.service.type=Nodeport
 refused /proxy/drainDelay --set proxy.drainDelay=5s
 refused /image/pullPolicy --set image.pullPolicy=never
 refused /proxy/settings/limits/headBytes --set proxy.settings.limits.headBytes=32KB
+refused /proxy/settings/limits/headBytes --set proxy.settings.limits.headBytes=1
 refused /proxy/settings/timeouts/head --set proxy.settings.timeouts.head=15
 refused /proxy/settings/accessLog/mode --set proxy.settings.accessLog.mode=On
 refused headbytes --set proxy.settings.limits.headbytes=32Ki
 refused /proxy/workers --set proxy.workers=0
 refused proxy.settings.proxyProtocol --set proxy.settings.proxyProtocol=true
 refused proxy.terminationGracePeriodSeconds --set proxy.terminationGracePeriodSeconds=20
+refused /store/address --set store.address=valkey
+refused store.existingSecret --set store.existingSecret=valkey
+refused store.tls.caKey --set store.address=valkey:6379 --set store.tls.caKey=ca.crt
 refused proxy.serviceAccount.name --set proxy.serviceAccount.create=false
 
 # No right beyond what is used: no wildcard, and Secrets are neither listed nor watched.

@@ -19,6 +19,7 @@ def render(text: str) -> str:
     model = SettingsFile.model_json_schema()
     settings = plain(model, model["$defs"])
     schema["properties"]["trustedProxies"] = settings["properties"].pop("trustedProxies")
+    del settings["properties"]["store"]  # a value of its own, beside what names its Secret
     schema["properties"]["proxy"]["properties"]["settings"] = settings
     return json.dumps(schema, indent=2) + "\n"
 

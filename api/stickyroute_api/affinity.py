@@ -5,12 +5,16 @@ proxies see counts once. When they are many, only those whose first byte is belo
 and the error is stated by `sample`.
 """
 
+from typing import Final
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from stickyroute_api.reasons import BindingReason, EndpointState
 
-ID_BYTES = 8
+ID_BYTES: Final = 8
 """The length of one session id in a report."""
+DEFAULT_WINDOW: Final = 1800.0
+"""Seconds without a request after which a session no longer counts as active, where no idle timer says."""
 
 
 class _Wire(BaseModel):
@@ -34,7 +38,7 @@ class EndpointSessions(_Wire):
     pending: int = Field(ge=0, default=0)
     """Of these, those whose token has not come back yet."""
     tunnels: int = Field(ge=0, default=0)
-    """Open tunnels and event streams."""
+    """Open tunnels."""
     state: EndpointState | None = None
     """AtLimit, Ejected or Unhealthy, where this proxy finds it so."""
     since: float = 0.0

@@ -7,7 +7,9 @@ next: with the operator away the proxies go by the last.
 Durations are seconds, times are Unix seconds.
 """
 
-from pydantic import Field
+from typing import Final
+
+from pydantic import Field, TypeAdapter
 
 from stickyroute_api.part import Part, Seconds
 
@@ -26,9 +28,15 @@ class Drain(Part):
 
     sessions: int = Field(ge=0)
     """Active in any scope, those that only ended proxies knew included until their idle timer is over."""
+    requests: int = Field(ge=0, default=0)
+    """In flight, tunnels among them."""
     tunnels: int = Field(ge=0, default=0)
-    until: Seconds = 0.0
-    """When the last of its scopes' drains is over; 0 = it is not draining."""
+    since: Seconds
+    """`Endpoint.draining_since`: of which drain this tells, where a successor has the pod's name."""
+
+
+DRAINS: Final = TypeAdapter(dict[str, Drain])
+"""Reads and writes drains by `namespace/pod`."""
 
 
 class Moves(Part):
@@ -49,6 +57,11 @@ class Leases(Part):
     scopes: dict[str, dict[str, Lease]] = Field(default_factory=dict)
     """By scope identity and `Endpoint.id`."""
     drains: dict[str, Drain] = Field(default_factory=dict)
-    """By `namespace/pod`."""
+    """By `namespace/pod`. Only those that every current proxy has told of: of others nothing is known yet."""
     moves: dict[str, dict[str, Moves]] = Field(default_factory=dict)
     """By scope identity and `Endpoint.id`."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether it names nothing."""
+        return not (self.scopes or self.drains or self.moves)

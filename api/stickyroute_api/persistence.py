@@ -288,7 +288,7 @@ class Persistence(Model):
 
     type: Literal["Cookie", "AppCookie", "Header", "QueryParam", "SourceIP", "None"] = "Cookie"
     """What a session is known by. Cookie: a cookie of ours. AppCookie: one of the application's.
-    None: requests are spread freely. Only Cookie and None are served."""
+    None: requests are spread freely."""
     session_name: HttpToken | None = None
     """The cookie, header or query parameter. None given with type Cookie: a name of the scope's own."""
     bind_to: Literal["Pod", "StatefulPod", "Cohort"] = "Pod"
@@ -303,7 +303,7 @@ class Persistence(Model):
     cookie: CookieOptions = CookieOptions()
     """The cookie's attributes, with type Cookie."""
     learn: Learn | None = None
-    """How the application's own key is learned, with types AppCookie and Header. Not served yet."""
+    """How the application's own key is learned, with types AppCookie and Header."""
     failover: Failover = Failover()
     """What a client gets when its session's pod is gone."""
     drain_timeout: Duration = "0s"

@@ -5,6 +5,7 @@ part of the chart's schema that these models are for is written from them by dep
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal
@@ -32,6 +33,12 @@ def _network(text: str) -> str:
         ) from None
 
 
+def _endpoint(text: str) -> str:
+    if text and not _ENDPOINT.fullmatch(text):
+        raise PydanticCustomError("endpoint", "write host:port, such as valkey.shop.svc:6379")
+    return text
+
+
 def _between(least: int, most: int, words: str) -> Callable[[int | str], int | str]:
     def hold(size: int | str) -> int | str:
         if not least <= parse_size(size) <= most:
@@ -54,6 +61,7 @@ def _word(value: Any) -> Any:
     return "Off" if value is False else value
 
 
+_ENDPOINT = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}")
 _Network = Annotated[str, AfterValidator(_network), WithJsonSchema({"type": "string", "pattern": networks()})]
 _HeadSize = Annotated[Size, AfterValidator(_between(1024, 1 << 20, "1Ki to 1Mi")), _sized(1024, 1 << 20)]
 _TargetSize = Annotated[Size, AfterValidator(_between(256, 1 << 20, "256 to 1Mi")), _sized(256, 1 << 20)]
@@ -94,6 +102,20 @@ class RetryBudget(Model):
     per_second: _Count = _DEFAULTS.retry_budget.per_second
 
 
+class StoreTls(Model):
+    enabled: bool = _DEFAULTS.store.tls
+    server_name: str = _DEFAULTS.store.server_name
+
+
+class Store(Model):
+    """What is secret of it comes by other ways."""
+
+    address: Annotated[str, AfterValidator(_endpoint)] = _DEFAULTS.store.address
+    database: Annotated[int, Field(ge=0, le=1_000_000)] = _DEFAULTS.store.database
+    username: str = _DEFAULTS.store.username
+    tls: StoreTls = StoreTls()
+
+
 class SettingsFile(Model):
     trusted_proxies: tuple[_Network, ...] = ()
     proxy_protocol: bool = _DEFAULTS.proxy_protocol
@@ -101,6 +123,7 @@ class SettingsFile(Model):
     timeouts: Timeouts = Timeouts()
     access_log: AccessLog = AccessLog()
     retry_budget: RetryBudget = RetryBudget()
+    store: Store = Store()
 
 
 def parse_settings(content: Any) -> settings.Settings:
@@ -128,4 +151,11 @@ def parse_settings(content: Any) -> settings.Settings:
         timeouts=settings.Timeouts(**times),
         access_log=settings.AccessLog(**given.access_log.model_dump()),
         retry_budget=settings.RetryBudget(**given.retry_budget.model_dump()),
+        store=settings.Store(
+            address=given.store.address,
+            database=given.store.database,
+            username=given.store.username,
+            tls=given.store.tls.enabled,
+            server_name=given.store.tls.server_name,
+        ),
     )

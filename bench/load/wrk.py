@@ -3,7 +3,6 @@
 import re
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from bench import site
@@ -11,7 +10,6 @@ from bench import site
 CONNECTIONS: Final = 64
 _TOTAL: Final = re.compile(r"(\d+) requests in ([\d.]+)(us|ms|s|m), ")
 _WRONG: Final = re.compile(r"(Non-2xx|Socket errors).*")
-_RESOLVE: Final = Path(__file__).with_name("resolve.lua")
 _UNIT: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 
@@ -39,7 +37,7 @@ def run(url: str, cookies: str, seconds: float) -> Answered:
     fields = [*site.FIELDS, f"Host: {site.HOST}"]
     if cookies:
         fields.append(f"Cookie: {cookies}")
-    command = ["wrk", "-t1", "-s", str(_RESOLVE), f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s"]
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s"]
     for field in fields:
         command += ["-H", field]
     done = subprocess.run([*command, url], check=False, capture_output=True, text=True)

@@ -16,7 +16,7 @@ from bench.peers.peer import Peer
 from stickyroute_api import settings, snapshot
 
 _PACKAGES = ("api", "operator", "proxy", "cli")
-CONTROL, ADMIN = 18406, 18506
+CONTROL, ADMIN, DRAIN = 18406, 18506, 18606
 
 
 class StickyRoute(Peer):
@@ -37,7 +37,9 @@ class StickyRoute(Peer):
         path = os.pathsep.join(str(site.ROOT / package) for package in _PACKAGES)
         # The bench's own modules and the dependencies' folders follow, for another interpreter than this one.
         more = os.pathsep.join([str(site.ROOT), *(entry for entry in sys.path if "site-packages" in entry)])
-        return {"PYTHONPATH": os.pathsep.join([path, more]), **image_environment(), **self.variables}
+        # Not an option: older programs, which are measured too, do not know it.
+        drain = {"STICKYROUTE_DRAIN": f"{site.ADDRESS}:{DRAIN}"}
+        return {"PYTHONPATH": os.pathsep.join([path, more]), **drain, **image_environment(), **self.variables}
 
     @property
     def serves_tls(self) -> bool:

@@ -121,6 +121,7 @@ async def stage(folder: Path, seed: int) -> AsyncIterator[Stage]:
             [
                 *(sys.executable, "-m", "stickyroute_proxy", "--class-name", FLEET, "--name", "proxy-0"),
                 *("--http", any_port, "--https", any_port, "--control", any_port, "--admin", any_port),
+                *("--drain", any_port),
                 *("--tls-dir", str(folder), "--drain-delay", "0s", "--grace", "1s"),
             ],
             folder,

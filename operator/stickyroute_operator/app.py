@@ -2,7 +2,7 @@
 
 watches ─┐                       ┌▶ publisher ──▶ proxies
 ├▶ store ─▶ reconciler ─┤       │ acknowledgements
-resync ──┘       ▲               └▶ reporter ◀── collector (sessions)
+resync ──┘       ▲               └▶ reporter ◀── collector (sessions) ──▶ lender ──▶ proxies
 references ──────┘
 """
 
@@ -24,8 +24,8 @@ from stickyroute_operator.epoch import Superseded, raise_epoch
 from stickyroute_operator.handlers import Watches
 from stickyroute_operator.health import Health
 from stickyroute_operator.journal import Journal
-from stickyroute_operator.ledger import Ledger, ScopeView
-from stickyroute_operator.objects import EndpointSlice
+from stickyroute_operator.lend import Lender
+from stickyroute_operator.objects import EndpointSlice, Key
 from stickyroute_operator.publish import Publisher
 from stickyroute_operator.reconcile import Acked, Reconciler
 from stickyroute_operator.references import References
@@ -33,7 +33,8 @@ from stickyroute_operator.report import Collector
 from stickyroute_operator.reporter import Fleet, Reporter
 from stickyroute_operator.resync import Resync
 from stickyroute_operator.rotation import Rotation
-from stickyroute_operator.store import SLICES, Store
+from stickyroute_operator.store import PODS, SLICES, Store
+from stickyroute_operator.storesecret import StoreSecret
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class Options:
     trusted_proxies: tuple[str, ...] = ()
     """In place of those in the file, where there are any."""
     allow_shared_hosts: bool = False
+    store_secret: StoreSecret | None = None
     rotate_every: timedelta = rotation.EVERY
     """How long a token key seals; 0: until a rotation is ordered."""
 
@@ -93,10 +95,12 @@ class Operator:
         self._superseded = asyncio.Event()
         self._leads = asyncio.Event()
         self._started = now().timestamp()
-        self._merged: tuple[Ledger, dict[str, ScopeView]] | None = None
-        self.store = Store(self._stored, options.watch_namespaces)
+        self._given = Settings() if options.settings is None else settings.read(options.settings)
+        self._store_found: dict[str, str] = {}
+        self.store = Store(self._stored, options.watch_namespaces, self._heeds)
         self.publisher = Publisher(options.fleet, self._context, self._acknowledged, self._met_higher)
-        self.collector = Collector(self._context, self._counted)
+        self.collector = Collector(self._context, self._counted, now=lambda: now().timestamp())
+        self.lender = Lender(self.publisher, self.collector)
         watched = set(options.watch_namespaces)
         self.references = References(api, self._referred)
         self.reconciler = Reconciler(
@@ -106,9 +110,7 @@ class Operator:
             self._reconciled,
             named=self.references,
             now=now,
-            settings=self._chosen(
-                Settings() if options.settings is None else settings.read(options.settings)
-            ),
+            settings=self._chosen(self._given),
             is_ours=lambda key: not watched or key[0] in watched,
             allow_shared_hosts=options.allow_shared_hosts,
         )
@@ -148,11 +150,14 @@ class Operator:
                         self.references.run(),
                         self.reconciler.run(),
                         self.reporter.run(),
+                        self.lender.run(),
                         self._start(),
                         self._rotate(),
                         self._until_superseded(),
                     ):
                         tasks.create_task(part)
+                    if self._options.store_secret is not None:
+                        tasks.create_task(self._follow_store(self._options.store_secret))
                     if self._options.settings is not None:
                         tasks.create_task(settings.follow(self._options.settings, self._take_settings))
                     if not self._is_fleet_watched:
@@ -161,6 +166,7 @@ class Operator:
                 if self._raising is not None:
                     self._raising.cancel()
                 await self.publisher.close()
+                await self.lender.close()
                 await self.collector.close()
 
     async def _start(self) -> None:
@@ -220,11 +226,25 @@ class Operator:
             now=self._now,
         )
 
+    async def _follow_store(self, named: StoreSecret) -> None:
+        """Keep what is secret of the store in the settings."""
+
+        def take(found: dict[str, str]) -> None:
+            self._store_found = found
+            self._take_settings(self._given)
+
+        await named.follow(Secrets(self._api, self._options.namespace), take)
+
     def _chosen(self, given: Settings) -> Settings:
         trusted = self._options.trusted_proxies
-        return given.model_copy(update={"trusted_proxies": trusted}) if trusted else given
+        if trusted:
+            given = given.model_copy(update={"trusted_proxies": trusted})
+        if self._store_found:
+            given = given.model_copy(update={"store": given.store.model_copy(update=self._store_found)})
+        return given
 
     def _take_settings(self, given: Settings) -> None:
+        self._given = given
         self.reconciler.take_settings(self._chosen(given))
 
     def _met_higher(self, epoch: int) -> None:
@@ -273,12 +293,16 @@ class Operator:
         )
         self.publisher.target(found)
         self.collector.target(found)
+        self.lender.target(found)
         self._acknowledged()
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:
             raise RuntimeError("no proxy is targeted before the operator has its certificate")
         return self._tls
+
+    def _heeds(self, kind: str, key: Key) -> bool:
+        return kind != PODS or self.reconciler.heeds(key)
 
     def _stored(self, kind: str) -> None:
         if kind == SLICES and self._is_fleet_watched:
@@ -298,12 +322,14 @@ class Operator:
         self.reporter.poke()
 
     def _counted(self) -> None:
+        self.lender.poke()
         self.reporter.poke()
 
     def _relisted(self) -> None:
         self.resync.soon()
 
     def _reconciled(self) -> None:
+        self.lender.poke()
         self.reporter.poke()
 
     def _is_everywhere(self, key: int) -> bool:
@@ -335,10 +361,10 @@ class Operator:
     def _fleet(self) -> Fleet:
         ledger = self.collector.ledger
         started = [report.started for report in (*ledger.running.values(), *ledger.ended)]
-        if self._merged is None or self._merged[0] is not ledger:
-            self._merged = ledger, self.collector.view()
         return Fleet(
-            proxies=self._acks(), scopes=self._merged[1], counted_since=min(started, default=self._started)
+            proxies=self._acks(),
+            scopes=self.collector.view(),
+            counted_since=min(started, default=self._started),
         )
 
 

@@ -1,20 +1,21 @@
 """What the fleet knows of sessions: the affinity reports of every proxy, merged into one view. Pure.
 
 A proxy counts from its own start. The ledger remembers what ended processes counted, for as long as the
-operator lives, so that totals only grow.
+operator lives, so that totals only grow. Their sessions live on with their clients, and come to other proxies
+with the next request; until then only the ledger knows of them.
 """
 
 import base64
 import binascii
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from stickyroute_api.affinity import ID_BYTES, AffinityReport, Departure, ScopeReport
+from stickyroute_api.affinity import ID_BYTES, AffinityReport, Departure, EndpointSessions, ScopeReport
 from stickyroute_api.reasons import BindingReason, EndpointState
 
 MAX_ENDED = 32
-"""How many ended proxies' departures are remembered; of older ones only the totals."""
+"""How many ended proxies' sessions and departures are remembered; of older ones only the totals."""
 MAX_DEPARTURES = 20
 """How many departures of a scope are told, the newest."""
 WORST = (EndpointState.UNHEALTHY, EndpointState.EJECTED, EndpointState.AT_LIMIT)
@@ -74,6 +75,9 @@ class EndpointView:
     in_flight: int
     found: Finding | None = None
     """None: all proxies see it as the snapshot has it."""
+    tunnels: int = 0
+    remembered: int = 0
+    """Sessions that only ended proxies knew there, beside the active ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,17 @@ class ScopeView:
 
 
 @dataclass(frozen=True, slots=True)
+class Remembered:
+    """The sessions of one scope as a process knew them when it ended."""
+
+    scope: str
+    ended: float
+    """When that was noticed, Unix seconds."""
+    sample: float
+    endpoints: tuple[EndpointSessions, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Ledger:
     """The last report of each running proxy, and what ended ones left."""
 
@@ -114,37 +129,62 @@ class Ledger:
     """Oldest first, without endpoints: their processes hold no sessions."""
     totals: Mapping[str, Totals] = field(default_factory=dict)
     """By scope: what processes counted that ended longer ago than those of `ended`."""
+    remembered: Mapping[tuple[str, float], tuple[Remembered, ...]] = field(default_factory=dict)
+    """By name and start of processes that ended."""
 
-    def add(self, report: AffinityReport) -> "Ledger":
+    def add(self, report: AffinityReport, now: float = 0.0) -> "Ledger":
         """With a proxy's newest report; another `started` is another process of the same name."""
         last = self.running.get(report.proxy)
-        ledger = self if last is None or last.started == report.started else self._end(last)
+        ledger = self if last is None or last.started == report.started else self._end(last, now)
         process = report.proxy, report.started
         return Ledger(
             running={**ledger.running, report.proxy: report},
             ended=tuple(other for other in ledger.ended if (other.proxy, other.started) != process),
             totals=ledger.totals,
+            remembered={key: left for key, left in ledger.remembered.items() if key != process},
         )
 
-    def keep(self, proxies: Iterable[str]) -> "Ledger":
+    def keep(self, proxies: Iterable[str], now: float = 0.0) -> "Ledger":
         """With only these running."""
         ledger = self
         for name in self.running.keys() - set(proxies):
-            ledger = ledger._end(self.running[name])
+            ledger = ledger._end(self.running[name], now)
         return ledger
 
-    def _end(self, report: AffinityReport) -> "Ledger":
+    def forget(self, now: float, windows: Mapping[str, float]) -> "Ledger":
+        """Without the remembered sessions that nobody can bring back.
+
+        `windows`: by scope, the seconds after which a session without a request ends.
+        """
+        remembered = {}
+        for process, sessions in self.remembered.items():
+            left = tuple(one for one in sessions if now < one.ended + windows.get(one.scope, 0.0))
+            if left:
+                remembered[process] = left if len(left) < len(sessions) else sessions
+        return self if remembered == self.remembered else replace(self, remembered=remembered)
+
+    def _end(self, report: AffinityReport, now: float) -> "Ledger":
         left = {name: scope.model_copy(update={"endpoints": ()}) for name, scope in report.scopes.items()}
         ended = (*self.ended, report.model_copy(update={"scopes": left}))
         totals = dict(self.totals)
         for forgotten in ended[:-MAX_ENDED]:
             for identity, scope in forgotten.scopes.items():
                 totals[identity] = totals.get(identity, Totals()) + Totals.of(scope)
+        remembered = {**self.remembered, (report.proxy, report.started): _remembered(report, now)}
         return Ledger(
             running={name: other for name, other in self.running.items() if name != report.proxy},
             ended=ended[-MAX_ENDED:],
             totals=totals,
+            remembered=dict(list(remembered.items())[-MAX_ENDED:]),
         )
+
+
+def _remembered(report: AffinityReport, now: float) -> tuple[Remembered, ...]:
+    found = (
+        Remembered(identity, now, report.sample, tuple(one for one in scope.endpoints if one.active))
+        for identity, scope in report.scopes.items()
+    )
+    return tuple(one for one in found if one.endpoints)
 
 
 def merge(ledger: Ledger) -> dict[str, ScopeView]:
@@ -165,11 +205,12 @@ def merge(ledger: Ledger) -> dict[str, ScopeView]:
 def _scope(identity: str, ledger: Ledger, reports: Sequence[AffinityReport]) -> ScopeView:
     told = [(report.sample, report.scopes[identity]) for report in reports if identity in report.scopes]
     running = [report.scopes[identity] for report in ledger.running.values() if identity in report.scopes]
-    sample = min((share for share, _ in told), default=1.0)
+    remembered = [one for left in ledger.remembered.values() for one in left if one.scope == identity]
+    sample = min((*(share for share, _ in told), *(one.sample for one in remembered)), default=1.0)
     left, departures = _departures([scope for _, scope in told], sample)
     return ScopeView(
         totals=sum((Totals.of(scope) for _, scope in told), ledger.totals.get(identity, Totals())),
-        endpoints=_endpoints(running, sample, left),
+        endpoints=_endpoints(running, remembered, sample, left),
         departures=departures,
         sample=sample,
     )
@@ -225,7 +266,9 @@ class _Move:
         return DepartureView(first.time, first.endpoint, first.pod, first.reason, sessions, self._moved)
 
 
-def _endpoints(scopes: Sequence[ScopeReport], sample: float, left: Left) -> tuple[EndpointView, ...]:
+def _endpoints(
+    scopes: Sequence[ScopeReport], remembered: Sequence[Remembered], sample: float, left: Left
+) -> tuple[EndpointView, ...]:
     told: dict[str, EndpointView] = {}
     carried: Counter[str] = Counter()
     states: defaultdict[str, Counter[EndpointState]] = defaultdict(Counter)
@@ -241,20 +284,50 @@ def _endpoints(scopes: Sequence[ScopeReport], sample: float, left: Left) -> tupl
                 places[session].add(key)
             known = told.get(key) or EndpointView(key, sessions.pod, sessions.service, 0, 0)
             told[key] = replace(
-                known, active=known.active + sessions.active, in_flight=known.in_flight + sessions.in_flight
+                known,
+                active=known.active + sessions.active,
+                in_flight=known.in_flight + sessions.in_flight,
+                tunnels=known.tunnels + sessions.tunnels,
             )
     counted: Counter[str] = Counter()
     for session, candidates in places.items():
         place = min(candidates, key=lambda endpoint: (left.get((session, endpoint), 0.0), endpoint))
         counted[place] += 1
-    return tuple(
-        replace(
+    views = {
+        key: replace(
             view,
             active=_scaled(view.active, counted[key], carried[key]),
             found=_found(states[key], len(scopes)),
         )
-        for key, view in sorted(told.items(), key=lambda item: (item[1].service, item[1].pod, item[0]))
-    )
+        for key, view in told.items()
+    }
+    for view in _of_ended(remembered, sample, places.keys(), left):
+        known = views.get(view.endpoint, view)
+        views[view.endpoint] = replace(known, remembered=view.remembered)
+    return tuple(sorted(views.values(), key=lambda view: (view.service, view.pod, view.endpoint)))
+
+
+def _of_ended(
+    remembered: Sequence[Remembered], sample: float, known: Collection[bytes], left: Left
+) -> Iterator[EndpointView]:
+    """The endpoints where ended proxies knew sessions, with the number of those that no other has seen since.
+
+    `known`: sessions that running proxies know, wherever that is.
+    """
+    stated: Counter[str] = Counter()
+    carried: Counter[str] = Counter()
+    lost: defaultdict[str, set[bytes]] = defaultdict(set)
+    first: dict[str, EndpointSessions] = {}
+    for sessions in (sessions for one in remembered for sessions in one.endpoints):
+        key = sessions.endpoint
+        ids = _ids(sessions.ids, sample)
+        first.setdefault(key, sessions)
+        stated[key] += sessions.active
+        carried[key] += len(ids)
+        lost[key].update(one for one in ids if one not in known and (one, key) not in left)
+    for key, sessions in first.items():
+        count = _scaled(stated[key], len(lost[key]), carried[key])
+        yield EndpointView(key, sessions.pod, sessions.service, 0, 0, remembered=count)
 
 
 def _found(states: Counter[EndpointState], asked: int) -> Finding | None:

@@ -25,6 +25,7 @@ from stickyroute_operator.cluster import ApiError, Cluster
 from stickyroute_operator.epoch import Superseded
 from stickyroute_operator.keys import COMMAND
 from stickyroute_operator.settings import SettingsError
+from stickyroute_operator.storesecret import StoreSecret
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,25 @@ def parser() -> argparse.ArgumentParser:
         "settings; may be repeated (STICKYROUTE_TRUSTED_PROXIES, with commas; none)",
     )
     shape.add_argument(
+        "--store-secret",
+        default=_env("STORE_SECRET", ""),
+        metavar="NAME",
+        help="the Secret with the store's password and authorities, in the operator's namespace "
+        "(STICKYROUTE_STORE_SECRET; none)",
+    )
+    shape.add_argument(
+        "--store-password-key",
+        default=_env("STORE_PASSWORD_KEY", "password"),
+        metavar="FIELD",
+        help="its field with the password; empty: none (STICKYROUTE_STORE_PASSWORD_KEY; %(default)s)",
+    )
+    shape.add_argument(
+        "--store-ca-key",
+        default=_env("STORE_CA_KEY", ""),
+        metavar="FIELD",
+        help="its field with the authorities; empty: the system's (STICKYROUTE_STORE_CA_KEY; none)",
+    )
+    shape.add_argument(
         "--allow-shared-hosts",
         action="store_true",
         help="let routes of several namespaces name one host (STICKYROUTE_ALLOW_SHARED_HOSTS=true)",
@@ -152,6 +172,9 @@ def _options(given: argparse.Namespace) -> Options:
         trusted_proxies=tuple(trusted),
         rotate_every=given.rotate_keys_every,
         allow_shared_hosts=given.allow_shared_hosts or _flag("ALLOW_SHARED_HOSTS"),
+        store_secret=StoreSecret(given.store_secret, given.store_password_key, given.store_ca_key)
+        if given.store_secret
+        else None,
     )
 
 

@@ -232,7 +232,7 @@ class _Channel:
     async def _ask(self, session: aiohttp.ClientSession) -> None:
         status, content = await self._request(session, "GET", VERSION_PATH)
         if status != 200:
-            raise PushError(_refusal(status, content).error)
+            raise PushError(refusal(status, content).error)
         answer = _parse(Held, content)
         if answer.fleet != self._publisher.fleet:
             raise PushError(f"it serves fleet {answer.fleet!r}, not {self._publisher.fleet!r}")
@@ -256,17 +256,17 @@ class _Channel:
             self._delivered = self._holds = wanted.version
             self._set(wanted.version, None)
             return
-        refusal = _refusal(status, answer)
+        refused = refusal(status, answer)
         if status == 412 and is_delta:
             self._holds = None  # the whole one next, in the same step
-        elif status == 409 and refusal.held is not None:
-            self._meet_higher(refusal.held)
+        elif status == 409 and refused.held is not None:
+            self._meet_higher(refused.held)
         elif status == 422:
-            logger.warning("proxy %s refused snapshot %s: %s", self.state.name, wanted.version, refusal.error)
+            logger.warning("proxy %s refused snapshot %s: %s", self.state.name, wanted.version, refused.error)
             self._refused = self.state.refused = wanted.version
-            self._set(self.state.acked, refusal.error)
+            self._set(self.state.acked, refused.error)
         else:
-            raise PushError(refusal.error)
+            raise PushError(refused.error)
 
     def _meet_higher(self, held: Version) -> None:
         self._holds = None
@@ -298,7 +298,8 @@ def _told(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _refusal(status: int, content: bytes) -> Refusal:
+def refusal(status: int, content: bytes) -> Refusal:
+    """What a proxy's answer says that is no success."""
     try:
         return Refusal.model_validate_json(content)
     except ValidationError:

@@ -120,6 +120,10 @@ class Reconciler:
         """Something changed: reconcile soon."""
         self._poked.set()
 
+    def heeds(self, pod: Key) -> bool:
+        """Whether a change of this pod may change anything: most of a cluster's are behind no route."""
+        return self.translation is None or pod in self.translation.pods
+
     def take_keys(self, keys: TokenKeys) -> None:
         """The token keys to send from now on."""
         if keys != self._keys:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from random import Random
 
@@ -18,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 BUSY, QUIET = 2.0, 5.0
 """Seconds between two pulls: after a report that said something new, and otherwise."""
+HURRIED = 1.0
+"""Seconds between two pulls while leases are made of them."""
 TIMEOUT = aiohttp.ClientTimeout(total=5, sock_connect=2)
 
 FAILURES = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
@@ -38,7 +41,9 @@ class Collector:
         random: Random | None = None,
         busy: float = BUSY,
         quiet: float = QUIET,
+        hurried: float = HURRIED,
         timeout: aiohttp.ClientTimeout = TIMEOUT,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.ledger = Ledger()
         self.tls = tls
@@ -46,6 +51,10 @@ class Collector:
         self._random = random or Random()  # noqa: S311 - spreads pulls
         self._busy = busy
         self._quiet = quiet
+        self._hurried = hurried
+        self._hurries = False
+        self._now = now
+        self._merged: tuple[Ledger, dict[str, ScopeView]] | None = None
         self._timeout = timeout
         self._poke = asyncio.Event()
         self._tasks: dict[str, tuple[ProxyAddress, asyncio.Task[None]]] = {}
@@ -61,16 +70,28 @@ class Collector:
             if name not in self._tasks:
                 task = asyncio.get_running_loop().create_task(self._pull(name, address), name=f"pull {name}")
                 self._tasks[name] = address, task
-        self.ledger = self.ledger.keep(proxies)
+        self.ledger = self.ledger.keep(proxies, self._now())
 
     def poke(self) -> None:
         """Pull from all now: something happened that moves sessions."""
         self._poke.set()
         self._poke = asyncio.Event()
 
+    def hurry(self, hurries: bool) -> None:
+        """Pull more often from now on, or as usual again."""
+        if hurries and not self._hurries:
+            self.poke()
+        self._hurries = hurries
+
+    def forget(self, windows: Mapping[str, float]) -> None:
+        """Forget ended proxies' sessions whose time is over; see `Ledger.forget`."""
+        self.ledger = self.ledger.forget(self._now(), windows)
+
     def view(self) -> dict[str, ScopeView]:
         """The merged view by scope identity."""
-        return merge(self.ledger)
+        if self._merged is None or self._merged[0] is not self.ledger:
+            self._merged = self.ledger, merge(self.ledger)
+        return self._merged[1]
 
     async def close(self) -> None:
         for name in list(self._tasks):
@@ -109,13 +130,15 @@ class Collector:
                     failed = ""
                     if report is not None and self._take(name, report):
                         pause = self._busy
+                if self._hurries:
+                    pause = min(pause, self._hurried)
                 await _until(poke, pause * (0.9 + self._random.random() / 5))
 
     def _take(self, name: str, report: AffinityReport) -> bool:
         report = report.model_copy(update={"proxy": name})
         if self.ledger.running.get(name) == report:
             return False
-        self.ledger = self.ledger.add(report)
+        self.ledger = self.ledger.add(report, self._now())
         self._changed()
         return True
 

@@ -53,13 +53,17 @@ class Store:
 
     `namespaces` are those that LISTs bring one by one; empty: they bring all at once.
     `changed` is called with the kind whenever something that matters to routing is new; events that repeat
-    what is known, as every resync brings, are none.
+    what is known, as every resync brings, are none, nor are those of objects that `heeds` does not heed.
     """
 
     def __init__(
-        self, changed: Callable[[str], None] = lambda _kind: None, namespaces: Collection[str] = ()
+        self,
+        changed: Callable[[str], None] = lambda _kind: None,
+        namespaces: Collection[str] = (),
+        heeds: Callable[[str, Key], bool] = lambda _kind, _key: True,
     ) -> None:
         self.changed = changed
+        self._heeds = heeds
         self._namespaces = frozenset(namespaces) or {""}
         self._shelves = {kind: _Shelf() for kind in TYPES}
 
@@ -98,7 +102,7 @@ class Store:
         if item is None or not self._is_news(shelf, item.key, version := _version(manifest)):
             return
         shelf.versions[item.key] = version
-        if _put(shelf, item):
+        if _put(shelf, item) and self._heeds(kind, item.key):
             self.changed(kind)
 
     def delete(self, kind: str, manifest: Mapping[str, Any]) -> None:
@@ -108,7 +112,7 @@ class Store:
         if item is None or not self._is_news(shelf, item.key, version := _version(manifest)):
             return
         shelf.versions[item.key] = version
-        if shelf.objects.pop(item.key, None) is not None:
+        if shelf.objects.pop(item.key, None) is not None and self._heeds(kind, item.key):
             self.changed(kind)
 
     def replace_all(

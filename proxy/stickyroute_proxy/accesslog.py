@@ -35,22 +35,23 @@ _NO_RULE: Final = '"route":null,"rule":null,"scope":null'
 _NO_DECISION: Final = '"reason":null,"endpoint":null,"address":null'
 
 _THOUSANDTHS: Final = tuple(f".{number:03}" for number in range(1000))
-"""A `.3f` for each number would take more time than all else of a line."""
+_MILLISECONDS: Final = tuple(f"{number / 1000:.3f}" for number in range(1024))
+"""By microseconds. A `.3f` for each number would take more time than all else of a line."""
 
 _TRACEPARENT: Final = regex(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 """W3C Trace Context, level 2: what later versions append is not ours to judge."""
 
 
 class Record:
-    """What is known of an exchange for its line."""
+    """What is known of an exchange for its line; each connection has one, for one exchange after another."""
 
     __slots__ = (
         "connect",
         "connecting",
         "decision",
         "first_byte",
-        "head",
         "message",
+        "plain",
         "received",
         "retries",
         "rule",
@@ -59,8 +60,6 @@ class Record:
         "status",
     )
 
-    head: RequestHead | None
-    """None: the request could not be read; the record is an `Unread`."""
     started: float
     """On the monotonic clock, as the times below."""
     connecting: float
@@ -80,12 +79,31 @@ class Record:
     rule: Rule | None
     decision: Decision | None
     """The last; None: it ended undecided."""
+    plain: bool
+    """It has no message, body, retry or new connection, as nearly all: `tell` says otherwise."""
 
-    def __init__(self, head: RequestHead | None, started: float) -> None:
-        self.head = head
-        self.started = started
-        self.connect = self.first_byte = self.message = self.rule = self.decision = None
-        self.received = self.sent = self.retries = self.status = 0
+    def __init__(self) -> None:
+        self.first_byte = self.rule = self.decision = None
+        self.status = self.sent = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what few exchanges have; each sets the rest anew."""
+        self.connect = self.message = None
+        self.received = self.retries = 0
+        self.plain = True
+
+    def tell(self, message: str | None = None, *, received: int = 0, retries: int = 0) -> None:
+        """Add what few exchanges have."""
+        self.message = message or self.message
+        self.received += received
+        self.retries += retries
+        self.plain = False
+
+    def connected(self, now: float) -> None:
+        """The connection that was asked for at `connecting` is there."""
+        self.connect = now - self.connecting
+        self.plain = False
 
 
 class Unread(Record):
@@ -93,8 +111,8 @@ class Unread(Record):
 
     __slots__ = ("address", "request_id", "secure")
 
-    def __init__(self, address: str, request_id: bytes, now: float, *, secure: bool) -> None:
-        super().__init__(None, now)
+    def __init__(self, address: str, request_id: bytes, *, secure: bool) -> None:
+        super().__init__()
         self.address = address
         self.request_id = request_id
         self.secure = secure
@@ -109,7 +127,7 @@ class AccessLog:
         self._random = random
         self._share = 1.0
         self._second = -1
-        self._to_second = ""
+        self._date = ""
 
     def take(self, given: settings.AccessLog) -> None:
         """Log the share of exchanges that the settings ask for."""
@@ -125,25 +143,36 @@ class AccessLog:
         if not self._writer.join(seconds):
             logger.warning("the access log's reader has stalled: its last lines are lost")
 
-    def add(self, record: Record, ended: float, now: float) -> None:
-        """Log an exchange that has ended: on the monotonic clock, and in Unix seconds."""
+    def add(self, head: RequestHead | None, record: Record, ended: float, now: float) -> None:
+        """Log an exchange: ended on the monotonic clock, now in Unix seconds.
+
+        `head`: None where the request could not be read; the record is an `Unread` then.
+        """
         if self._share < 1.0 and record.status < 500 and self._random.random() >= self._share:
             return
         millisecond = int(now * 1000)
         second = millisecond // 1000
         if second != self._second:
             self._second = second
-            self._to_second = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
-        time = f"{self._to_second}{_THOUSANDTHS[millisecond % 1000]}Z"
-        text = line(record, ended, time)
+            self._date = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
+        date, thousandths = self._date, _THOUSANDTHS[millisecond % 1000]
+        text = line(head, record, ended, date, thousandths)
         if len(text) > PIPE_BUF:
-            text = line(record, ended, time, short=True)
+            text = line(head, record, ended, date, thousandths, short=True)
         self._writer.put(text)
 
 
-def line(record: Record, ended: float, time: str, *, short: bool = False) -> str:
-    """The line, in ASCII; `time` goes into it as it is. `short`: little of what clients can make long."""
-    head, started, first_byte = record.head, record.started, record.first_byte
+def line(
+    head: RequestHead | None,
+    record: Record,
+    ended: float,
+    date: str,
+    thousandths: str,
+    *,
+    short: bool = False,
+) -> str:
+    """The line, in ASCII, with that time of day. `short`: little of what clients can make long."""
+    started, first_byte = record.started, record.first_byte
     path = "null"
     if head is None:
         request_id, told = _unread(record)
@@ -156,30 +185,30 @@ def line(record: Record, ended: float, time: str, *, short: bool = False) -> str
             told = head.told = head.told or _told(head, MAX_AGENT)
         path = quote(head.path[: _SHORT if short else MAX_PATH].decode("utf-8", "backslashreplace"))
         rule, decision = record.rule, record.decision
-        if rule is None or decision is None or record.connect is not None:
+        if rule is None or decision is None or not record.plain:
             outcome = _outcome(record)
         else:
-            of = (
-                record.status,
-                record.message,
-                record.received,
-                record.retries,
-                rule.scope,
-                rule,
-                decision.reason,
-                decision.endpoint,
-            )
+            of = record.status, rule, rule.scope, decision.reason, decision.endpoint
             if of != head.outcome_of:
                 head.outcome, head.outcome_of = _outcome(record), of
             outcome = head.outcome
     total = int((ended - started) * 1e6)
-    first = 0 if first_byte is None else int((first_byte - started) * 1e6)
+    first = "null"
+    if first_byte is not None:
+        took = int((first_byte - started) * 1e6)
+        first = _MILLISECONDS[took] if took < 1024 else _milliseconds(took)
+    # Ours need no quotation.
+    identity = f'"{request_id.decode()}"' if request_id.isalnum() else _quoted(request_id)
     return (
-        f'{{"time":"{time}","requestId":{quote(request_id.decode("utf-8", "backslashreplace"))},'
+        f'{{"time":"{date}{thousandths}Z","requestId":{identity},'
         f'{told},"path":{path},{outcome},"sent":{record.sent},'
-        f'"total":{total // 1000}{_THOUSANDTHS[total % 1000]},'
-        f'"firstByte":{"null" if first_byte is None else f"{first // 1000}{_THOUSANDTHS[first % 1000]}"}}}\n'
+        f'"total":{_MILLISECONDS[total] if total < 1024 else _milliseconds(total)},'
+        f'"firstByte":{first}}}\n'
     )
+
+
+def _milliseconds(microseconds: int) -> str:
+    return f"{microseconds // 1000}{_THOUSANDTHS[microseconds % 1000]}"
 
 
 def _unread(record: Record) -> tuple[bytes, str]:

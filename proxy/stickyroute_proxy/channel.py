@@ -32,6 +32,10 @@ class Verb(IntEnum):
     """Answer with the `AffinityReport` (JSON); empty when there is no snapshot."""
     DRAIN = 8
     """Begin the graceful end."""
+    LEASES = 9
+    """Go by these `Leases` (JSON) until the next."""
+    DRAINS = 10
+    """Answer with what is left of draining pods: `Drain`s by `namespace/pod` (JSON)."""
 
 
 class Outcome(IntEnum):

@@ -8,6 +8,7 @@ from aiohttp.typedefs import Handler, Middleware
 from stickyroute_api.affinity import AffinityReport
 from stickyroute_api.control import (
     AFFINITY_PATH,
+    LEASES_PATH,
     MAX_SNAPSHOT_BYTES,
     SNAPSHOT_PATH,
     VERSION_PATH,
@@ -65,6 +66,7 @@ class Control:
                 web.get(SNAPSHOT_PATH, self._snapshot),
                 web.get(VERSION_PATH, self._get_version),
                 web.get(AFFINITY_PATH, self._affinity),
+                web.put(LEASES_PATH, self._leases),
             ]
         )
         return app
@@ -75,7 +77,10 @@ class Control:
     async def _patch(self, request: web.Request) -> web.Response:
         return await self._take(self._receiver.patch, await request.read())
 
-    async def _take(self, take: Callable[[bytes], Awaitable[Version]], body: bytes) -> web.Response:
+    async def _leases(self, request: web.Request) -> web.Response:
+        return await self._take(self._receiver.lend, await request.read())
+
+    async def _take(self, take: Callable[[bytes], Awaitable[object]], body: bytes) -> web.Response:
         try:
             await take(body)
         except RefusedError as refused:
@@ -133,7 +138,7 @@ async def tell(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except web.HTTPRequestEntityTooLarge:
-        return _refusal(413, f"a snapshot may have at most {MAX_SNAPSHOT_BYTES} bytes")
+        return _refusal(413, f"a body may have at most {MAX_SNAPSHOT_BYTES} bytes")
     except web.HTTPException as error:
         return _refusal(error.status, error.reason)
 

@@ -131,8 +131,29 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "stickyroute_access_log_failed": Family(
         "counter", "Lines of the access log that could not be written.", of="access_log_failed"
     ),
+    # The store of learned keys
+    "stickyroute_store_lookups": Family(
+        "counter",
+        "Look-ups of learned keys: local, hit, miss, late (longer than a request waits), error (no store).",
+        ("result",),
+        of="store_lookups",
+    ),
+    "stickyroute_store_reachable": Family(
+        "gauge", "Worker processes that reach the store.", of="store_reachable"
+    ),
+    "stickyroute_store_dropped": Family(
+        "counter",
+        "Entries that the store did not get: too many waited, or it refused them.",
+        of="store_dropped",
+    ),
     "stickyroute_exchanges": Family("gauge", "Exchanges under way now.", of="exchanges"),
     "stickyroute_tunnels": Family("gauge", "WebSocket tunnels open now.", of="tunnels"),
+    "stickyroute_tunnels_ended": Family(
+        "counter",
+        "WebSocket tunnels that were ended because their binding had, by why.",
+        ("reason",),
+        of="tunnels_ended",
+    ),
     "stickyroute_upstream_connections": Family("gauge", "Connections to pods now.", of="upstreams"),
     "stickyroute_tasks": Family("gauge", "Tasks of all processes' event loops now."),
     # Processes, by the names that dashboards know

@@ -32,6 +32,7 @@ class Options:
     https: Address | None
     control: Address
     admin: Address
+    drain: Address
     workers: int
     tls_dir: Path
     tls_wait: float
@@ -79,6 +80,13 @@ def parse(arguments: Sequence[str] | None, environment: Mapping[str, str]) -> Op
     )
     option("admin", "0.0.0.0:9090", "metrics, /healthz and /readyz", _address, metavar="HOST:PORT")
     option(
+        "drain",
+        "0.0.0.0:9091",
+        "where terminating pods ask whether their sessions are gone: /v1/drain/NAMESPACE/POD",
+        _address,
+        metavar="HOST:PORT",
+    )
+    option(
         "workers",
         "1",
         "processes that serve clients, each on a core of its own; auto or 0: as many as the CPU limit allows",
@@ -103,6 +111,7 @@ def parse(arguments: Sequence[str] | None, environment: Mapping[str, str]) -> Op
         https=found.https,
         control=found.control,
         admin=found.admin,
+        drain=found.drain,
         workers=found.workers or cores(),
         tls_dir=found.tls_dir,
         tls_wait=found.tls_wait,

@@ -11,7 +11,6 @@ from time import monotonic
 from typing import Final
 
 from stickyroute_proxy.accesslog import Record
-from stickyroute_proxy.affinity.cookie import forget_cookie
 from stickyroute_proxy.affinity.decision import HOME, Decision, Parked
 from stickyroute_proxy.affinity.failover import give_up, refusal
 from stickyroute_proxy.affinity.retry import rechoose, sidestep
@@ -40,6 +39,7 @@ class Placement(ABC):
         "_decision",
         "_ended",
         "_endpoint",
+        "_key",
         "_plane",
         "_queue",
         "_record",
@@ -62,6 +62,8 @@ class Placement(ABC):
     _decision: Decision
     _endpoint: Endpoint | None
     """Where it has its room."""
+    _key: bytes
+    """In a stored scope: what the client's binding is kept under; empty when none is known."""
     _queue: "Queue[Placement] | None"
     """Where it waits, for room or for its endpoint."""
     _connecting: Connect | None
@@ -131,7 +133,9 @@ class Placement(ABC):
             status, message, location = refusal(rule, decision)
             extra = b"" if location or status in RETRIED else b"Retry-After: %d\r\n" % RETRY_AFTER
             if decision.set_token is not None:
-                extra += forget_cookie(rule.scope, self._client.secure)
+                extra += rule.scope.carrier.given(b"", self._client.secure)
+                if rule.scope.stored:
+                    self._plane.memory.forget(self._key)
             self._refuse(status, message, location=location, extra=extra)
 
     def _reach(self, endpoint: Endpoint, now: float) -> None:
@@ -160,7 +164,7 @@ class Placement(ABC):
             return
         self._wait = None
         if self._record is not None:
-            self._record.connect = monotonic() - self._record.connecting
+            self._record.connected(monotonic())
         if self._left(self._endpoint):
             upstream.close()
             self._begin_anew()
@@ -218,7 +222,7 @@ class Placement(ABC):
         if self._plane.budget.allows(counters.requests):
             counters.retries += 1
             if self._record is not None:
-                self._record.retries += 1
+                self._record.tell(retries=1)
             return True
         counters.retries_denied += 1
         return False

@@ -5,12 +5,14 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 
 from aiohttp import web
 
 from stickyroute_api.snapshot import Delta, Snapshot
 from stickyroute_proxy import admin, keep, metrics, tls
 from stickyroute_proxy.control import Control
+from stickyroute_proxy.drainport import DrainPort
 from stickyroute_proxy.encode import Encoder
 from stickyroute_proxy.lean import settle
 from stickyroute_proxy.listen import Address, Ports, StartError, bound, listen
@@ -41,10 +43,13 @@ class Process:
         path = options.state_dir / SNAPSHOT_FILE if options.state_dir else None
         self._kept = path
         self._keep = keep.Keep(path, self._encoder)
-        self._receiver = Receiver(fleet=options.class_name, use=self._use, keeper=self._keep)
+        self._receiver = Receiver(
+            fleet=options.class_name, use=self._use, keeper=self._keep, obey=self._serving.obey
+        )
         self._readiness = admin.Readiness(
             self._receiver, started=time.monotonic(), lacking=self._serving.lacking
         )
+        self._drain_port = DrainPort(self._receiver, self._serving.left, lambda: self._readiness.draining)
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
 
@@ -56,17 +61,19 @@ class Process:
 
     async def run(self) -> int:
         """Serve until `stop`. Returns the exit status; raises StartError."""
-        async with self._admin() as at_admin, self._data() as at_data:
+        async with self._admin() as at_admin, self._data() as at_data, self._draining() as at_drain:
             await self._restore()
             async with self._control() as (at_control, control):
                 logger.info(
-                    "proxy %s of fleet %s, version %s: clients at %s, control at %s, admin at %s",
+                    "proxy %s of fleet %s, version %s: clients at %s, control at %s, admin at %s, "
+                    "drain at %s",
                     self._options.name,
                     self._options.class_name,
                     self._version,
                     at_data,
                     at_control,
                     at_admin,
+                    at_drain,
                 )
                 stopping = asyncio.ensure_future(self._stop.wait())
                 working = {control, *self._serving.tasks}
@@ -124,17 +131,12 @@ class Process:
         logger.info("stopped")
         return 0
 
-    @contextlib.asynccontextmanager
-    async def _admin(self) -> AsyncIterator[Address]:
+    def _admin(self) -> AbstractAsyncContextManager[Address]:
         app = admin.application(self._readiness, self._samples, time.monotonic, self._serving.stuck)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False)
-        await runner.setup()
-        try:
-            listener = listen(self._options.admin, "admin")
-            await web.SockSite(runner, listener).start()
-            yield bound(listener)
-        finally:
-            await runner.cleanup()
+        return _answering(app, self._options.admin, "admin")
+
+    def _draining(self) -> AbstractAsyncContextManager[Address]:
+        return _answering(self._drain_port.application(), self._options.drain, "drain")
 
     @contextlib.asynccontextmanager
     async def _data(self) -> AsyncIterator[str]:
@@ -184,3 +186,16 @@ class Process:
                 logger.error("the control port is closed: %s", error)  # noqa: TRY400
                 await asyncio.sleep(tls.POLL)
         await site.follow()
+
+
+@contextlib.asynccontextmanager
+async def _answering(app: web.Application, address: Address, what: str) -> AsyncIterator[Address]:
+    """Where it answers plain HTTP. Raises StartError."""
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        listener = listen(address, what)
+        await web.SockSite(runner, listener).start()
+        yield bound(listener)
+    finally:
+        await runner.cleanup()

@@ -1,4 +1,4 @@
-"""The receiving end of the push channel: which snapshot is taken, which is refused and why.
+"""The receiving end of the push channel: which snapshots and leases are taken, which are refused and why.
 
 Knows nothing of HTTP: `control` carries bodies in and refusals out.
 """
@@ -12,7 +12,10 @@ from typing import Protocol
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from stickyroute_api.leases import Leases
 from stickyroute_api.snapshot import FORMAT, Delta, Snapshot, Version
+from stickyroute_proxy.decode import decoded
+from stickyroute_proxy.slices import in_slices
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +36,7 @@ class WrongBaseError(RefusedError):
 
 
 class InvalidError(RefusedError):
-    """The body is no snapshot of this fleet and format, or cannot be served (422)."""
+    """The body is no snapshot of this fleet and format, or no leases, or cannot be served (422)."""
 
 
 class UnavailableError(RefusedError):
@@ -46,22 +49,30 @@ class Keeper(Protocol):
     def save(self, snapshot: Snapshot) -> None: ...
 
 
+async def _nobody(_leases: Leases) -> None:
+    """Goes by no leases."""
+
+
 @dataclass(slots=True)
 class Receiver:
     """Holds the last good snapshot and brings each new one into use, or leaves everything as it is.
 
     `use` compiles a snapshot and swaps it in; it is told the delta on the one in use, if there is one. It
-    raises ValueError when the snapshot cannot be served.
+    raises ValueError when the snapshot cannot be served. `obey` is told of leases.
     """
 
     fleet: str
     use: Callable[[Snapshot, Delta | None], Awaitable[None]]
     keeper: Keeper
+    obey: Callable[[Leases], Awaitable[None]] = _nobody
     snapshot: Snapshot | None = None
+    leases: Leases | None = None
+    """The last ones; they hold until the next."""
     pushes: int = 0
     """Snapshots taken from the operator since start, re-pushes included."""
     refusals: int = 0
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _lend_one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def version(self) -> Version | None:
@@ -74,6 +85,26 @@ class Receiver:
     async def patch(self, body: bytes) -> Version:
         """Take a delta. Raises `RefusedError`."""
         return await self._take(self._patch, body)
+
+    async def lend(self, body: bytes) -> Leases:
+        """Take leases. Raises `RefusedError`."""
+        try:
+            new = Leases.model_validate_json(body)
+        except ValidationError as error:
+            raise InvalidError(explain(error)) from None
+        if new.fleet != self.fleet:
+            raise InvalidError(f"fleet: the leases are for fleet {new.fleet!r}, not for {self.fleet!r}")
+        async with self._lend_one_at_a_time:
+            held = self.leases
+            if held is not None and (new.epoch, new.sequence) < (held.epoch, held.sequence):
+                raise StaleError(
+                    f"leases {new.epoch}.{new.sequence} are older than {held.epoch}.{held.sequence}"
+                )
+            if self.snapshot is not None and new.epoch < self.snapshot.epoch:
+                raise StaleError(f"leases of epoch {new.epoch}, and the snapshot is of {self.snapshot.epoch}")
+            self.leases = new
+            await self.obey(new)
+        return new
 
     async def restore(self, snapshot: Snapshot) -> None:
         """Start from a kept snapshot. Raises ValueError when it cannot be served."""
@@ -90,15 +121,14 @@ class Receiver:
                 raise
 
     async def _put(self, body: bytes) -> Version:
+        held = self.snapshot
         try:
-            new = Snapshot.model_validate_json(body)
+            new = await in_slices(decoded(body, held))
         except ValidationError as error:
             raise InvalidError(explain(error)) from None
         self._check_fleet(new.fleet)
-        held = self.snapshot
         if held and not self._is_newer(new.version, same=lambda: new == held):
             return self._taken(held.version)
-        # what is equal stays the same object, so that what was made of it stays in use
         if held is None:
             return await self._bring(new, None)
         delta = Delta.between(held, new)

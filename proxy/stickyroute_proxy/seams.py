@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from stickyroute_api.settings import Settings
 from stickyroute_proxy.accesslog import AccessLog
 from stickyroute_proxy.health.watch import Watch
+from stickyroute_proxy.store.memory import Memory
 from stickyroute_proxy.table import Endpoint, Table
 from stickyroute_proxy.wire.admission import Admission
 from stickyroute_proxy.wire.answer import AnswerHead
@@ -17,6 +18,7 @@ from stickyroute_proxy.wire.counters import Counters
 from stickyroute_proxy.wire.head import RequestHead
 from stickyroute_proxy.wire.parser import Slice
 from stickyroute_proxy.wire.pool import Pool
+from stickyroute_proxy.wire.tunnel import Home
 from stickyroute_proxy.wire.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ class Client(Protocol):
     def truncate(self) -> None:
         """The answer ends in its midst: let the client see it."""
 
-    def tunnel(self, upstream: Upstream, answer: AnswerHead, extra: bytes, rest: bytes, idle: float) -> None:
+    def tunnel(self, upstream: Upstream, answer: AnswerHead, extra: bytes, rest: bytes, home: Home) -> None:
         """Pass on the 101 and become a tunnel; `rest` has come behind the 101."""
 
 
@@ -97,6 +99,7 @@ class Plane(Protocol):
     counters: Counters
     admission: Admission
     budget: Budget
+    memory: Memory
     health: Watch
     log: AccessLog | None
     """The access log; None: it is off."""

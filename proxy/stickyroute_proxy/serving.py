@@ -10,8 +10,10 @@ from typing import Any
 import uvloop
 
 from stickyroute_api.affinity import AffinityReport
+from stickyroute_api.leases import Drain, Leases
 from stickyroute_api.snapshot import Delta, Snapshot
 from stickyroute_proxy import metrics
+from stickyroute_proxy.affinity import drains
 from stickyroute_proxy.affinity.report import report
 from stickyroute_proxy.lean import collect_rarely
 from stickyroute_proxy.metrics import Samples
@@ -34,6 +36,8 @@ class Serving:
         self._plane = DataPlane(random=self._random)
         self._sockets: Mapping[str, socket.socket] = {}
         self._prepared: Callable[[], Table] | None = None
+        self.leases: Leases | None = None
+        """The last ones."""
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -61,11 +65,22 @@ class Serving:
         self.prepare(snapshot)
         self.commit()
 
+    async def obey(self, leases: Leases) -> None:
+        """Go by these leases until the next."""
+        self.leases = leases
+
     async def report(self) -> AffinityReport | None:
         """What is known of sessions; None while nothing is served."""
         if (table := self._plane.table) is None:
             return None
-        return await in_slices(report(table, self._name, self._started, time.time()))
+        tunnels = self._plane.tunnels.counts()
+        return await in_slices(report(table, self._name, self._started, time.time(), tunnels))
+
+    async def left(self) -> Mapping[str, Drain]:
+        """What is left of draining pods, by `namespace/pod`."""
+        if (table := self._plane.table) is None:
+            return {}
+        return drains.left(table, self._plane.tunnels.counts())
 
     async def samples(self) -> Samples:
         return metrics.read(self._plane.table, self._plane.counters, self._plane.health)

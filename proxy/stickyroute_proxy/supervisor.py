@@ -10,13 +10,15 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from stickyroute_api.affinity import AffinityReport
+from stickyroute_api.leases import DRAINS, Drain, Leases
 from stickyroute_api.snapshot import Delta, Snapshot
 from stickyroute_proxy import metrics
+from stickyroute_proxy.affinity.drains import greater
 from stickyroute_proxy.affinity.report import ended, merge
 from stickyroute_proxy.channel import Channel, GoneError, Verb
 from stickyroute_proxy.encode import Encoder
@@ -24,6 +26,7 @@ from stickyroute_proxy.listen import Ports, StartError
 from stickyroute_proxy.metrics import Samples
 from stickyroute_proxy.options import Options
 from stickyroute_proxy.receive import UnavailableError
+from stickyroute_proxy.shares import divide
 from stickyroute_proxy.slices import Steps, at_once, in_slices
 from stickyroute_proxy.worker import Duties
 
@@ -95,6 +98,12 @@ class Running:
             if content := await self.ask(Verb.REPORT, limit=GLANCE):
                 self.report = AffinityReport.model_validate_json(content)
 
+    async def left(self) -> Mapping[str, Drain]:
+        """What it knows of draining pods; nothing when it does not answer soon."""
+        with contextlib.suppress(GoneError, TimeoutError):
+            return DRAINS.validate_json(await self.ask(Verb.DRAINS, limit=GLANCE))
+        return {}
+
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
@@ -114,6 +123,7 @@ class Supervisor:
         self._sockets: dict[int, dict[str, socket.socket]] = {}
         self._running: dict[int, Running] = {}
         self._accepted: Snapshot | None = None
+        self._leases: Leases | None = None
         self._changing = asyncio.Lock()
         """Held while a snapshot is brought to workers, so that one that joins misses none."""
         self._joining = asyncio.Condition()
@@ -244,6 +254,7 @@ class Supervisor:
                 await running.ask(Verb.COMMIT)
             await running.ask(Verb.LISTEN)
             running.joined = True
+        await self._lend()
         logger.info("worker %d serves: process %d", running.number, running.process.pid)
         async with self._joining:
             self._joining.notify_all()
@@ -276,6 +287,26 @@ class Supervisor:
             self._accepted = snapshot
             await self._each(ready, Verb.COMMIT)
 
+    async def obey(self, leases: Leases) -> None:
+        """Have the workers together go by these leases."""
+        self._leases = leases
+        await self._lend()
+
+    async def _lend(self) -> None:
+        """Give each worker its part of the leases."""
+        if self._leases is None:
+            return
+        workers = self._joined()
+        parts = divide(self._leases, [running.report for running in workers])
+        contents = [part.model_dump_json().encode() for part in parts]
+        await asyncio.gather(
+            *(
+                running.ask(Verb.LEASES, content, limit=GLANCE)
+                for running, content in zip(workers, contents, strict=True)
+            ),
+            return_exceptions=True,  # who does not answer is found by its watch, and ended
+        )
+
     async def _each(self, workers: Iterable[Running], verb: Verb, content: bytes = b"") -> list[Running]:
         """Those that did it; who does not answer is ended. Raises ValueError when one refuses."""
         workers = tuple(workers)
@@ -307,6 +338,13 @@ class Supervisor:
         left = () if self._left_report is None else (self._left_report,)
         version = self._accepted.version
         return merge((*left, *told), self._options.name, self._started, version, time.time())
+
+    async def left(self) -> Mapping[str, Drain]:
+        """What is left of draining pods, by `namespace/pod`, as far as the workers tell soon."""
+        told = await asyncio.gather(*(running.left() for running in self._joined()))
+        pods = {pod for found in told for pod in found}
+        joined = {pod: greater(found[pod] for found in told if pod in found) for pod in pods}
+        return {pod: drain for pod, drain in joined.items() if drain is not None}
 
     async def samples(self) -> Samples:
         """What all workers counted, those that ended included, and this process's own cost."""

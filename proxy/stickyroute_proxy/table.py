@@ -16,6 +16,7 @@ from stickyroute_proxy.affinity.token import Keyring
 from stickyroute_proxy.certificates import Certificates, EndpointTls, endpoint_tls
 from stickyroute_proxy.changes import Changes, compiled
 from stickyroute_proxy.match import Entry, Headers, Index, Match
+from stickyroute_proxy.sets import EndpointSet, same, take
 from stickyroute_proxy.trust import Trust
 
 __all__ = ["Endpoint", "Rule", "Scope", "Table", "build", "prepare"]
@@ -65,7 +66,7 @@ class Table:
     """The proxy's own; empty when it is not known."""
 
     index: Index
-    sets: "dict[str, _Set]"
+    sets: dict[str, EndpointSet]
     routes: "dict[str, _Route]"
     users: dict[str, list[str]]
     """The keys of the routes that use a set of endpoints."""
@@ -144,56 +145,6 @@ class Table:
         for key in self.users.get(endpoint.set_id, ()):
             self.routes[key].refresh(self, now)
 
-    def take_sets(self, old: "dict[str, _Set]", now: float) -> list[str]:
-        """Take the snapshot's endpoints, the old ones where they are the same; the changed sets' keys.
-
-        `now`: -inf in a proxy's first table, whose endpoints have served for who knows how long.
-        """
-        changed: list[str] = []
-        removed: list[Endpoint] = []
-        self.sets = {}
-        for set_id, given in self.snapshot.endpoints.items():
-            before, tls = old.get(set_id), self.endpoint_tls.get(set_id)
-            if before is not None and _same(before.given, given) and _same(before.tls, tls):
-                self.sets[set_id] = before
-                continue
-            changed.append(set_id)
-            left = {} if before is None else {_identity(endpoint): endpoint for endpoint in before.endpoints}
-            if before is not None and not _same(before.tls, tls):
-                removed.extend(left.values())  # idle connections were made by other terms
-                left = {}
-            service = set_id.partition("/")[2].rpartition(":")[0]
-            endpoints = []
-            for one in given:
-                endpoint = left.pop((one.id, one.address, one.port), None)
-                if endpoint is None:
-                    endpoint = Endpoint(one, service, tls, now)
-                    endpoint.set_id = set_id
-                    self._count(endpoint.names, 1)
-                else:
-                    names = endpoint.names
-                    endpoint.update(one, now)
-                    if endpoint.names != names:
-                        self._count(endpoint.names, 1)
-                        self._count(names, -1)
-                endpoints.append(endpoint)
-            removed.extend(left.values())
-            self.sets[set_id] = _Set(given, tls, tuple(endpoints))
-        for set_id in old.keys() - self.sets.keys():
-            changed.append(set_id)
-            removed.extend(old[set_id].endpoints)
-        for endpoint in removed:
-            self._count(endpoint.names, -1)
-            self.ejected.discard(endpoint)
-        self.removed = tuple(removed)
-        return changed
-
-    def _count(self, names: Iterable[bytes], by: int) -> None:
-        for name in names:
-            self.pods[name] = self.pods.get(name, 0) + by
-            if not self.pods[name]:
-                del self.pods[name]
-
 
 def build(snapshot: Snapshot, previous: Table | None, now: float, random: Random, proxy: str = "") -> Table:
     """The table of a snapshot for the proxy of that name, made from its predecessor by what has changed.
@@ -234,7 +185,12 @@ def _adopt(table: Table, previous: Table | None, now: float, random: Random) -> 
     routes = table.routes
     table.random = random
     old_routes = {} if previous is None else previous.routes
-    changed = table.take_sets({}, -inf) if previous is None else table.take_sets(previous.sets, now)
+    # The endpoints of a proxy's first table have served for who knows how long.
+    old_sets, since = ({}, -inf) if previous is None else (previous.sets, now)
+    table.sets, changed, table.removed = take(
+        table.snapshot.endpoints, table.endpoint_tls, old_sets, table.pods, since
+    )
+    table.ejected.difference_update(table.removed)
     fresh = [key for key, route in routes.items() if old_routes.get(key) is not route]
     if previous is None or fresh or len(routes) != len(old_routes):
         for key in fresh:
@@ -272,26 +228,10 @@ def _certificates(snapshot: Snapshot, previous: Table | None, fresh: list[str]) 
     if (
         fresh
         or len(snapshot.routes) != len(before.routes)
-        or not _same(before.certificates, snapshot.certificates)
+        or not same(before.certificates, snapshot.certificates)
     ):
         return Certificates(snapshot.routes.values(), snapshot.certificates, previous.certificates)
     return previous.certificates
-
-
-class _Set:
-    """The endpoints of one `namespace/service:port`."""
-
-    __slots__ = ("endpoints", "given", "tls")
-
-    def __init__(
-        self,
-        given: tuple[snapshot.Endpoint, ...],
-        tls: EndpointTls | None,
-        endpoints: tuple[Endpoint, ...],
-    ) -> None:
-        self.given = given
-        self.tls = tls
-        self.endpoints = endpoints
 
 
 class _Route:
@@ -365,12 +305,7 @@ class _Route:
 
 
 def _route(given: snapshot.Route, old: _Route | None) -> _Route:
-    return old if old is not None and _same(old.given, given) else _Route(given)
-
-
-def _same(one: object, other: object) -> bool:
-    """Equal; a delta leaves most of a snapshot the very same, which is cheap to see."""
-    return one is other or one == other
+    return old if old is not None and same(old.given, given) else _Route(given)
 
 
 def _check(rule: snapshot.Rule) -> None:
@@ -379,6 +314,10 @@ def _check(rule: snapshot.Rule) -> None:
     notice = policy.failover.notify_header
     if not _TOKEN.fullmatch(notice):
         raise ValueError(f"persistence.failover.notify_header: {notice!r} is not a header name")
+    if policy.type in {"AppCookie", "Header"} and not _TOKEN.fullmatch(policy.name):
+        raise ValueError(f"persistence.name: {policy.name!r} is not the name of a cookie or header")
+    if policy.type == "AppCookie" and policy.learn is None:
+        raise ValueError("persistence.learn: missing, and type is AppCookie")
     if not _LOCATION.fullmatch(policy.failover.redirect_url):
         raise ValueError("persistence.failover.redirect_url: holds a character that has to be escaped")
     if policy.cookie is None:
@@ -390,10 +329,6 @@ def _check(rule: snapshot.Rule) -> None:
     for field in ("path", "domain"):
         if not _ATTRIBUTE.fullmatch(getattr(policy.cookie, field)):
             raise ValueError(f"persistence.cookie.{field}: holds a character that an attribute cannot")
-
-
-def _identity(endpoint: Endpoint) -> tuple[str, str, int]:
-    return endpoint.id, endpoint.address, endpoint.port
 
 
 def _index(routes: Iterable[_Route]) -> Index:

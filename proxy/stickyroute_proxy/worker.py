@@ -11,6 +11,7 @@ from typing import Self
 
 from pydantic import ValidationError
 
+from stickyroute_api.leases import DRAINS, Leases
 from stickyroute_api.snapshot import Delta, Snapshot
 from stickyroute_proxy import metrics
 from stickyroute_proxy.channel import Outcome, Verb, frame, frames
@@ -83,8 +84,6 @@ class Worker:
         """The answer. Raises ValueError for what cannot be served."""
         serving = self._serving
         match verb:
-            case Verb.PING:
-                pass
             case Verb.WHOLE:
                 serving.prepare(Snapshot.model_validate_json(content))
             case Verb.DELTA:
@@ -99,14 +98,26 @@ class Worker:
             case Verb.LISTEN:
                 found = self._duties.sockets.items()
                 await serving.listen({what: socket.socket(fileno=handle) for what, handle in found})
-            case Verb.SAMPLES:
-                return metrics.encode(await serving.samples())
-            case Verb.REPORT:
-                report = await serving.report()
-                return b"" if report is None else report.model_dump_json().encode()
+            case Verb.LEASES:
+                await serving.obey(Leases.model_validate_json(content))
             case Verb.DRAIN:
                 self._drain.set()
+            case _:
+                return await self._tell(verb)
         return b""
+
+    async def _tell(self, verb: Verb) -> bytes:
+        """What is asked; nothing but that it answers, for a PING."""
+        match verb:
+            case Verb.SAMPLES:
+                return metrics.encode(await self._serving.samples())
+            case Verb.REPORT:
+                report = await self._serving.report()
+                return b"" if report is None else report.model_dump_json().encode()
+            case Verb.DRAINS:
+                return DRAINS.dump_json(dict(await self._serving.left()))
+            case _:
+                return b""
 
 
 def main() -> None:

@@ -76,9 +76,16 @@ TOLD = {
         bad(PERSISTENCE, {"type": "None", "drainTimeout": "60s"}),
         ("Accepted", "UnsupportedValue", r"spec\.persistence\.drainTimeout"),
     ),
-    "a persistence that is not served yet": (
-        bad(PERSISTENCE, {"type": "SourceIP"}),
-        ("Accepted", "UnsupportedValue", r"spec\.persistence\.type"),
+    "keys for a store, and there is none": (
+        bad(
+            PERSISTENCE,
+            {
+                "type": "AppCookie",
+                "sessionName": "ID",
+                "learn": {"from": "ResponseCookie", "mode": "Store"},
+            },
+        ),
+        ("Accepted", "UnsupportedValue", r"spec\.persistence\.learn\.mode"),
     ),
     "a pattern that is none": (
         bad((*RULE, "matches"), [{"path": {"type": "RegularExpression", "value": "/(unclosed"}}]),

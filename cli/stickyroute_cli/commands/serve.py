@@ -1,6 +1,7 @@
 """`stickyroute serve`: the embedded default."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import click
@@ -107,4 +108,10 @@ def _settings(file: Path) -> Settings:
             f"{file}: proxyProtocol: no address is trusted, so no PROXY header is read; list the load "
             "balancer's in trustedProxies"
         )
-    return settings
+    return settings.model_copy(
+        update={
+            "store": settings.store.model_copy(
+                update={"password": os.environ.get("STICKYROUTE_STORE_PASSWORD", "")}
+            )
+        }
+    )

@@ -11,6 +11,7 @@ is the same without it.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 from stickyroute_api.settings import Settings
 from stickyroute_api.snapshot import (
@@ -94,6 +95,11 @@ class Translation:
     def until(self) -> float:
         """Unix seconds: when it changes though no object does; inf: never."""
         return self.backends.until
+
+    @cached_property
+    def pods(self) -> frozenset[Key]:
+        """Those that it depends on, known or not."""
+        return frozenset(self.backends.pods())
 
     @property
     def references(self) -> frozenset[Reference]:
@@ -224,12 +230,19 @@ def _certificates(served: Iterable[Outcome]) -> Iterable[tuple[str, ServerCertif
 
 
 def _compile(state: State, previous: Translation | None) -> dict[Key, Compiled]:
-    before = previous.compiled if previous else {}
+    has_store = bool(state.settings.store.address)
+    before = (
+        previous.compiled if previous and bool(previous.state.settings.store.address) == has_store else {}
+    )
     compiled = {}
     for key in sorted(state.routes):
         route = state.routes[key]
         known = before.get(key)
-        form = known if known is not None and known.source is route else compile_route(route)
+        form = (
+            known
+            if known is not None and known.source is route
+            else compile_route(route, has_store=has_store)
+        )
         if form.class_name == state.fleet and not route.deleting:
             compiled[key] = form
     return compiled

@@ -2,8 +2,9 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import inf
 from typing import Self
 
@@ -84,6 +85,15 @@ class Moment:
     acknowledged: Mapping[str, frozenset[str]] | None = None
     allow_loopback: bool = False
 
+    def past(self, key: str) -> tuple[Endpoint, ...]:
+        """A set as it was published last, under another name where it was spoken to or checked otherwise."""
+        known = self.before.get(key)
+        return self._places.get(_place(key), ()) if known is None else known
+
+    @cached_property
+    def _places(self) -> Mapping[str, tuple[Endpoint, ...]]:
+        return {_place(key): endpoints for key, endpoints in self.before.items()}
+
 
 @dataclass
 class Backends:
@@ -120,6 +130,13 @@ class Backends:
         """Unix seconds: when the next drain's end changes what is resolved."""
         return min((resolved.until for _, resolved in self._resolved.values()), default=inf)
 
+    def pods(self) -> Iterator[Key]:
+        """The pods that what is resolved depends on, or will the next time."""
+        for (namespace, *_), (inputs, resolved) in self._resolved.items():
+            for piece in inputs.slices:
+                yield from ((namespace, entry.pod) for entry in piece.endpoints)
+            yield from ((namespace, endpoint.pod) for endpoint in resolved.endpoints)
+
     def resolver(self, moment: Moment) -> Resolver:
         """Resolves each reference once, from the translation before where its inputs are the same objects."""
 
@@ -149,7 +166,7 @@ class Backends:
         self, namespace: str, use: BackendUse, key: str, tls: BackendTls | Unusable | None, moment: Moment
     ) -> _Inputs:
         slices = self.slices.get((namespace, use.service), ())
-        before = moment.before.get(key, ())
+        before = moment.past(key) if key else ()
         drain = moment.drains.get((namespace, use.service), 0.0)
         acknowledged = None
         if moment.acknowledged is not None and key:
@@ -180,6 +197,11 @@ def _set_key(namespace: str, use: BackendUse, port: ServicePort, tls: BackendTls
     if use.health is not None:
         key += f"~{_digest(use.health.model_dump_json())}"
     return key
+
+
+def _place(key: str) -> str:
+    """The part of a set's name that says which Service and port it is."""
+    return key.partition("~")[0].partition("+")[0]
 
 
 def _digest(text: str) -> str:

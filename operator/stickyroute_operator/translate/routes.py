@@ -44,13 +44,18 @@ from stickyroute_operator.translate.policy import futile
 _DEFAULT_CLASS = api.StickyRouteSpec.model_fields["class_name"].default
 
 
-def compile_route(source: RouteObject) -> Compiled:
-    """The route's form; what is wrong with it becomes its refusal."""
+def compile_route(source: RouteObject, *, has_store: bool = True) -> Compiled:
+    """The route's form; what is wrong with it becomes its refusal. `has_store`: the fleet has one."""
     try:
         spec = parse_route(source.manifest).spec
     except InvalidObject as error:
         return _refused(source, ConditionReason.INVALID, error.problems)
-    problems = [*unsupported(spec), *futile(spec), *_bad_patterns(spec), *_notices_changed(spec)]
+    problems = [
+        *unsupported(spec, has_store=has_store),
+        *futile(spec),
+        *_bad_patterns(spec),
+        *_notices_changed(spec),
+    ]
     if problems:
         return _refused(source, ConditionReason.UNSUPPORTED_VALUE, problems)
     return Compiled(
@@ -175,23 +180,16 @@ def _value(match: api.ValueMatch) -> HeaderMatch:
 
 
 def _persistence(policy: api.Persistence, identity: str) -> Persistence:
-    if policy.type != "Cookie":
+    if policy.type == "None":
         return Persistence(
             type="None", failover=_failover(policy.failover), limits=_session_limits(policy.limits)
         )
-    cookie = policy.cookie
+    is_cookie = policy.type == "Cookie"
     return Persistence(
-        type="Cookie",
-        cookie=Cookie(
-            name=policy.session_name or default_cookie_name(identity),
-            path=cookie.path,
-            domain=cookie.domain,
-            same_site=cookie.same_site,
-            secure=cookie.secure,
-            http_only=cookie.http_only,
-            partitioned=cookie.partitioned,
-            permanent=cookie.lifetime_type == "Permanent",
-        ),
+        type=policy.type,
+        name="" if is_cookie else policy.session_name or "",
+        cookie=_cookie(policy, identity) if is_cookie else None,
+        learn=None if policy.learn is None else policy.learn.mode,
         idle_timeout=_seconds(policy.idle_timeout),
         absolute_timeout=_seconds(policy.absolute_timeout),
         epoch=policy.epoch,
@@ -203,6 +201,20 @@ def _persistence(policy: api.Persistence, identity: str) -> Persistence:
             sessions_per_minute=policy.rebalance.sessions_per_minute,
             idle_for=parse_duration(policy.rebalance.idle_for),
         ),
+    )
+
+
+def _cookie(policy: api.Persistence, identity: str) -> Cookie:
+    given = policy.cookie
+    return Cookie(
+        name=policy.session_name or default_cookie_name(identity),
+        path=given.path,
+        domain=given.domain,
+        same_site=given.same_site,
+        secure=given.secure,
+        http_only=given.http_only,
+        partitioned=given.partitioned,
+        permanent=given.lifetime_type == "Permanent",
     )
 
 

@@ -191,6 +191,10 @@ class Balancer:
             return self.algorithm(backend.steady, random)
         return endpoint
 
+    def hashes(self, facts: Facts) -> bool:
+        """Whether the request brings a value that its endpoint follows from."""
+        return self._hash_on is not None and bool(self._hash_on(facts))
+
     def by_value(self, facts: Facts) -> tuple[BindingReason, Endpoint | None]:
         """Where the request's value leads, and whether it did when it was last seen; None without a value."""
         if self._hash_on is None or not self.pool or not (value := self._hash_on(facts)):

@@ -46,7 +46,7 @@ def keep(rule: Rule, binding: Binding, token: bytes | None, endpoint: Endpoint, 
         or binding.flags & LONG_LIVED
         or (binding.key != scope.keyring.sealing and token is not None)
     )
-    if aged:
+    if aged and not scope.fixed:
         return reseal(scope, binding, endpoint, BindingReason.BOUND, now)
     remember(scope, binding, endpoint, token)
     if token is None:

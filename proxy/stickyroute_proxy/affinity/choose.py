@@ -43,12 +43,17 @@ def choose(rule: Rule, facts: Facts, now: float, random: Random) -> Decision:
     return _examine(rule, facts, tokens, now, random)
 
 
-def choose_bound(rule: Rule, facts: Facts, binding: Binding | None, now: float, random: Random) -> Decision:
+def choose_bound(
+    rule: Rule, facts: Facts, binding: Binding | None, now: float, random: Random, *, key: bytes = b""
+) -> Decision:
     """The decision for a request of a stored scope, by the binding that was found for its value.
 
-    `Decision.binding` is the one to keep from now on, where it is new or has changed.
+    `Decision.binding` is the one to keep from now on, where it is new or has changed. `key` stands for a
+    value of which no binding is known.
     """
     if binding is None:
+        if key:
+            return _begin_at(rule, key, BindingReason.NEW, now, random)
         return _begin(rule, facts, BindingReason.NEW, now, random)
     reason = first_failure(rule, binding, now)
     if reason is None:
@@ -76,17 +81,20 @@ def _examine(rule: Rule, facts: Facts, tokens: list[bytes], now: float, random: 
 
 
 def _endpoint(rule: Rule, binding: Binding, now: float, random: Random) -> Endpoint:
-    """The one that a binding which holds names; of a cohort one."""
-    endpoint = rule.members.get(binding.endpoint)
-    if endpoint is None:
-        endpoint = rule.of_cohort(binding.endpoint, now, random)
-    assert endpoint is not None  # noqa: S101 - the checks have found one that keeps sessions
-    return endpoint
+    """The one that a binding which holds names; of several the best that keeps sessions, or the next."""
+    endpoints = rule.named[binding.endpoint]
+    if len(endpoints) == 1:
+        return endpoints[0]
+    found = rule.of_cohort(binding.endpoint, now, random)
+    drain = rule.scope.policy.drain_timeout
+    return found or next(one for one in endpoints if now < one.kept_until(drain))
 
 
 def _lost(rule: Rule, facts: Facts, lost: Lost, now: float, random: Random) -> Decision:
     if lost.reason in EXPIRED:
         rule.scope.expired += 1
+        if rule.scope.fixed or rule.scope.stored:
+            return _begin_at(rule, lost.binding.session, lost.reason, now, random)
         return _begin(rule, facts, lost.reason, now, random)
     return fail_over(rule, lost, now)
 
@@ -94,6 +102,14 @@ def _lost(rule: Rule, facts: Facts, lost: Lost, now: float, random: Random) -> D
 def _begin(rule: Rule, facts: Facts, reason: BindingReason, now: float, random: Random) -> Decision:
     """A new session, placed by balance."""
     endpoint = rule.balancer.pick(facts, now, random)
+    if endpoint is None:
+        return none(rule.scope)
+    return begin(rule, endpoint, reason, now, random)
+
+
+def _begin_at(rule: Rule, number: bytes, reason: BindingReason, now: float, random: Random) -> Decision:
+    """A new session of a client that goes on showing an old key: where every proxy would place it."""
+    endpoint = rule.balancer.repin(number, ())
     if endpoint is None:
         return none(rule.scope)
     return begin(rule, endpoint, reason, now, random)

@@ -1,11 +1,8 @@
 """The cookie that carries the token: taken out of requests, put into answers."""
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from stickyroute_api import snapshot
-
-if TYPE_CHECKING:
-    from stickyroute_proxy.table import Scope
 
 _SHARED: Final = (b"public", b"s-maxage")
 
@@ -36,6 +33,8 @@ def _is_named(pair: bytes, name: bytes) -> bool:
 
 def attributes(cookie: snapshot.Cookie, absolute_timeout: float | None, *, secure: bool) -> bytes:
     """Everything behind the token in a Set-Cookie field, for a client that came by TLS or not."""
+    # Browsers drop a cookie of these names without Secure, whatever it came by.
+    secure = secure or cookie.name.lower().startswith(("__host-", "__secure-"))
     secure = cookie.secure == "Always" or (cookie.secure == "Auto" and secure)
     parts = [f"Path={cookie.path}"]
     if cookie.domain:
@@ -52,20 +51,6 @@ def attributes(cookie: snapshot.Cookie, absolute_timeout: float | None, *, secur
     if secure and cookie.partitioned:
         parts.append("Partitioned")
     return "".join(f"; {part}" for part in parts).encode()
-
-
-def set_cookie(scope: "Scope", token: bytes, secure: bool) -> bytes:
-    """The whole Set-Cookie line, its end included, for a client that came by TLS (`secure`) or not."""
-    return b"set-cookie: " + scope.prefix + token + scope.set_cookie_tails[secure]
-
-
-def forget_cookie(scope: "Scope", secure: bool) -> bytes:
-    """The whole Set-Cookie line that has the client drop its token: of the same name, path and domain."""
-    given = scope.policy.cookie
-    if given is None:
-        return b""
-    ended = attributes(given.model_copy(update={"permanent": True}), 0.0, secure=secure)
-    return b"set-cookie: " + scope.prefix + ended + b"\r\n"
 
 
 def may_set(status: int, cache_control: bytes | None) -> bool:

@@ -118,8 +118,14 @@ def _repin(rule: Rule, lost: Lost, now: float, tried: Collection[Endpoint]) -> D
     endpoint = endpoint or rule.balancer.repin(binding.session, tried)
     if endpoint is None:
         return none(scope)
+    has_moved = scope.sessions.has_moved(binding.session, token or binding.session, endpoint)
+    if has_moved and scope.fixed:
+        # Told already: the client will show the old token until the application gives out another value.
+        scope.bound += 1
+        scope.sessions.use(binding.session, endpoint)
+        return Decision(endpoint, BindingReason.BOUND, token=token)
     scope.count(reason)
-    if not scope.sessions.has_moved(binding.session, token or binding.session, endpoint):
+    if not has_moved:
         scope.moved += 1
         scope.sessions.move(binding.session, binding.endpoint, reason, now)
     return reseal(scope, moved(scope, binding, endpoint, now), endpoint, reason, now)

@@ -1,4 +1,4 @@
-"""What a decision reads of a request: the values of our cookie, or the value that is hashed."""
+"""What a decision reads of a request: the keys that it shows, or the value that is hashed."""
 
 from binascii import unhexlify
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from stickyroute_api import snapshot
 
 MAX_PRESENTED: Final = 8
-"""How many cookies of one name are looked at."""
+"""How many values of one name are looked at."""
 _ESCAPE: Final = regex(rb"%([0-9A-Fa-f]{2})")
 
 
@@ -24,6 +24,9 @@ class Facts(Protocol):
     """The values of the Cookie fields."""
     query: bytes
 
+    def values(self, name: bytes) -> list[bytes]:
+        """The values of the fields of that lower-case name."""
+
     def field(self, name: bytes) -> bytes:
         """The values of a field, by its lower-case name, joined by commas; empty when there is none."""
 
@@ -32,15 +35,7 @@ class Facts(Protocol):
 
 
 Presenter = Callable[[Facts], list[bytes]]
-"""The tokens that a request shows, at most MAX_PRESENTED."""
-
-
-def presenter(policy: snapshot.Persistence) -> Presenter:
-    """What finds the tokens of a scope with this policy."""
-    if policy.type != "Cookie" or policy.cookie is None:
-        return lambda _facts: []
-    prefix = policy.cookie.name.encode() + b"="
-    return lambda facts: facts.presented(prefix) if facts.cookies else []
+"""The keys that a request shows, at most MAX_PRESENTED; a scope's `carrier` has it."""
 
 
 Reader = Callable[[Facts], bytes]

@@ -4,10 +4,11 @@ Made in steps (`slices`), while requests wait for the loop.
 """
 
 import base64
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from math import floor
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from stickyroute_api.affinity import ID_BYTES, AffinityReport, Departure, EndpointSessions, ScopeReport
@@ -46,8 +47,16 @@ class _Row(NamedTuple):
     ids: Sequence[bytes] = ()
 
 
-def report(table: Table, proxy: str, started: float, now: float) -> Steps[AffinityReport]:
+def report(
+    table: Table,
+    proxy: str,
+    started: float,
+    now: float,
+    tunnels: Mapping[tuple[str, str], int] = MappingProxyType({}),
+) -> Steps[AffinityReport]:
     """What the proxy of that name, which runs since `started`, knows at `now`.
+
+    `tunnels`: those that are open, by scope and `Endpoint.id`.
 
     Scopes and endpoints without activity are left out. When there are too many rows, the least busy
     endpoints go, then the oldest departures, then scopes; when there are too many sessions, `sample` says
@@ -58,7 +67,7 @@ def report(table: Table, proxy: str, started: float, now: float) -> Steps[Affini
     """
     table.known.second = now
     scopes = tuple(table.scopes.values())
-    rows = (row for scope in scopes for row in _rows(scope, now))
+    rows = (row for scope in scopes for row in _rows(scope, tunnels, now))
     return _fitted(rows, _ALL, proxy, started, table.version)
 
 
@@ -106,13 +115,14 @@ class _Merged:
 
     def __init__(self, first: EndpointSessions) -> None:
         self._first = first
-        self._stated = self._in_flight = self._carried = 0
+        self._stated = self._in_flight = self._tunnels = self._carried = 0
         self._state: EndpointState | None = None
         self._ids: set[bytes] = set()
 
     def add(self, sessions: EndpointSessions, ids: Sequence[bytes]) -> None:
         self._stated += sessions.active
         self._in_flight += sessions.in_flight
+        self._tunnels += sessions.tunnels
         self._state = self._state or sessions.state
         self._carried += len(ids)
         self._ids.update(ids)
@@ -120,14 +130,19 @@ class _Merged:
     def row(self, scope_id: str) -> _Row:
         # without overlap the stated number stays exact, sampled or not
         active = round(self._stated * len(self._ids) / self._carried) if self._carried else self._stated
-        found = {"active": active, "in_flight": self._in_flight, "state": self._state}
+        found = {
+            "active": active,
+            "in_flight": self._in_flight,
+            "tunnels": self._tunnels,
+            "state": self._state,
+        }
         content = self._first.model_copy(update=found)
         size = _size(scope_id, content.endpoint, content.pod)
         weight = active + self._in_flight
         return _Row(scope_id, weight, size, lambda ids: content.model_copy(update={"ids": ids}), [*self._ids])
 
 
-def _rows(scope: Scope, now: float) -> Iterator[_Row | None]:
+def _rows(scope: Scope, tunnels: Mapping[tuple[str, str], int], now: float) -> Iterator[_Row | None]:
     """The rows of a scope; None where there is none, and the loop may have its turn."""
     if (
         scope.new
@@ -156,11 +171,12 @@ def _rows(scope: Scope, now: float) -> Iterator[_Row | None]:
         )
         yield _departure(scope.id, departure, tuple(departed.ids), now)
     for endpoint in scope.endpoints:
-        ids = _at(scope, endpoint)
+        ids = sessions_at(scope, endpoint)
         state = endpoint.found(now)
         if ids or endpoint.in_flight or state:
             in_flight = endpoint.in_flight
-            make = partial(_sessions, endpoint, len(ids), in_flight, state)
+            of_them = tunnels.get((scope.id, endpoint.id), 0)
+            make = partial(_sessions, endpoint, len(ids), in_flight, tunnels=of_them, state=state)
             size = _size(scope.id, endpoint.id, endpoint.pod)
             yield _Row(scope.id, len(ids) + in_flight, size, make, ids)
         else:
@@ -168,7 +184,7 @@ def _rows(scope: Scope, now: float) -> Iterator[_Row | None]:
 
 
 def _sessions(
-    endpoint: Endpoint, active: int, in_flight: int, state: EndpointState | None, ids: str
+    endpoint: Endpoint, active: int, in_flight: int, ids: str, *, tunnels: int, state: EndpointState | None
 ) -> EndpointSessions:
     return EndpointSessions(
         endpoint=endpoint.id,
@@ -176,12 +192,13 @@ def _sessions(
         service=endpoint.service,
         active=active,
         in_flight=in_flight,
+        tunnels=tunnels,
         state=state,
         ids=ids,
     )
 
 
-def _at(scope: Scope, endpoint: Endpoint) -> Sequence[bytes]:
+def sessions_at(scope: Scope, endpoint: Endpoint) -> Sequence[bytes]:
     """The sessions at an endpoint; those of a cohort are shared out among all of it, for none has its own."""
     name = scope.name(endpoint)
     place = scope.sessions.places.get(name)
@@ -192,7 +209,7 @@ def _at(scope: Scope, endpoint: Endpoint) -> Sequence[bytes]:
         return tuple(place.sessions)
     if scope.policy.bind_to != "Cohort":
         return tuple(place.sessions) if endpoint.key == shared[0].key else ()
-    keys = sorted(one.key for one in shared)
+    keys = sorted(one.key for one in shared if one.keep_until) or sorted(one.key for one in shared)
     return [one for one in place.sessions if keys[one[-1] % len(keys)] == endpoint.key]
 
 

@@ -53,15 +53,18 @@ def sidestep(
     """The decision for a request whose endpoint has no room: a session that just begins goes elsewhere.
 
     The same decision where no other has room (fewer requests in flight than that) either, or where the
-    session belongs to the endpoint. Those in `tried` took no connection.
+    session belongs to the endpoint: by its binding or, without one, by its hashed value, which is all that
+    its next request will bring too. Those in `tried` took no connection.
     """
     if full.reason in HOME or full.reason in MOVED:
+        return full
+    scope = rule.scope
+    binding = followed(scope, full)
+    if binding is None and rule.balancer.hashes(facts):
         return full
     endpoint = rule.balancer.pick_roomy(facts, room, tried, random)
     if endpoint is None:
         return full
-    scope = rule.scope
-    binding = followed(scope, full)
     if binding is None:
         return Decision(endpoint, full.reason)
     bound = moved(scope, binding, endpoint, binding.bound)

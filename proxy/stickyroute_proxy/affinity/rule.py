@@ -8,14 +8,15 @@ from random import Random
 from typing import Any, Final
 
 from stickyroute_api import snapshot
+from stickyroute_api.affinity import DEFAULT_WINDOW
 from stickyroute_api.reasons import BindingReason, EndpointState
-from stickyroute_proxy.affinity import cookie
 from stickyroute_proxy.affinity.algorithm import Turn
 from stickyroute_proxy.affinity.balance import Balancer, standing
+from stickyroute_proxy.affinity.carrier import Carrier, carrier
 from stickyroute_proxy.affinity.endpoint import Endpoint
-from stickyroute_proxy.affinity.keys import Presenter, presenter, value_of
-from stickyroute_proxy.affinity.sessions import DEFAULT_WINDOW, KnownSessions, Name, ScopeSessions
-from stickyroute_proxy.affinity.token import Keyring
+from stickyroute_proxy.affinity.keys import Presenter, value_of
+from stickyroute_proxy.affinity.sessions import KnownSessions, Name, ScopeSessions
+from stickyroute_proxy.affinity.token import SEPARATOR, Keyring
 from stickyroute_proxy.changes import UNCHANGED, Changes
 
 Named = dict[bytes, tuple[Endpoint, ...]]
@@ -52,16 +53,18 @@ class Scope:
     __slots__ = (
         "absolute",
         "bound",
-        "cookie_name",
+        "carrier",
         "disabled",
         "draining",
         "endpoints",
         "expired",
+        "fixed",
         "id",
         "identity",
         "idle",
         "keyring",
         "kind",
+        "learns",
         "moved",
         "name",
         "named",
@@ -71,7 +74,6 @@ class Scope:
         "parked",
         "pods",
         "policy",
-        "prefix",
         "presented",
         "rejected",
         "released",
@@ -80,8 +82,8 @@ class Scope:
         "returned",
         "rules",
         "sessions",
-        "set_cookie_tails",
         "sticky",
+        "stored",
     )
 
     id: str
@@ -92,16 +94,18 @@ class Scope:
     kind: Kind
     sticky: bool
     """Whether it is of kind TOKEN."""
+    stored: bool
+    """Whether it is of kind STORED."""
+    learns: bool
+    """The application gives its keys out."""
+    fixed: bool
+    """No fresh token of ours reaches the client: it stays in the application's value."""
+    carrier: Carrier
     presented: Presenter
-    """The tokens that a request shows."""
+    """The tokens, or in a stored scope the values, that a request shows."""
     name: Name
     """What bindings name an endpoint by: a digest of what `bind_to` says."""
     overrides: tuple[snapshot.Override, ...]
-    cookie_name: bytes
-    prefix: bytes
-    """What our cookie's pair begins with: `name=`."""
-    set_cookie_tails: tuple[bytes, bytes]
-    """What follows the token in a Set-Cookie field: for plain HTTP, for TLS."""
     idle: float
     """Seconds from a token's sealing to its end; infinite without an idle timer."""
     reseal: float
@@ -164,21 +168,15 @@ class Scope:
         self.policy = policy
         self.kind = _kind(policy)
         self.sticky = self.kind is Kind.TOKEN
-        self.presented = presenter(policy)
+        self.stored = self.kind is Kind.STORED
+        self.carrier = carrier(policy)
+        self.learns = self.carrier.learns
+        self.fixed = self.learns and self.sticky
+        self.presented = self.carrier.presented
         self.name = _NAMES[policy.bind_to]
         if self.sessions.name is not self.name:
             self.sessions.forget()
             self.sessions.name = self.name
-        if policy.cookie is not None:
-            self.cookie_name = policy.cookie.name.encode()
-            self.prefix = self.cookie_name + b"="
-            self.set_cookie_tails = (
-                cookie.attributes(policy.cookie, policy.absolute_timeout, secure=False) + b"\r\n",
-                cookie.attributes(policy.cookie, policy.absolute_timeout, secure=True) + b"\r\n",
-            )
-        else:
-            self.cookie_name = self.prefix = b""
-            self.set_cookie_tails = (b"", b"")
         idle = inf if policy.idle_timeout is None else policy.idle_timeout
         self.idle = idle * IDLE_GRACE
         self.reseal = idle * RESEAL_SHARE
@@ -190,6 +188,10 @@ class Scope:
         self.keyring = keyring
         for rule in self.rules:
             rule.balancer.keyring = keyring
+
+    def key(self, value: bytes) -> bytes:
+        """What stands for a value of the application's: in a stored scope its binding is kept under it."""
+        return self.keyring.digest(self.identity + SEPARATOR + value)
 
     def count(self, reason: BindingReason) -> None:
         """Count a decision that was not by a binding that held."""
@@ -271,7 +273,7 @@ class Scope:
         """Note the endpoints whose drain is over."""
         drain = self.policy.drain_timeout
         for endpoint in self.draining:
-            if endpoint.kept_until(drain) > now or self._is_last_resort(endpoint):
+            if endpoint.kept_until(drain) > now or self.is_last_resort(endpoint):
                 continue
             self.draining = tuple(other for other in self.draining if other is not endpoint)
             shared = self.named.get(self.name(endpoint), ())
@@ -279,7 +281,7 @@ class Scope:
                 continue
             self.sessions.leave(endpoint, endpoint.loss, now)
 
-    def _is_last_resort(self, endpoint: Endpoint) -> bool:
+    def is_last_resort(self, endpoint: Endpoint) -> bool:
         return any(endpoint in backend.eligible for rule in self.rules for backend in rule.balancer.pool)
 
 
@@ -371,7 +373,9 @@ class Rule:
 
 
 def _kind(policy: snapshot.Persistence) -> Kind:
-    if policy.type == "Cookie":
+    if policy.learn == "Store":
+        return Kind.STORED
+    if policy.type in {"Cookie", "Header", "AppCookie"}:
         return Kind.TOKEN
     return Kind.NONE if value_of(policy) is None else Kind.HASHED
 

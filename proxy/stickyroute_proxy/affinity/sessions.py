@@ -11,13 +11,11 @@ from math import ceil, inf
 from operator import attrgetter
 from typing import Final
 
-from stickyroute_api.affinity import ID_BYTES
+from stickyroute_api.affinity import DEFAULT_WINDOW, ID_BYTES
 from stickyroute_api.reasons import BindingReason
 from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.recent import Recent
 
-DEFAULT_WINDOW: Final = 1800.0
-"""Seconds without a request after which a session no longer counts as active, where no idle timer says."""
 MAX_SESSIONS: Final = 1_000_000
 """How many are known at most; those beyond are served alike, but not counted."""
 MAX_DEPARTURES: Final = 64
@@ -153,6 +151,10 @@ class ScopeSessions:
         place = self.places.get(self.name(new))
         session = None if place is None else place.sessions.get(session_id[:ID_BYTES])
         return session is not None and session.token != hash(token)
+
+    def use(self, session_id: bytes, endpoint: Endpoint) -> None:
+        """Note that the session, which is known at the endpoint, made a request."""
+        self.places[self.name(endpoint)].sessions[session_id[:ID_BYTES]].used = self.known.second
 
     def move(self, session_id: bytes, old: bytes, reason: BindingReason, now: float) -> None:
         """Note that a session leaves the endpoint named `old` for another."""

@@ -3,8 +3,9 @@
     version 1 · key id 1 · nonce 12 · AES-256-GCM( session 12 · endpoint 12 · created 6 · bound 6 · sealed 6
     · epoch 4 · flags 1 ) · tag 16          in base64url without padding
 
-The scope identity is associated data, so a token of one scope is nothing to another. Times are Unix
-milliseconds. Nothing readable names a pod or an address.
+The scope identity is associated data, so a token of one scope is nothing to another; where the token wraps a
+value of the application's, `~` and the value follow it there. Times are Unix milliseconds. Nothing readable
+names a pod or an address.
 """
 
 import base64
@@ -25,6 +26,7 @@ from stickyroute_api.snapshot import TokenKeys
 VERSION: Final = 1
 SESSION_BYTES: Final = 12
 """The length of a session id."""
+DIGEST_BYTES: Final = 16
 LONG_LIVED: Final = 1
 """Flag: set on the answer that began a tunnel or an event stream; the idle timer waits."""
 NAMED: Final = 2
@@ -39,6 +41,8 @@ _SEALED: Final = 2 + _NONCE_BYTES
 _RAW_LENGTH: Final = _SEALED + _CONTENT.size + _TAG_BYTES
 LENGTH: Final = (_RAW_LENGTH * 4 + 2) // 3
 """The length of every token."""
+SEPARATOR: Final = b"~"
+"""Between a token and the value of the application's that it was sealed with."""
 
 # Decoding maps base64url to plain base64 and the two characters that only plain base64 has to one that no
 # alphabet has. Encoding goes the other way.
@@ -99,6 +103,14 @@ class Keyring:
         """The keyed digest of 64 bits by which consistent hashing places a value."""
         return int.from_bytes(blake2b(value, key=self._hashing, digest_size=8).digest(), "big")
 
+    def digest(self, value: bytes) -> bytes:
+        """The keyed digest of 128 bits that stands for a value which is not to be told."""
+        return blake2b(value, key=self._hashing, digest_size=DIGEST_BYTES).digest()
+
+    def seal_with(self, value: bytes, binding: Binding, scope: bytes) -> bytes:
+        """The token that carries the binding beside this value, and beside no other."""
+        return self.seal(binding, scope + SEPARATOR + value)
+
     def seal(self, binding: Binding, scope: bytes) -> bytes:
         """The token that carries the binding in the scope of that identity."""
         session, endpoint, created, bound, sealed, epoch, flags, _ = binding
@@ -109,7 +121,13 @@ class Keyring:
         return b2a_base64(raw, newline=False).translate(_ENCODE, b"=")
 
     def open(self, token: bytes, scope: bytes) -> Binding | Refusal:
-        """The binding that a token carries, or why there is none. Any bytes at all are safe to give."""
+        """The binding that a token carries, or why there is none. Any bytes at all are safe to give.
+
+        A token that was sealed with a value is followed by it, behind SEPARATOR.
+        """
+        if len(token) > LENGTH and token[LENGTH : LENGTH + 1] == SEPARATOR:
+            scope += token[LENGTH:]
+            token = token[:LENGTH]
         if len(token) != LENGTH or token[-1] not in _CANONICAL_LAST:
             return BindingReason.INVALID_TOKEN
         try:

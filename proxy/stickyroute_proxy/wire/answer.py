@@ -195,6 +195,22 @@ class AnswerHead:
         given = [value.strip(b" \t") for name, _, value in pairs if name.lower() == b"cache-control"]
         self.cache_control = b",".join(given) if given else None
 
+    @property
+    def lines(self) -> list[bytes]:
+        """The fields that go down, but for those that are ours."""
+        return self._lines
+
+    def replace(self, lines: list[bytes]) -> None:
+        """Let these fields go down in their place, in this answer alone."""
+        self._lines = lines
+        self._written_with = self._read = None
+
+    def drop(self, name: bytes) -> None:
+        """Let the fields of that lower-case name go no further."""
+        kept = [line for line in self._lines if line.partition(b":")[0].lower() != name]
+        if len(kept) != len(self._lines):
+            self.replace(kept)
+
     def targets_caches(self) -> bool:
         """Whether it lets caches of a kind keep it, whatever Cache-Control says to the others (RFC 9213)."""
         for line in self._lines:

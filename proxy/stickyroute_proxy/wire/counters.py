@@ -8,7 +8,7 @@ from stickyroute_proxy.affinity.rule import Rule
 
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds of the latency histogram, seconds; one more bucket counts what is beyond."""
-_SHORT: Final = BUCKETS[0]
+SHORT: Final = BUCKETS[0]
 """What most requests take less than: their bucket need not be looked for."""
 
 
@@ -31,7 +31,7 @@ class RuleCounters:
 
     def add(self, status: int, seconds: float) -> None:
         self.statuses[status] += 1
-        self.buckets[bisect_left(BUCKETS, seconds) if seconds > _SHORT else 0] += 1
+        self.buckets[bisect_left(BUCKETS, seconds) if seconds > SHORT else 0] += 1
         self.seconds += seconds
 
     @property
@@ -68,12 +68,16 @@ class Counters:
         "rules",
         "sent_bytes",
         "shed",
+        "store_dropped",
+        "store_lookups",
+        "store_reachable",
         "tunnels",
+        "tunnels_ended",
         "unrouted",
         "upstreams",
     )
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # noqa: PLR0915 - one of each
         self.rules: dict[tuple[str, str], RuleCounters] = {}
         """By (route, rule), `namespace/name` and the rule's name."""
         self.unrouted = RuleCounters()
@@ -115,8 +119,16 @@ class Counters:
         """Lines of the access log that were dropped because too many waited to be written."""
         self.access_log_failed = 0
         """Lines that could not be written; counted by the writing thread alone."""
+        self.store_lookups: dict[str, int] = {}
+        """Look-ups of learned keys, by Result."""
+        self.store_reachable = 0
+        """1 while the store answers."""
+        self.store_dropped = 0
+        """Entries that the store did not get."""
         self.tunnels = 0
         """WebSocket tunnels open now."""
+        self.tunnels_ended: dict[str, int] = {}
+        """Those that were ended from here because their binding had, by BindingReason."""
         self.upstreams = 0
         """Upstream connections open now."""
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from httptools import HttpRequestParser
 
+from stickyroute_api.reasons import BindingReason
 from stickyroute_proxy.accesslog import Unread
 from stickyroute_proxy.certificates import Identity
 from stickyroute_proxy.exchange import Exchange
@@ -23,7 +24,7 @@ from stickyroute_proxy.wire.closing import Closing
 from stickyroute_proxy.wire.forwarding import UNKNOWN, Forwarding, peer_address
 from stickyroute_proxy.wire.head import RequestHead
 from stickyroute_proxy.wire.parser import MalformedError, Reader
-from stickyroute_proxy.wire.tunnel import Tunnel
+from stickyroute_proxy.wire.tunnel import Home, Tunnel
 from stickyroute_proxy.wire.upstream import HIGH_WATER, Upstream
 from stickyroute_proxy.wire.writing import ANSWER, BODY, HEAD, LEFT, Writing
 
@@ -271,7 +272,7 @@ class Downstream(Writing):
         else:
             self._close()
 
-    def tunnel(self, upstream: Upstream, answer: AnswerHead, extra: bytes, rest: bytes, idle: float) -> None:
+    def tunnel(self, upstream: Upstream, answer: AnswerHead, extra: bytes, rest: bytes, home: Home) -> None:
         exchange, self._exchange = self._exchange, None
         early = self._buffer
         self._transport.write(answer.write(extra, chunked=False))
@@ -279,13 +280,14 @@ class Downstream(Writing):
         plane.active.discard(self)
         self._leave()
 
-        def closed() -> None:
+        def closed(reason: BindingReason | None) -> None:
             plane.closed(self)
             plane.counters.upstreams -= 1
             if exchange is not None:
-                exchange.tunnel_closed()
+                exchange.tunnel_closed(reason)
 
-        Tunnel(plane, self._transport, upstream.detach(), idle, closed).begin(early, rest, full=self._full)
+        tunnel = Tunnel(plane, self._transport, upstream.detach(), home, closed)
+        tunnel.begin(early, rest, full=self._full)
 
     def end(self, now: float) -> None:
         self._exchange = None
@@ -318,10 +320,11 @@ class Downstream(Writing):
         request_id = self.head.request_id = plane.next_id()
         if plane.log is not None:
             now = monotonic()
-            record = Unread(self.peer, request_id, now, secure=self.secure)
+            record = Unread(self.peer, request_id, secure=self.secure)
             record.status = error.status
-            record.message = str(error)
-            plane.log.add(record, now, plane.clock())
+            record.tell(str(error))
+            record.started = now
+            plane.log.add(None, record, now, plane.clock())
         self._answer_malformed(error)
 
     def _answer_malformed(self, error: MalformedError) -> None:

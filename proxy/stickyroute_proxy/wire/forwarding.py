@@ -16,6 +16,8 @@ UNKNOWN: Final = "0.0.0.0"
 """The address of a client that has none, such as one on a UNIX socket."""
 _HOP: Final = regex(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+)(?::[0-9]{1,5})?|([0-9A-Fa-f:.]+)")
 """An address as `X-Forwarded-For` has it: IPv6 in brackets or bare, a port behind it or none."""
+_LONGEST_HOP: Final = 64
+"""Longer ones are no address, and would fill the memory of those seen lately."""
 _SCHEMES: Final = {b"http": b"http", b"https": b"https", b"ws": b"http", b"wss": b"https"}
 
 
@@ -124,7 +126,8 @@ def _client(hops: bytes, peer: str, trust: Trust) -> str:
     """
     client = peer
     for hop in reversed(hops.split(b",")):
-        address = _hop(hop.strip(b" \t"))
+        hop = hop.strip(b" \t")  # noqa: PLW2901 - the same, as it is meant
+        address = _hop(hop) if len(hop) <= _LONGEST_HOP else None
         if address is None:
             break
         client = address

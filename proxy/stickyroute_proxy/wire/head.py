@@ -6,9 +6,9 @@ order; framing, hop-by-hop and forwarding fields are ours. Nothing here knows so
 
 from functools import lru_cache
 from re import compile as regex
-from typing import Final
+from typing import Any, Final
 
-from stickyroute_proxy.affinity.cookie import strip
+from stickyroute_proxy.affinity.carrier import Carrier
 from stickyroute_proxy.affinity.keys import presented
 from stickyroute_proxy.changes import UNCHANGED, Changes
 from stickyroute_proxy.wire.fields import (
@@ -79,6 +79,7 @@ class RequestHead:
         "outcome_of",
         "path",
         "query",
+        "record",
         "request_id",
         "secure",
         "target",
@@ -116,6 +117,8 @@ class RequestHead:
     """The client's own forwarding fields: the same list while the fields are the same."""
     secure: bool
     """The client came by TLS; known where the access log asks."""
+    record: Any
+    """Where the access log notes what becomes of the request; None: it has not been on yet."""
     told: str
     """What the access log has made of the fields; empty: nothing yet."""
     outcome: str
@@ -134,6 +137,7 @@ class RequestHead:
         self._presented_of = b""
         self._tail = b""
         self._tail_of: tuple[object, ...] = ()
+        self.record = None
         self.outcome = ""
         self.outcome_of = ()
 
@@ -285,9 +289,13 @@ class RequestHead:
             if b"x-request-id" in named:
                 self.request_id = self._given_id = b""
 
+    def values(self, name: bytes) -> list[bytes]:
+        """The values of the fields of that lower-case name."""
+        return [value for key, value in self.headers if key.lower() == name]
+
     def field(self, name: bytes) -> bytes:
         """The values of a field, by its lower-case name, joined by commas; empty when there is none."""
-        return b", ".join([value for key, value in self.headers if key.lower() == name])
+        return b", ".join(self.values(name))
 
     def presented(self, prefix: bytes) -> list[bytes]:
         """The values of the cookies that start with `prefix`; looked for once while fields are the same."""
@@ -299,7 +307,7 @@ class RequestHead:
     def write(  # noqa: PLR0917 - keywords cost time on each request
         self,
         authority: bytes,
-        cookie: bytes,
+        carrier: Carrier,
         notify: bytes,
         notice: bytes | None,
         forwarding: bytes,
@@ -307,13 +315,13 @@ class RequestHead:
     ) -> bytes:
         """The head that goes upstream.
 
-        `authority`: for Host. `cookie`: the name of our cookie, which goes no further; empty: none.
+        `authority`: for Host. `carrier`: the scope's, which says what of its keys goes further.
         `notify`: the rule's notice header in lower case, which no client can send; `notice` is its value.
         `forwarding`: the forwarding fields, complete lines. `changes`: the rule's.
         """
-        of: tuple[object, ...] = (authority, cookie, notify, forwarding, changes)
+        of: tuple[object, ...] = (authority, carrier, notify, forwarding, changes)
         if of != self._tail_of:
-            self._tail = self._write_tail(authority, cookie, notify, forwarding, changes=changes)
+            self._tail = self._write_tail(authority, carrier, notify, forwarding, changes=changes)
             self._tail_of = of
         told = b"" if notice is None else b"%b: %b\r\n" % (notify, notice)
         return b"%b %b HTTP/1.1\r\n%b%bX-Request-Id: %b\r\n\r\n" % (
@@ -325,10 +333,10 @@ class RequestHead:
         )
 
     def _write_tail(
-        self, authority: bytes, cookie: bytes, notify: bytes, forwarding: bytes, *, changes: Changes
+        self, authority: bytes, carrier: Carrier, notify: bytes, forwarding: bytes, *, changes: Changes
     ) -> bytes:
         """What follows the first line and is the same while the fields are."""
-        kept = self._kept
+        kept = carrier.up_fields(self._kept)
         if self._notices is not None:
             notices = [field for field in self._notices if plain(field[0]) != plain(notify)]
             kept = [*kept, *map(b": ".join, notices)]
@@ -336,7 +344,7 @@ class RequestHead:
             kept = changes.request.apply(kept)
         lines = [b"Host: " + (changes.host or authority), *kept]
         for value in self.cookies:
-            rest = strip(value, cookie) if cookie else value
+            rest = carrier.up_cookie(value)
             if rest is not None:
                 lines.append(b"Cookie: " + rest)
         body = self.body

@@ -19,6 +19,7 @@ from stickyroute_proxy.accesslog import AccessLog
 from stickyroute_proxy.health.watch import Watch
 from stickyroute_proxy.listen import BACKLOG
 from stickyroute_proxy.placement import Placement, admit_waiting
+from stickyroute_proxy.store.memory import Memory
 from stickyroute_proxy.table import Endpoint, Table
 from stickyroute_proxy.trust import Trust
 from stickyroute_proxy.wire.admission import Admission, Refusal
@@ -35,6 +36,7 @@ from stickyroute_proxy.wire.parts import Parts
 from stickyroute_proxy.wire.pool import Pool
 from stickyroute_proxy.wire.sparing import Sparing
 from stickyroute_proxy.wire.tunnel import Tunnel
+from stickyroute_proxy.wire.tunnels import Tunnels
 from stickyroute_proxy.wire.upstream import Upstream
 
 logger = logging.getLogger(__name__)
@@ -86,6 +88,7 @@ class DataPlane:
         "lingering",
         "log",
         "loop",
+        "memory",
         "openings",
         "random",
         "settings",
@@ -132,12 +135,13 @@ class DataPlane:
         self.counters = Counters()
         self.admission = Admission(self.settings.limits, open_files or getrlimit(RLIMIT_NOFILE)[0])
         self.budget = Budget(self.settings.retry_budget)
+        self.memory = Memory(clock, self.random, self.counters)
         self.health = Watch(self.random, clock)
         self.log: AccessLog | None = None
         self.lingering = 0
         self.kinds = Kinds()
         self.active = Parts(_LOOKS)
-        self.tunnels: set[Tunnel] = set()
+        self.tunnels = Tunnels(self.random)
         self.openings: dict[Opening, str] = {}  # with the address that each counts for
         self.draining = self.stopped = False
         self.date = b""
@@ -204,6 +208,7 @@ class DataPlane:
         self.trust = trust
         self.budget.take(settings.retry_budget)
         self._configure_log(settings.access_log)
+        self.memory.take(settings.store)
         for part in self._connections:
             for connection in part:
                 part[connection] = self._counted(connection.peer)
@@ -272,6 +277,7 @@ class DataPlane:
         for pool in tuple(self._idle_pools):
             pool.close()
         self._idle_pools.clear()
+        self.memory.close()
         self._end_sweeping()
         self.health.close()
         if self.log is not None:
@@ -410,8 +416,10 @@ class DataPlane:
             self._wake(self.table)
         if not self._ticks % _SECOND:
             self.budget.mark(self.counters.requests)
-            for tunnel in tuple(self.tunnels):
+            for tunnel in self.tunnels:
                 tunnel.expire(now)
+            self.tunnels.order(self.clock(), now)
+        self.tunnels.end(now)
 
     def _look(self) -> None:
         """Look at a part of the connections."""

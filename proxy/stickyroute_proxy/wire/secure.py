@@ -15,6 +15,9 @@ from stickyroute_proxy.wire.parser import Slice
 RECORD: Final = 16 * 1024
 """The most that a record carries (RFC 8446, section 5.1). OpenSSL gets no more at once: its buffers grow, and
 never shrink."""
+MAX_IDLE_BYTES: Final = 2 * RECORD
+"""Bytes that a peer may send without any for the protocol above: more than the largest record takes, and some
+1,200 KeyUpdates, each of which has new keys made."""
 MAX_UNREAD: Final = 1 << 20
 """Bytes that a peer may leave unread while what it sends has TLS answer: each KeyUpdate asks for another."""
 
@@ -26,6 +29,7 @@ class Secure(Transport, Protocol):
         "_closed",
         "_ended",
         "_failed",
+        "_idle_bytes",
         "_incoming",
         "_object",
         "_outgoing",
@@ -55,6 +59,7 @@ class Secure(Transport, Protocol):
         self._ready = ready
         self._failed = failed
         self._protocol: Protocol | None = None
+        self._idle_bytes = 0  # received since the last that was for the protocol above
         self._ended = False  # the peer has said that it sends no more
         self._closed = False  # we have
 
@@ -79,7 +84,13 @@ class Secure(Transport, Protocol):
         if self._protocol is None:
             return
         if parts:
+            self._idle_bytes = 0
             self._protocol.data_received(parts[0] if len(parts) == 1 else b"".join(parts))
+        else:
+            self._idle_bytes += len(data)
+            if self._idle_bytes > MAX_IDLE_BYTES:
+                self.abort()
+                return
         if not self._closed:
             self._flush()  # an alert, or what post-handshake messages ask for
         if not more:

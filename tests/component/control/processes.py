@@ -15,7 +15,8 @@ from tests.component.control.support import endpoint, snapshot, until
 from stickyroute_operator.publish import ProxyAddress, Publisher
 
 READY = re.compile(
-    r"clients at (\S+):(\d+)(?: and by TLS at \S+:\d+)?, control at (\S+):(\d+), admin at (\S+):(\d+)"
+    r"clients at (\S+):(\d+)(?: and by TLS at \S+:\d+)?, control at (\S+):(\d+), admin at (\S+):(\d+), "
+    r"drain at (\S+):(\d+)"
 )
 
 
@@ -26,6 +27,7 @@ class Proxy:
     http: int = 0
     control: int = 0
     admin: int = 0
+    drain: int = 0
 
     @property
     def log(self):
@@ -48,6 +50,7 @@ async def start(*arguments, ready=True, **environment):
             "--https=127.0.0.1:0",
             "--control=127.0.0.1:0",
             "--admin=127.0.0.1:0",
+            "--drain=127.0.0.1:0",
             "--name=proxy-0",
         ),
         *arguments,
@@ -60,7 +63,7 @@ async def start(*arguments, ready=True, **environment):
         async for line in process.stderr:
             proxy.lines.append(line.decode().rstrip())
             if found := READY.search(proxy.lines[-1]):
-                proxy.http, proxy.control, proxy.admin = (int(found[n]) for n in (2, 4, 6))
+                proxy.http, proxy.control, proxy.admin, proxy.drain = (int(found[n]) for n in (2, 4, 6, 8))
 
     reading = asyncio.create_task(read())
     try:

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from stickyroute_api.affinity import AffinityReport
 from stickyroute_api.control import Role
+from stickyroute_api.leases import Leases
 from stickyroute_api.snapshot import (
     Backend,
     Cookie,
@@ -135,6 +136,7 @@ class Served:
     address: ProxyAddress
     site: SecureSite
     used: list[Snapshot]
+    leases: list[Leases]
 
     @property
     def url(self) -> str:
@@ -154,6 +156,10 @@ async def serve(
 ) -> AsyncIterator[Served]:
     """A control port with the certificates of `directory`; `before` may hold a request up."""
     used: list[Snapshot] = []
+    lent: list[Leases] = []
+
+    async def obey(leases):
+        lent.append(leases)
 
     async def take(new, _delta):
         (use or used.append)(new)
@@ -161,7 +167,7 @@ async def serve(
     async def told():
         return report()
 
-    receiver = Receiver(fleet=fleet, use=take, keeper=Remembered())
+    receiver = Receiver(fleet=fleet, use=take, keeper=Remembered(), obey=obey)
     app = Control(receiver, name, "1.2.3", told, Encoder().encode).application()
     if before is not None:
 
@@ -178,7 +184,7 @@ async def serve(
     address = ProxyAddress("127.0.0.1", listener.getsockname()[1])
     await site.start()
     try:
-        yield Served(receiver, address, site, used)
+        yield Served(receiver, address, site, used, lent)
     finally:
         await site.stop()
         await runner.cleanup()

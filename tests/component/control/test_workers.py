@@ -26,7 +26,8 @@ from tests.component.control.processes import (
 from tests.component.control.support import client, until, with_pods
 
 from stickyroute_api.affinity import AffinityReport
-from stickyroute_api.control import AFFINITY_PATH, SNAPSHOT_PATH, VERSION_PATH
+from stickyroute_api.control import AFFINITY_PATH, LEASES_PATH, SNAPSHOT_PATH, VERSION_PATH
+from stickyroute_api.leases import Lease, Leases
 from stickyroute_api.snapshot import Delta
 from stickyroute_operator.ledger import Ledger, merge
 
@@ -350,3 +351,17 @@ async def test_workers_leave_signals_to_their_supervisor(files, number):
         proxy.process.send_signal(number)
         assert await asyncio.wait_for(proxy.process.wait(), 10) == 0
     assert "ended" not in proxy.log
+
+
+async def test_each_worker_goes_by_its_part_of_the_leases(authority, files):
+    async with pod("a") as a, start_two(files) as proxy, operator(authority, proxy) as request:
+        assert (await request("PUT", SNAPSHOT_PATH, serving([a])))[0] == 200
+        leases = Leases(
+            fleet="stickyroute", epoch=1, sequence=2, scopes={"shop/route-0/web": {"x": Lease(placed=5)}}
+        )
+        assert (await request("PUT", LEASES_PATH, leases))[0] == 200
+        status, refusal = await request("PUT", LEASES_PATH, leases.model_copy(update={"sequence": 1}))
+        assert (status, refusal["error"]) == (409, "leases 1.1 are older than 1.2")
+        os.kill(workers(proxy)[1], signal.SIGKILL)
+        await until(lambda: proxy.log.count("worker 1 serves") == 2, limit=20)
+        assert {answer[:2] for answer in await ask_both(proxy)} == {(200, "a")}

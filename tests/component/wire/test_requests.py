@@ -448,3 +448,24 @@ async def test_an_endpoint_by_ipv6_is_the_authority_of_a_client_that_named_none(
         assert b"\r\nHost: %b\r\n" % authority in backend.bytes
         assert b'host="%b"' % authority in backend.bytes
         server.close()
+
+
+async def test_trust_that_changes_holds_for_connections_that_are_open():
+    async with serving(echo()) as (proxy, backend):
+        raw = await proxy.connect()
+        given = proxy.plane.table.snapshot
+        for revision, trusted, client in (
+            (2, (), b"127.0.0.1"),
+            (3, ("127.0.0.0/8",), b"192.0.2.9, 127.0.0.1"),
+            (4, ("10.0.0.0/8",), b"127.0.0.1"),
+            (5, ("127.0.0.1/32",), b"192.0.2.9, 127.0.0.1"),
+        ):
+            settings = given.settings.model_copy(update={"trusted_proxies": trusted})
+            proxy.apply(given.model_copy(update={"settings": settings, "revision": revision}))
+            await raw.send(get("/", "X-Forwarded-For: 192.0.2.9", "X-Request-Id: theirs"))
+            assert (await raw.answer())[0].startswith(b"HTTP/1.1 200 ")
+            fields = dict(backend.requests()[-1][2])
+            assert fields[b"x-forwarded-for"] == client
+            assert (fields[b"x-request-id"] == b"theirs") is (b"192.0.2.9" in client)
+        await raw.close()
+        assert backend.connections == 1

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stickyroute_api.settings import AccessLog, Limits, RetryBudget, Settings, Timeouts
+from stickyroute_api.settings import AccessLog, Limits, RetryBudget, Settings, Store, Timeouts
 from stickyroute_api.settingsfile import InvalidObject, parse_settings
 
 
@@ -29,6 +29,12 @@ def test_everything_said():
             "timeouts": {"handshake": "5s", "head": "1m", "keepAlive": "500ms"},
             "accessLog": {"mode": "Sampled", "sample": 1},
             "retryBudget": {"percent": 0, "perSecond": 3},
+            "store": {
+                "address": "valkey.shop.svc:6379",
+                "database": 2,
+                "username": "me",
+                "tls": {"enabled": True, "serverName": "valkey"},
+            },
         }
     )
     assert found == Settings(
@@ -47,6 +53,9 @@ def test_everything_said():
         timeouts=Timeouts(handshake=5, head=60, keep_alive=0.5),
         access_log=AccessLog(mode="Sampled", sample=1),
         retry_budget=RetryBudget(percent=0, per_second=3),
+        store=Store(
+            address="valkey.shop.svc:6379", database=2, username="me", tls=True, server_name="valkey"
+        ),
     )
 
 

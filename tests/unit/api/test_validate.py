@@ -10,7 +10,7 @@ from hypothesis import given
 from tests.unit.api.specs import SPECS
 
 from stickyroute_api.spec import StickyRouteSpec
-from stickyroute_api.validate import InvalidObject, Problem, parse_route, unsupported
+from stickyroute_api.validate import InvalidObject, parse_route, unsupported
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
 
@@ -223,6 +223,13 @@ def fields_of(**spec):
     return [problem.field for problem in unsupported(parse_route(manifest(**spec)).spec)]
 
 
+def learned(how, kind="AppCookie", mode="Repin"):
+    source = "ResponseCookie" if kind == "AppCookie" else "ResponseHeader"
+    failover = {"mode": mode} | ({"redirectURL": "/login"} if mode == "Redirect" else {})
+    learn = {"from": source, "mode": how}
+    return {"type": kind, "sessionName": "S", "learn": learn, "failover": failover}
+
+
 @pytest.mark.parametrize(
     ("spec", "fields"),
     [
@@ -235,24 +242,43 @@ def fields_of(**spec):
         ({"healthCheck": {"passive": {}}}, []),
         ({"overrides": [{"pod": "web-1", "action": "Drain"}]}, []),
         ({"persistence": {"bindTo": "StatefulPod", "drainTimeout": "1m"}}, []),
-        ({"persistence": {"type": "SourceIP"}}, ["spec.persistence.type"]),
-        ({"persistence": {"type": "Header", "sessionName": "X-S"}}, ["spec.persistence.type"]),
+        ({"persistence": {"type": "SourceIP"}}, []),
+        ({"persistence": {"type": "Header", "sessionName": "X-S"}}, []),
+        ({"persistence": learned("Envelope")}, []),
+        ({"persistence": learned("Envelope", mode="Reject")}, ["spec.persistence.failover.mode"]),
+        ({"persistence": learned("Envelope", mode="Redirect")}, ["spec.persistence.failover.mode"]),
+        ({"persistence": learned("Envelope", kind="Header", mode="Reject")}, []),
         (
-            {"persistence": {"type": "AppCookie", "sessionName": "S", "learn": {"from": "ResponseCookie"}}},
-            ["spec.persistence.type"],
+            {"persistence": learned("Envelope", kind="Header", mode="Redirect")},
+            ["spec.persistence.failover.mode"],
         ),
+        ({"persistence": learned("Store", mode="Redirect")}, []),
+        (
+            {"persistence": learned("Envelope") | {"rebalance": {"sessionsPerMinute": 1}}},
+            ["spec.persistence.rebalance.sessionsPerMinute"] * 2,
+        ),
+        (
+            {"persistence": learned("Store") | {"rebalance": {"sessionsPerMinute": 1}}},
+            ["spec.persistence.rebalance.sessionsPerMinute"],
+        ),
+        (
+            {"persistence": {"limits": {"maxSessionsPerPod": 1}}},
+            ["spec.persistence.limits.maxSessionsPerPod"],
+        ),
+        ({"persistence": {"podDeletionCost": True}}, ["spec.persistence.podDeletionCost"]),
     ],
 )
-def test_what_is_not_served_yet_is_refused_by_name(spec, fields):
+def test_what_cannot_be_served_is_refused_by_name(spec, fields):
     assert fields_of(**spec) == fields
 
 
-def test_a_rules_own_persistence_is_looked_at_too():
+def test_a_rules_own_persistence_is_looked_at_too_and_needs_a_store_for_what_is_kept_there():
     rules = [
         {"name": name, "backends": [{"service": "web", "port": 80}], "persistence": persistence}
-        for name, persistence in (("a", {"type": "None"}), ("b", {"type": "QueryParam", "sessionName": "s"}))
+        for name, persistence in (("a", {"type": "None"}), ("b", learned("Store")))
     ]
-    (problem,) = unsupported(parse_route(manifest(rules=rules)).spec)
-    assert problem == Problem(
-        "spec.rules[1].persistence.type", "QueryParam is not served by this version: use Cookie or None"
-    )
+    spec = parse_route(manifest(rules=rules)).spec
+    assert unsupported(spec) == []
+    (problem,) = unsupported(spec, has_store=False)
+    assert problem.field == "spec.rules[1].persistence.learn.mode"
+    assert "set store.address in the chart's values" in problem.message

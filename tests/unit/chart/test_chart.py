@@ -71,6 +71,11 @@ def test_schema_refuses_what_it_does_not_know():
     }
 
 
+def test_every_reference_within_the_schema_leads_somewhere():
+    text = (CHART / "values.schema.json").read_text()
+    assert set(re.findall(r'"#/\$defs/([^"]+)"', text)) <= json.loads(text)["$defs"].keys()
+
+
 def test_readme_shows_every_value():
     text = (CHART / "README.md").read_text()
     assert readme.render(text, (CHART / "values.yaml").read_text()) == text, "run: python deploy/readme.py"
@@ -84,8 +89,11 @@ def test_a_value_without_a_comment_is_refused():
 def test_settings_say_the_defaults_and_are_what_the_operator_takes():
     settings = yaml.safe_load((CHART / "values.yaml").read_text())["proxy"]["settings"]
     assert parse_settings(settings) == Settings()
-    known = SettingsFile.model_json_schema()["properties"].keys() - {"trustedProxies"}
+    known = SettingsFile.model_json_schema()["properties"].keys() - {"trustedProxies", "store"}
     assert settings.keys() == known
+    store = yaml.safe_load((CHART / "values.yaml").read_text())["store"]
+    del store["existingSecret"], store["passwordKey"], store["tls"]["caKey"]
+    assert parse_settings({"store": store}) == Settings()
     parse_settings(yaml.safe_load((CHART / "ci/everything-values.yaml").read_text())["proxy"]["settings"])
 
 

@@ -175,3 +175,35 @@ def test_settings_are_in_the_snapshot():
     )
     served.take(read(Folder(CHECKS, judged), SHOP), 1000.0)
     assert plane.table.snapshot.settings == given
+
+
+PODS = """
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: web-1
+  uid: uid-1
+  labels: {controller-revision-hash: v1}
+  ownerReferences: [{kind: StatefulSet, name: web, controller: true}]
+spec: {terminationGracePeriodSeconds: 10}
+status: {containerStatuses: [{restartCount: RESTARTS, state: {running: {startedAt: "2026-11-23T12:00:00Z"}}}]}
+"""
+
+
+def test_pods_are_read_where_they_are_given():
+    _, shop = start()
+    folder = Folder(CHECKS, judged)
+    text = SHOP.replace("idleTimeout: 30m", "drainTimeout: 1m") + PODS
+    shop.take(read(folder, text.replace("RESTARTS", "0")), 1000.0)
+    shop.look(1000.0)
+    (endpoint,) = shop.snapshot.endpoints["default/web:80"]
+    assert (endpoint.stable, endpoint.cohort) == ("default/web-1", "StatefulSet/web/v1")
+    assert conditions(shop)["GracePeriodTooShort"] == "True"
+    shop.take(read(folder, text.replace("RESTARTS", "1")), 1001.0)
+    assert [news.event.reason for news in shop.look(1001.0)] == ["ContainerRestarted"]
+
+
+def test_a_bad_pod_is_named():
+    problems = Folder(CHECKS, judged).take({"a.yaml": PODS.replace("10", "soon").encode()}).problems
+    assert "spec.terminationGracePeriodSeconds" in str(problems[0])

@@ -13,11 +13,12 @@ from stickyroute_proxy.options import cores, parse
 def test_defaults():
     options = parse([], {"POD_NAME": "proxy-7"})
     assert (options.class_name, options.name) == ("stickyroute", "proxy-7")
-    assert (options.http, options.https, options.control, options.admin) == (
+    assert (options.http, options.https, options.control, options.admin, options.drain) == (
         Address("0.0.0.0", 8080),
         Address("0.0.0.0", 8443),
         Address("0.0.0.0", 9443),
         Address("0.0.0.0", 9090),
+        Address("0.0.0.0", 9091),
     )
     assert (options.drain_delay, options.grace, options.state_dir) == (5, 30, None)
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.component.control.support import snapshot, with_pods
 
+from stickyroute_api.leases import Lease, Leases
 from stickyroute_api.snapshot import Delta
 from stickyroute_proxy import supervisor
 from stickyroute_proxy.channel import GoneError, Verb
@@ -22,9 +23,11 @@ class Scripted:
     def __init__(self, **answers):
         self.answers = answers
         self.asked = []
+        self.contents = []
 
     async def ask(self, verb, content=b""):
         self.asked.append(verb)
+        self.contents.append(content)
         answer = self.answers.get(verb.name, b"")
         if answer is None:
             await asyncio.Event().wait()
@@ -142,3 +145,12 @@ async def test_who_hangs_is_told_and_remembered(monkeypatch):
     assert told["stickyroute_workers"] == {(): 2}
     await asyncio.sleep(0.03)
     assert found.stuck() == "worker 0 does not answer"
+
+
+async def test_leases_are_shared_out_and_a_silent_worker_holds_up_no_other(monkeypatch):
+    monkeypatch.setattr(supervisor, "GLANCE", 0.01)
+    channels = Scripted(), Scripted(LEASES=None), Scripted(LEASES=GoneError())
+    found = supervised(*channels)
+    await found.obey(Leases(fleet="f", epoch=1, sequence=1, scopes={"a/b/c": {"x": Lease(placed=7)}}))
+    parts = [Leases.model_validate_json(channel.contents[0]) for channel in channels]
+    assert [part.scopes["a/b/c"]["x"].placed for part in parts] == [3, 2, 2]

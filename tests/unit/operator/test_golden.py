@@ -7,6 +7,7 @@ import pytest
 import yaml
 from tests.unit.operator.builders import KEYS
 
+from stickyroute_api.settingsfile import parse_settings
 from stickyroute_operator.objects import Reference, referent
 from stickyroute_operator.store import TYPES
 from stickyroute_operator.translate import State, translate
@@ -28,6 +29,8 @@ def _state(text):
             case kind:
                 meta = manifest["metadata"]
                 referents[Reference(kind, meta["namespace"], meta["name"])] = referent(kind, manifest)
+    if "settings" in options:
+        options["settings"] = parse_settings(options["settings"])
     if "acknowledged" in options:
         options["acknowledged"] = {key: frozenset(ids) for key, ids in options["acknowledged"].items()}
     return State(

@@ -121,13 +121,14 @@ class Story:
         self.now = NOW
         self.last = None
 
-    def tell(self, *objects, minutes=1, forget=False):
+    def tell(self, *objects, minutes=1, forget=False, at=WEB):
+        """The endpoints by pod; without `at` the names of all sets."""
         self.now += timedelta(minutes=minutes)
         before = self.last.endpoints if self.last and not forget else {}
         told = state(self.route, service(), *objects, now=self.now, before=before)
         self.last = translate(told, self.last)
         assert self.last.endpoints == translate(told).endpoints
-        return {one.pod: one for one in self.last.endpoints[WEB]}
+        return {one.pod: one for one in self.last.endpoints[at]} if at else set(self.last.endpoints)
 
     @property
     def seconds(self):
@@ -213,3 +214,23 @@ def test_what_did_not_change_keeps_its_identity():
     story.tell(*objects, pod("elsewhere"))
     assert story.last.endpoints[WEB] is known.endpoints[WEB]
     assert story.last.outcomes["default", "shop"] is known.outcomes["default", "shop"]
+
+
+def test_it_is_known_which_pods_it_depends_on():
+    story = Story()
+    story.tell(pieces(on("web-1"), on("web-2")), pod("web-1"))
+    story.tell(pieces(on("web-2"), on("web-3")), pod("web-1"), pod("other"))
+    assert story.last.pods == {("default", f"web-{number}") for number in (1, 2, 3)}
+
+
+def test_a_drain_goes_on_when_the_pods_are_checked_otherwise_from_now_on():
+    """Which gives their set another name."""
+    story = Story()
+    story.tell(pieces(on("web-1"), on("web-2"), on("web-3")), pod("web-1"))
+    story.tell(pieces(on("web-2", **ENDING), on("web-3")), pod("web-1"))
+    began = story.seconds
+    story.route = route(persistence=DRAIN, healthCheck={"passive": {}})
+    (name,) = story.tell(pieces(on("web-2", **ENDING), on("web-3")), pod("web-1"), at=None)
+    assert name != WEB
+    told = {one.pod: one.draining_since for one in story.last.endpoints[name]}
+    assert told == {"web-1": began, "web-2": began, "web-3": 0.0}

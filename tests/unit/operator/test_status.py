@@ -269,7 +269,8 @@ def test_a_new_message_of_refusal_is_an_event_again():
     bad = build(seen(healthCheck={}, carried=None), None, NOW)
     assert [one.reason for one in events(None, bad)] == [EventReason.NOT_ACCEPTED]
     assert events(bad, bad) == ()
-    other = build(seen(persistence={"type": "SourceIP"}, carried=None), bad, LATER)
+    futile = {"type": "SourceIP", "drainTimeout": "1m"}
+    other = build(seen(persistence=futile, carried=None), bad, LATER)
     assert [one.reason for one in events(bad, other)] == [EventReason.NOT_ACCEPTED]
 
 

@@ -154,3 +154,13 @@ def test_the_end_is_the_cluster_whatever_the_delays(history, data):
     store.replace_all(SERVICES, list(cluster.values()), len(history))
     found = {name: service.type for (_, name), service in store.services.items()}
     assert found == {name: body["spec"]["type"] for name, body in cluster.items()}
+
+
+def test_what_nothing_depends_on_is_kept_but_no_news(changes):
+    store = Store(changes.append, heeds=lambda kind, key: (kind, key) != (PODS, ("default", "job")))
+    for name in ("job", "web"):
+        store.upsert(PODS, manifest(name, 1))
+        store.delete(PODS, manifest(name, 2))
+        store.upsert(PODS, manifest(name, 3))
+    assert changes == [PODS] * 3
+    assert set(store.pods) == {("default", "job"), ("default", "web")}

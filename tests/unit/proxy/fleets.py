@@ -73,6 +73,9 @@ class Request:
     query: bytes = b""
     headers: dict[bytes, bytes] = field(default_factory=dict)
 
+    def values(self, name: bytes) -> list[bytes]:
+        return [self.headers[name]] if name in self.headers else []
+
     def field(self, name: bytes) -> bytes:
         return self.headers.get(name, b"")
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from stickyroute_api import changes, snapshot
 from stickyroute_api.guarded import guarded
+from stickyroute_proxy.affinity.carrier import NOTHING
 from stickyroute_proxy.changes import UNCHANGED, Changes, compiled
 from stickyroute_proxy.wire.answer import AnswerHead
 from stickyroute_proxy.wire.fields import Kinds
@@ -224,8 +225,8 @@ def test_requests_carry_what_the_rule_says_and_stay_one_message(rule, fields):
     head.read(b"GET /a HTTP/1.1", [(b"Host", b"a"), *fields], Kinds())
     head.request_id = b"1"
     made = Changes(changes.Changes(request_headers=rule))
-    data = head.write(b"a", b"", b"x-lost", None, b"F: f\r\n", changes=made)
-    again = head.write(b"a", b"", b"x-lost", None, b"F: f\r\n", changes=made)
+    data = head.write(b"a", NOTHING, b"x-lost", None, b"F: f\r\n", changes=made)
+    again = head.write(b"a", NOTHING, b"x-lost", None, b"F: f\r\n", changes=made)
     assert again == data
     connection = h11.Connection(h11.SERVER)
     connection.receive_data(data)
@@ -233,7 +234,7 @@ def test_requests_carry_what_the_rule_says_and_stay_one_message(rule, fields):
     assert isinstance(connection.next_event(), h11.EndOfMessage)
     expected = [(name.lower(), value) for name, value in as_gateway_api_says(rule, fields)]
     assert list(request.headers)[1:-2] == expected
-    unchanged = head.write(b"a", b"", b"x-lost", None, b"F: f\r\n")
+    unchanged = head.write(b"a", NOTHING, b"x-lost", None, b"F: f\r\n")
     assert b"\r\n".join([b": ".join(field) for field in fields]) in unchanged
 
 

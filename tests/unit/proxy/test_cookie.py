@@ -100,13 +100,23 @@ def test_at_most_so_many_are_looked_at():
             True,
             b"set-cookie: sr=T; Path=/; Secure; HttpOnly; SameSite=None; Partitioned\r\n",
         ),
+        (
+            {"name": "__Host-sr"},
+            False,
+            b"set-cookie: __Host-sr=T; Path=/; Secure; HttpOnly; SameSite=Lax\r\n",
+        ),
+        (
+            {"name": "__secure-sr", "same_site": "None", "partitioned": True},
+            False,
+            b"set-cookie: __secure-sr=T; Path=/; Secure; HttpOnly; SameSite=None; Partitioned\r\n",
+        ),
         ({"same_site": "None", "partitioned": True}, False, b"set-cookie: sr=T; Path=/; HttpOnly\r\n"),
     ],
 )
 def test_set_cookie(options, secure, line):
-    policy = persistence(cookie=Cookie(name="sr", **options), absolute_timeout=3600)
+    policy = persistence(cookie=Cookie(**{"name": "sr", **options}), absolute_timeout=3600)
     proxy = Proxy(fleet([route(rule(persistence=policy))], web=pods("web-1")))
-    assert cookie.set_cookie(proxy.scope(), b"T", secure=secure) == line
+    assert proxy.scope().carrier.given(b"T", secure) == line
 
 
 @pytest.mark.parametrize(

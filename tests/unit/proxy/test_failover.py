@@ -1,5 +1,7 @@
 """What becomes of a session whose binding holds no more: by its reason and the failover mode."""
 
+from collections import Counter
+
 import pytest
 from tests.unit.proxy.fleets import Client, Proxy, Request, fleet, persistence, pod, pods, route, rule
 
@@ -221,6 +223,23 @@ def test_a_refused_connection_fails_over_by_the_mode(mode, endpoint, set_token):
         assert rechoose(
             proxy.rule(), Request(), again, proxy.now, proxy.random, tried={*tried, decision.endpoint}
         ).reason is (BindingReason.NO_ENDPOINT)
+
+
+@pytest.mark.parametrize("mode", ["Repin", "Temporary", "Reject", "Redirect"])
+@pytest.mark.parametrize("how", PASSING + FOR_GOOD)
+def test_each_decision_is_counted_once_under_its_one_reason(how, mode):
+    proxy, client = start(mode=mode)
+    scope = proxy.scope()
+    before = Counter(scope.decisions())
+    lose(proxy, how, mode=mode)
+    seen = Counter(client.ask(proxy).reason for _ in range(5))
+    assert Counter(scope.decisions()) - before == seen
+    # What its pod's loss has cost it is told once in the report, where it has left it.
+    left = [(one.reason, one.dropped) for one in scope.sessions.departures]
+    stays = how in PASSING and mode in ("Temporary", "Reject")
+    assert len(left) == (0 if stays else 1)
+    assert all(dropped == 1 for _, dropped in left)
+    assert scope.moved == (1 if mode == "Repin" or (mode == "Temporary" and not stays) else 0)
 
 
 @pytest.mark.parametrize("how", PASSING)

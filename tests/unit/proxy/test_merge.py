@@ -136,3 +136,9 @@ def test_the_operator_counts_one_merged_report_as_it_would_count_the_workers(pla
         apart = apart.add(report.model_copy(update={"proxy": f"worker-{number}"}))
     together = ledger.Ledger().add(merged(*reports))
     assert ledger.merge(together) == ledger.merge(apart)
+
+
+def test_tunnels_of_all_workers_add_up():
+    first, second = (on("a", [number]).model_copy(update={"tunnels": 2 + number}) for number in range(2))
+    (found,) = merged(told(first), told(second)).scopes[SCOPE].endpoints
+    assert found.tunnels == 5

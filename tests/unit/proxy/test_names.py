@@ -111,6 +111,18 @@ def test_while_old_and_new_overlap_the_new_one_serves():
     assert not proxy.scope().sessions.departures
 
 
+def test_the_old_one_serves_until_the_new_one_can():
+    routes = routed("StatefulPod", drain_timeout=60)
+    proxy = Proxy(fleet(routes, web=BOTH))
+    client = session_on("web-0", proxy)
+    draining = named("web-0", state=EndpointState.DRAINING, draining_since=proxy.now)
+    starting = named("web-0", "uid-another", state=EndpointState.NOT_READY)
+    for order in ((draining, starting), (starting, draining)):
+        proxy.apply(fleet(routes, 2, web=(*order, named("web-1"))))
+        assert client.ask(proxy).endpoint.id == "uid-web-0"
+        proxy.apply(fleet(routes, 3, web=(named("web-1"),)))
+
+
 def test_a_pod_that_bears_no_name_is_gone_for_good():
     routes = routed("StatefulPod", failover=Failover(mode="Temporary"))
     proxy = Proxy(fleet(routes, web=pods("web-a", "web-b")))

@@ -157,8 +157,9 @@ def test_a_refused_value_goes_where_it_would_without_that_pod():
         assert second.endpoint.pod == home(without[failed.endpoint.pod], user)
 
 
-def test_a_value_whose_pod_is_full_goes_where_it_would_without_that_pod():
-    proxy, without = Proxy(hashed(*"abcd")), {name: Proxy(hashed(*set("abcd") - {name})) for name in "abcd"}
+def test_a_session_whose_value_leads_to_a_full_pod_begins_where_it_would_without_that_pod():
+    given = hashed(*"abcd", persistence=persistence())
+    proxy, without = Proxy(given), {name: Proxy(hashed(*set("abcd") - {name})) for name in "abcd"}
     for user in range(100):
         request = Request(headers={b"x-user": b"%d" % user})
         full = proxy.ask(headers=request.headers)

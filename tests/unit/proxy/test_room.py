@@ -6,6 +6,7 @@ from random import Random
 from tests.unit.proxy.fleets import Client, Proxy, Request, fleet, persistence, pods, route, rule
 
 from stickyroute_api.reasons import BindingReason
+from stickyroute_api.snapshot import Balancing, HashOn
 from stickyroute_proxy.affinity.retry import sidestep
 
 
@@ -49,6 +50,36 @@ def test_a_bound_session_waits_for_its_own():
     moving = client.ask(proxy)
     busy(proxy, moving.endpoint.pod)
     assert aside(proxy, moving) is moving
+
+
+def by_user(kind):
+    balancing = Balancing(algorithm="Hash", hash_on=HashOn(type="Header", name="X-User"))
+    return Proxy(
+        fleet([route(rule(balancing=balancing, persistence=persistence(type=kind)))], web=pods(*"abcde"))
+    )
+
+
+def test_a_request_that_its_hashed_value_alone_leads_waits_for_its_own():
+    proxy, ann = by_user("None"), Request(headers={b"x-user": b"ann"})
+    decision = proxy.ask(headers=ann.headers)
+    busy(proxy, decision.endpoint.pod)
+    assert sidestep(proxy.rule(), ann, decision, 1, proxy.random, tried=()) is decision
+    # Without the value nothing leads it there again.
+    other = proxy.ask()
+    busy(proxy, other.endpoint.pod)
+    assert aside(proxy, other).endpoint is not other.endpoint
+
+
+def test_a_session_placed_by_hash_goes_to_its_values_next_pod_and_keeps_that():
+    proxy, ann = by_user("Cookie"), Request(headers={b"x-user": b"ann"})
+    decision = proxy.ask(headers=ann.headers)
+    busy(proxy, decision.endpoint.pod)
+    found = {sidestep(proxy.rule(), ann, decision, 1, proxy.random, tried=()).endpoint for _ in range(9)}
+    (endpoint,) = found
+    assert endpoint is not decision.endpoint
+    token = sidestep(proxy.rule(), ann, decision, 1, proxy.random, tried=()).set_token
+    busy(proxy, decision.endpoint.pod, count=0)
+    assert proxy.ask(token, headers=ann.headers).endpoint is endpoint
 
 
 def test_where_all_are_full_or_waited_for_it_stays():

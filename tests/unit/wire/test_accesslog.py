@@ -18,6 +18,7 @@ from stickyroute_proxy.wire.head import Kinds, RequestHead
 ROOT = Path(__file__).parents[3]
 NOW = 1_800_000_000.0421
 TIME = "2027-01-15T08:00:00.042Z"
+PARTS = "2027-01-15T08:00:00", ".042"
 TRACE = b"0af7651916cd43dd8448eb211c80319c"
 
 
@@ -40,15 +41,17 @@ def head(path=b"/cart?card=4111", *fields, line=None):
 
 
 def record(request=None, **fields):
-    request = request or head()
-    found = Record(request, 100.0)
+    """A request's head and what became of it."""
+    found = Record()
+    found.started = 100.0
     for name, value in fields.items():
         setattr(found, name, value)
-    return found
+    found.plain = not fields.keys() & {"message", "received", "retries", "connect"}
+    return request or head(), found
 
 
-def read(*arguments):
-    return json.loads(line(*arguments, TIME))
+def read(exchange, ended):
+    return json.loads(line(*exchange, ended, *PARTS))
 
 
 def bound():
@@ -107,9 +110,10 @@ def test_a_line_says_all_that_is_known():
 def test_what_is_not_known_is_null_and_no_field_is_missing():
     rule, decision = bound()
     whole = read(record(rule=rule, decision=decision), 100.5)
-    unread = Unread("192.0.2.1", b"id-1", 100.0, secure=True)
+    unread = Unread("192.0.2.1", b"id-1", secure=True)
+    unread.started = 100.0
     unread.status, unread.message = 400, 'Host is "none"'
-    found = read(unread, 100.0)
+    found = read((None, unread), 100.0)
     assert list(found) == list(whole)
     assert {name: value for name, value in found.items() if value is not None} == {
         "time": TIME,
@@ -151,9 +155,7 @@ def test_whatever_a_client_sends_a_line_is_one_line_of_json(path, agent, names, 
     request = head(b"/", (b"User-Agent", agent))
     request.path, request.method, request.host = path, method, host
     request.address, request.request_id = address, identity
-    given = Record(request, 0.0)
-    given.message = message
-    text = line(given, 1.0, TIME)
+    text = line(*record(request, message=message), 101.0, *PARTS)
     assert text.isascii()
     assert text.isprintable() is False
     assert text[:-1].isprintable()
@@ -183,7 +185,7 @@ class Piped:
 
 def test_secrets_are_not_told():
     piped = Piped(mode="All")
-    piped.log.add(record(status=200), 100.5, NOW)
+    piped.log.add(*record(status=200), 100.5, NOW)
     (found,) = piped.lines()
     assert found["time"] == TIME
     text = json.dumps(found)
@@ -195,8 +197,8 @@ def test_a_long_line_is_cut_to_what_a_pipe_takes_as_one():
     long = head(b"/" + b'"' * 8000, (b"User-Agent", b"\x01" * 8000))
     long.host = b"a" * 255
     for _ in range(3):
-        piped.log.add(record(long, status=200), 100.5, NOW)
-        piped.log.add(record(head(b"/" + b"a" * 8000), status=200), 100.5, NOW)
+        piped.log.add(*record(long, status=200), 100.5, NOW)
+        piped.log.add(*record(head(b"/" + b"a" * 8000), status=200), 100.5, NOW)
     found = piped.lines()
     assert [len(one["path"]) for one in found] == [64, MAX_PATH] * 3
     assert all(len(json.dumps(one)) < PIPE_BUF for one in found)
@@ -220,7 +222,7 @@ def test_what_requests_of_a_connection_have_in_common_is_told_of_each_anew():
 def test_a_sample_holds_its_share_and_every_server_error():
     piped = Piped(mode="Sampled", sample=0.1)
     for number in range(200):
-        piped.log.add(record(status=(200, 404, 503, 0)[number % 4]), 100.5, NOW)
+        piped.log.add(*record(status=(200, 404, 503, 0)[number % 4]), 100.5, NOW)
     statuses = [one["status"] for one in piped.lines()]
     assert statuses.count(503) == 50
     assert 5 <= len(statuses) - 50 <= 30
@@ -228,7 +230,7 @@ def test_a_sample_holds_its_share_and_every_server_error():
 
 def test_changed_settings_count_from_the_next_exchange():
     piped = Piped(mode="Sampled", sample=1e-9)
-    piped.log.add(record(status=200), 100.5, NOW)
+    piped.log.add(*record(status=200), 100.5, NOW)
     piped.log.take(Settings(mode="All"))
-    piped.log.add(record(status=201), 100.5, NOW)
+    piped.log.add(*record(status=201), 100.5, NOW)
     assert [one["status"] for one in piped.lines()] == [201]

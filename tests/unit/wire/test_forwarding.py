@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stickyroute_proxy.trust import Trust
-from stickyroute_proxy.wire.forwarding import Forwarding, peer_address
+from stickyroute_proxy.wire.forwarding import Forwarding, _hop, peer_address
 
 NOBODY = Trust()
 PROXIES = Trust(("10.0.0.0/8", "2001:db8:1::/48"))
@@ -197,3 +197,11 @@ def test_who_is_trusted_may_change_while_a_connection_lives():
         forwarding.read(given, Trust(trusted))
         assert forwarding.address == client
         assert b"x-real-ip: %b\r\n" % client.encode() in forwarding.lines(b"a")
+
+
+def test_hops_that_are_no_addresses_are_not_remembered():
+    _hop.cache_clear()
+    for number in range(100):
+        long = f"{number}" + "1" * 5000
+        assert read("10.0.0.1", ("X-Forwarded-For", f"{long}, 10.0.0.2")).address == "10.0.0.2"
+    assert _hop.cache_info().currsize == 1

@@ -6,10 +6,13 @@ import h11
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stickyroute_api.snapshot import Cookie
+from stickyroute_proxy.affinity.carrier import NOTHING, OurCookie
 from stickyroute_proxy.wire.answer import AnswerHead, chunk
 from stickyroute_proxy.wire.fields import Kinds
 from stickyroute_proxy.wire.head import RequestHead
 
+CARRIER = OurCookie(Cookie(name="sr"), None)
 TOKEN = string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~"
 NOTIFY = b"x-session-lost"
 ADDED = b"X-Forwarded-For: 1.2.3.4\r\n"
@@ -59,7 +62,7 @@ def written(headers, line=b"GET /a?b HTTP/1.1", notice=None):
     headers = [(b"Host", b"shop.example.com"), *headers]
     head.read(line, headers, Kinds(frozenset((NOTIFY,))))
     head.request_id = b"1"
-    data = head.write(head.authority, b"sr", NOTIFY, notice, ADDED)
+    data = head.write(head.authority, CARRIER, NOTIFY, notice, ADDED)
     connection = h11.Connection(h11.SERVER)
     connection.receive_data(data)
     request = connection.next_event()
@@ -109,7 +112,7 @@ def test_proxy_connection_is_read_as_llhttp_reads_it():
         b"GET / HTTP/1.1", [(b"Host", b"a"), (b"Proxy-Connection", b"close, X-A"), (b"X-A", b"1")], Kinds()
     )
     assert not head.keep_alive
-    assert b"X-A" not in head.write(b"a", b"", NOTIFY, None, ADDED)
+    assert b"X-A" not in head.write(b"a", NOTHING, NOTIFY, None, ADDED)
     answer = AnswerHead()
     answer.read(b"HTTP/1.1 200 OK", [(b"Proxy-Connection", b"close")], to_head=False)
     assert not answer.keep_alive
@@ -120,7 +123,7 @@ def test_another_rules_notice_can_be_nominated():
     kinds = Kinds(frozenset((NOTIFY, b"x-other")))
     fields = [(b"Host", b"a"), (b"X-Other", b"2"), (b"Connection", b"X-Other, X-Session-Lost")]
     head.read(b"GET / HTTP/1.1", fields, kinds)
-    assert b"X-Other" not in head.write(b"a", b"", NOTIFY, None, ADDED)
+    assert b"X-Other" not in head.write(b"a", NOTHING, NOTIFY, None, ADDED)
 
 
 def test_an_endpoint_cannot_nominate_cache_control():
@@ -137,7 +140,7 @@ def test_the_notice_is_ours_alone_and_other_rules_notices_pass():
     headers = [(b"Host", b"a"), (b"X_Session_Lost", b"1"), (b"X-Other", b"2"), (b"x-session-lost", b"3")]
     head.read(b"GET / HTTP/1.1", headers, kinds)
     head.request_id = b"1"
-    data = head.write(b"a", b"", NOTIFY, b"PodTerminated", ADDED)
+    data = head.write(b"a", NOTHING, NOTIFY, b"PodTerminated", ADDED)
     assert data == (
         b"GET / HTTP/1.1\r\nHost: a\r\nX-Other: 2\r\nX-Forwarded-For: 1.2.3.4\r\n"
         b"x-session-lost: PodTerminated\r\nX-Request-Id: 1\r\n\r\n"

@@ -4,11 +4,14 @@ from httptools import HttpRequestParser, HttpResponseParser
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from stickyroute_api.snapshot import Cookie
+from stickyroute_proxy.affinity.carrier import OurCookie
 from stickyroute_proxy.wire.answer import AnswerHead
 from stickyroute_proxy.wire.fields import Kinds
 from stickyroute_proxy.wire.head import RequestHead
 from stickyroute_proxy.wire.parser import MalformedError, Reader
 
+OURS = OurCookie(Cookie(name="sr"), None)
 KINDS = Kinds(frozenset((b"x-lost",)))
 SEPARATOR = b"\r\n"
 
@@ -73,7 +76,7 @@ def understood(reader, head, line, fields):
     given_id = head.request_id
     head.request_id = b"id"
     return (
-        head.write(head.authority, b"sr", b"x-lost", None, b"F: f\r\n"),
+        head.write(head.authority, OURS, b"x-lost", None, b"F: f\r\n"),
         given_id,
         head.host,
         head.path,

@@ -5,6 +5,7 @@ import re
 import ssl
 from functools import cache
 
+import pytest
 import trustme
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -277,27 +278,57 @@ def expand(secret, label, length):
     return HKDFExpand(hashes.SHA384(), length, info).derive(secret)
 
 
-def key_updates(secret, count):
-    """A client's first records behind the handshake, each of which asks for a KeyUpdate (section 4.6.3)."""
+def key_updates(secret, count, *, ask=True):
+    """A client's first records behind the handshake: KeyUpdates, which ask for one or not (section 4.6.3)."""
     for _ in range(count):
         key, iv = expand(secret, b"key", 32), expand(secret, b"iv", 12)
         header = b"\x17\x03\x03\x00\x16"
-        yield header + AESGCM(key).encrypt(iv, b"\x18\0\0\x01\x01\x16", header)
+        yield header + AESGCM(key).encrypt(iv, b"\x18\0\0\x01%c\x16" % ask, header)
         secret = expand(secret, b"traffic upd", 48)
 
 
-def test_who_has_tls_answer_and_reads_nothing_is_cut_off(tmp_path):
-    log = tmp_path / "secrets"
+def known(folder):
+    """A pair, and the secret by which its client sends."""
+    log = folder / "secrets"
     contexts()[1].keylog_filename = str(log)
     try:
         pair = Pair()
     finally:
         contexts()[1].keylog_filename = None
-    (server, _), (wire, _) = pair.ends, pair.wires
     assert pair.ends[1]._object.cipher()[0] == "TLS_AES_256_GCM_SHA384"
     (secret,) = re.findall(r"CLIENT_TRAFFIC_SECRET_0 \S+ (\S+)", log.read_text())
+    return pair, bytes.fromhex(secret)
+
+
+@pytest.mark.parametrize("ask", [True, False], ids=["answered", "not answered"])
+@pytest.mark.parametrize("at_once", [1, 600])
+def test_who_sends_nothing_but_key_updates_is_cut_off(tmp_path, ask, at_once):
+    pair, secret = known(tmp_path)
+    (server, _), (wire, _) = pair.ends, pair.wires
+    updates = list(key_updates(secret, 3000, ask=ask))
+    sent = 0
+    while not wire.aborted:
+        wire.written.clear()  # the client reads all answers
+        data = b"".join(updates[sent : sent + at_once])
+        assert data
+        server.data_received(data)
+        sent += at_once
+    assert RECORD < sent * len(updates[0]) < 4 * RECORD
+    assert not pair.applications[0].received
+
+
+def test_key_updates_between_data_are_served(tmp_path):
+    pair, secret = known(tmp_path)
+    for update in key_updates(secret, 100):
+        pair.ends[0].data_received(update)
+    assert not pair.wires[0].aborted
+
+
+def test_who_has_tls_answer_and_reads_nothing_is_cut_off(tmp_path):
+    pair, secret = known(tmp_path)
+    (server, _), (wire, _) = pair.ends, pair.wires
     wire.written += bytes(MAX_UNREAD - 100)  # all that the client has been sent so far
-    for number, update in enumerate(key_updates(bytes.fromhex(secret), 10)):
+    for number, update in enumerate(key_updates(secret, 10)):
         assert not wire.aborted or number > 3
         if not wire.aborted:
             server.data_received(update)

@@ -75,7 +75,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if and .Values.proxy.settings.proxyProtocol (not .Values.trustedProxies) }}
 {{- fail "proxy.settings.proxyProtocol: no address is trusted, so no PROXY header is read; list the load balancer's in trustedProxies" }}
 {{- end }}
-{{- merge (dict "trustedProxies" .Values.trustedProxies) .Values.proxy.settings | toJson }}
+{{- with .Values.store }}
+{{- if and (not .address) .existingSecret }}
+{{- fail "store.existingSecret: there is no store; give store.address, or remove existingSecret" }}
+{{- end }}
+{{- if and .tls.caKey (not .existingSecret) }}
+{{- fail "store.tls.caKey: names a field of a Secret, and store.existingSecret names none" }}
+{{- end }}
+{{- end }}
+{{- $tls := pick .Values.store.tls "enabled" "serverName" }}
+{{- $store := merge (dict "tls" $tls) (pick .Values.store "address" "database" "username") }}
+{{- merge (dict "trustedProxies" .Values.trustedProxies "store" $store) .Values.proxy.settings | toJson }}
 {{- end }}
 
 {{- define "stickyroute.podSecurityContext" -}}

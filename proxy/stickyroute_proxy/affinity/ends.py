@@ -1,0 +1,41 @@
+"""Which bindings to one endpoint have ended, where that concerns all of them: what is open by them ends too.
+
+Each cause is one that moves a session with its next request. That a pod is not ready is none: it may be a
+moment's matter, and who talks to the pod already sees for himself.
+"""
+
+from math import inf
+from typing import NamedTuple
+
+from stickyroute_api.reasons import BindingReason, EndpointState
+from stickyroute_proxy.affinity.endpoint import Endpoint
+from stickyroute_proxy.affinity.rule import Kind, Scope
+
+
+class End(NamedTuple):
+    """An end of bindings."""
+
+    before: float
+    """Of those made before then (Unix seconds); inf: of all."""
+    reason: BindingReason
+
+
+def end(scope: Scope, endpoint: Endpoint, epoch: int, now: float) -> End | None:
+    """The end of bindings to the endpoint that were made under a policy of that epoch; None: they hold."""
+    if scope.kind is Kind.NONE:
+        return None
+    order = next((one for one in scope.overrides if one.pod == endpoint.pod), None)
+    if order is not None and order.action == "Disable":
+        return End(inf, BindingReason.POD_DISABLED)
+    if all(one.key != endpoint.key for one in scope.endpoints):
+        lives = endpoint.key in scope.pods
+        return End(inf, BindingReason.POLICY_CHANGED if lives else BindingReason.POD_TERMINATED)
+    if epoch < scope.policy.epoch:
+        return End(inf, BindingReason.EPOCH_RAISED)
+    if endpoint.unhealthy or endpoint.state is EndpointState.DRAINING:
+        over = now >= endpoint.kept_until(scope.policy.drain_timeout)
+        if over and not scope.is_last_resort(endpoint):
+            return End(inf, endpoint.loss)
+    if order is not None and order.action == "Release":
+        return End(order.since, BindingReason.RELEASED)
+    return None

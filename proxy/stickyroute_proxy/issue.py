@@ -1,0 +1,69 @@
+"""What an answer gives the client to show next time: a token, or one around the application's own value."""
+
+from stickyroute_proxy.affinity.bind import followed
+from stickyroute_proxy.affinity.cookie import may_set
+from stickyroute_proxy.affinity.decision import Decision
+from stickyroute_proxy.affinity.mint import minted, prolonged, sealer
+from stickyroute_proxy.affinity.retry import prolong
+from stickyroute_proxy.seams import Plane
+from stickyroute_proxy.table import Endpoint, Rule
+from stickyroute_proxy.wire.answer import AnswerHead
+
+
+def give(plane: Plane, rule: Rule, decision: Decision, answer: AnswerHead, *, secure: bool) -> bytes:
+    """The lines that give the client its token; empty where it has the right one."""
+    token = decision.set_token
+    if answer.long_lived and decision.token is not None:
+        token = prolong(rule, decision, plane.clock())
+    if token is None or not may_set(answer.status, answer.cache_control) or answer.targets_caches():
+        return b""
+    carrier = rule.scope.carrier
+    if carrier.header:
+        answer.drop(carrier.header)
+    return carrier.given(token, secure) + _private(answer)
+
+
+def wrap(plane: Plane, rule: Rule, decision: Decision, endpoint: Endpoint, answer: AnswerHead) -> bytes:
+    """Put the values that the application gives out into envelopes; further lines."""
+    now = plane.clock()
+    seal = sealer(rule, decision, endpoint, now, plane.random)
+    lines = rule.scope.carrier.wrapped(answer.lines, seal, now)
+    if lines is answer.lines:
+        return b""
+    answer.replace(lines)
+    return _private(answer) if may_set(answer.status, answer.cache_control) else b""
+
+
+def learn(
+    plane: Plane, rule: Rule, decision: Decision, endpoint: Endpoint, answer: AnswerHead, *, key: bytes
+) -> None:
+    """Keep the bindings of the values that the application gives out, and the client's own if it has changed.
+
+    `key`: what that is kept under; empty where none is known.
+    """
+    scope, memory, now = rule.scope, plane.memory, plane.clock()
+    held = followed(scope, decision)
+    changed = decision.binding is not None or answer.long_lived
+    if key and changed and held is not None and held.endpoint == scope.name(endpoint):
+        memory.keep(scope, key, prolonged(held, now) if answer.long_lived else held)
+    for value in scope.carrier.minted(answer.lines, now):
+        fresh = scope.key(value)
+        if fresh != key:
+            binding = minted(rule, held, endpoint, now, plane.random)
+            memory.keep(scope, fresh, prolonged(binding, now) if answer.long_lived else binding)
+
+
+def _private(answer: AnswerHead) -> bytes:
+    """The line that keeps shared caches from storing an answer with a token; empty where it has its like.
+
+    Caches treat `private` with field names as without, or overlook it (RFC 9111, section 5.2.2.7), so it has
+    none. `no-cache="Set-Cookie"` would let them store the rest, and is as seldom understood.
+    """
+    said = answer.cache_control or b""
+    directives = said.lower().split(b",")
+    # What stands in quotes may look like a directive, and be none.
+    if b'"' not in said and any(
+        directive.strip(b" \t") in (b"private", b"no-store") for directive in directives
+    ):
+        return b""
+    return b"Cache-Control: private\r\n"

@@ -1,0 +1,143 @@
+"""What becomes of pods' lives, from the API's watch to the proxies, the status and the Events."""
+
+import time
+from datetime import UTC, datetime
+
+from tests.component.operator.api import until
+from tests.component.operator.test_operator import condition, events, pods, route, service
+
+from stickyroute_api.reasons import EndpointState
+
+DRAIN = {"persistence": {"drainTimeout": "10m"}}
+
+
+def at(seconds):
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def pod(number, *, started=1000, restarts=0, grace=700, **meta):
+    container = {"restartCount": restarts, "state": {"running": {"startedAt": at(started)}}}
+    return {
+        "metadata": {
+            "name": f"web-{number}",
+            "uid": f"u{number}",
+            "labels": {"pod-template-hash": "7f9"},
+            "ownerReferences": [{"kind": "ReplicaSet", "name": "web-7f9", "controller": True}],
+            **meta,
+        },
+        "spec": {"terminationGracePeriodSeconds": grace},
+        "status": {"phase": "Running", "containerStatuses": [container]},
+    }
+
+
+def fill(api, **spec):
+    api.put("services", service())
+    api.put("endpointslices", pods(1, 2))
+    for number in (1, 2):
+        api.put("pods", pod(number))
+    api.put("stickyroutes", route(**DRAIN | spec))
+
+
+def endpoints(proxy):
+    snapshot = proxy.receiver.snapshot
+    return {one.pod: one for one in snapshot.endpoints.get("default/web:80", ())} if snapshot else {}
+
+
+def ending(*numbers, of=(1, 2)):
+    """The slice in which these terminate."""
+    piece = pods(*of)
+    for number, entry in zip(of, piece["endpoints"], strict=True):
+        if number in numbers:
+            entry["conditions"] = {"ready": False, "serving": True, "terminating": True}
+    return piece
+
+
+async def test_a_restarted_container_reaches_the_proxies_the_status_and_an_event(api, start, proxies):
+    fill(api)
+    async with start(), proxies("proxy-0") as running:
+        await until(lambda: condition(api, "Ready").get("status") == "True")
+        assert endpoints(running["proxy-0"])["web-1"].started == 1000
+        assert endpoints(running["proxy-0"])["web-1"].cohort == "Deployment/web/7f9"
+        api.put("pods", pod(1, started=2000, restarts=1))
+        await until(lambda: endpoints(running["proxy-0"])["web-1"].started == 2000)
+        assert endpoints(running["proxy-0"])["web-1"].state is EndpointState.SERVING
+        await until(lambda: "ContainerRestarted" in events(api))
+        assert "web-1" in events(api)["ContainerRestarted"]["message"]
+        status = api.get("stickyroutes", "shop")["status"]
+        assert {one["pod"]: one["restarts"] for one in status["endpoints"]} == {"web-1": 1, "web-2": 0}
+
+
+async def test_a_drain_keeps_its_beginning_over_an_operators_restart(api, start, proxies):
+    fill(api)
+    told = time.time() - 60
+    async with start(), proxies("proxy-0") as running:
+        await until(lambda: condition(api, "Ready").get("status") == "True")
+        api.put("pods", pod(1, deletionTimestamp=at(told + 700), deletionGracePeriodSeconds=700))
+        api.put("endpointslices", ending(1))
+        await until(lambda: endpoints(running["proxy-0"])["web-1"].state is EndpointState.DRAINING)
+        assert endpoints(running["proxy-0"])["web-1"].draining_since == int(told)
+    async with start(instance="operator-1"), proxies("proxy-0") as running:
+        await until(lambda: "web-1" in endpoints(running["proxy-0"]))
+        assert endpoints(running["proxy-0"])["web-1"].draining_since == int(told)
+
+
+async def test_a_pod_that_leaves_its_slices_drains_until_it_is_deleted(api, start, proxies):
+    fill(api)
+    async with start(), proxies("proxy-0") as running:
+        await until(lambda: condition(api, "Ready").get("status") == "True")
+        before = time.time()
+        api.put("endpointslices", pods(2))
+        await until(lambda: endpoints(running["proxy-0"])["web-1"].state is EndpointState.DRAINING)
+        left = endpoints(running["proxy-0"])["web-1"]
+        assert before - 1 < left.draining_since < time.time() + 1
+        assert left.serving
+        api.remove("pods", "web-1")
+        await until(lambda: set(endpoints(running["proxy-0"])) == {"web-2"})
+
+
+async def test_a_pod_behind_no_route_costs_nothing(api, start, proxies):
+    fill(api)
+    async with start() as operator, proxies("proxy-0") as running:
+        await until(lambda: condition(api, "Ready").get("status") == "True")
+        await until(lambda: operator.watches.heard["Pod"])
+        runs = operator.reconciler.runs
+        for turn in range(5):
+            api.put("pods", pod(7, restarts=turn))
+        known = operator.store.pods
+        await until(lambda: ("default", "web-7") in known and known["default", "web-7"].restarts == 4)
+        assert operator.reconciler.runs == runs
+        api.put("endpointslices", pods(1, 2, 7))
+        await until(lambda: "web-7" in endpoints(running["proxy-0"]))
+        assert endpoints(running["proxy-0"])["web-7"].started == 1000
+
+
+async def test_a_short_grace_period_is_a_condition_while_it_is_so(api, start, proxies):
+    fill(api)
+    api.put("pods", pod(2, grace=30))
+    async with start(), proxies("proxy-0"):
+        await until(lambda: condition(api, "GracePeriodTooShort").get("status") == "True")
+        assert "Deployment web" in condition(api, "GracePeriodTooShort")["message"]
+        await until(lambda: "GracePeriodTooShort" in events(api))
+        status = api.get("stickyroutes", "shop")["status"]
+        api.put("stickyroutes", route(persistence={"drainTimeout": "20s"}) | {"status": status})
+        await until(lambda: not condition(api, "GracePeriodTooShort"))
+        assert condition(api, "Ready")["status"] == "True"
+
+
+async def test_cookies_that_meet_are_told_to_the_younger_route(api, start, proxies):
+    named = {"persistence": {"sessionName": "sid"}, "hosts": ["one.example.com"]}
+    fill(api, **named)
+    young = route("young", **named)
+    young["metadata"]["creationTimestamp"] = "2030-01-01T00:00:00Z"
+    young["spec"]["rules"] = [
+        {"name": "b", "matches": [{"path": {"value": "/b"}}], "backends": [{"service": "web", "port": 80}]}
+    ]
+    async with start(), proxies("proxy-0"):
+        await until(lambda: condition(api, "Ready").get("status") == "True")
+        api.put("stickyroutes", young)
+        await until(lambda: condition(api, "CookieConflict", "young").get("status") == "True")
+        assert "default/shop" in condition(api, "CookieConflict", "young")["message"]
+        assert not condition(api, "CookieConflict")
+        await until(lambda: "CookieConflict" in events(api))
+        api.remove("stickyroutes", "shop")
+        await until(lambda: not condition(api, "CookieConflict", "young"))

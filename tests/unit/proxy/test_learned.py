@@ -1,0 +1,150 @@
+"""Bindings of values that the application gives out: sealed with them, followed alike by all proxies."""
+
+from itertools import pairwise
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.proxy.fleets import NOW, Proxy, Request, fleet, pods, route, rule
+
+from stickyroute_api.reasons import BindingReason
+from stickyroute_api.snapshot import Persistence
+from stickyroute_proxy.affinity.choose import choose, choose_bound
+from stickyroute_proxy.affinity.mint import minted, sealer
+from stickyroute_proxy.affinity.token import LENGTH, Binding
+
+ENVELOPE = Persistence(type="AppCookie", name="ID", learn="Envelope", absolute_timeout=1000.0)
+STORED = ENVELOPE.model_copy(update={"learn": "Store"})
+REFUSED = {BindingReason.NEW, BindingReason.INVALID_TOKEN, BindingReason.KEY_RETIRED}
+WEB = pods("web-1", "web-2", "web-3")
+
+
+def new_proxy(policy=ENVELOPE, web=WEB, seed=0, **fields):
+    return Proxy(fleet([route(rule(persistence=policy))], web=web, **fields), seed=seed)
+
+
+def wrapped(proxy, decision, value=b"v"):
+    seal = sealer(proxy.rule(), decision, decision.endpoint, proxy.now, proxy.random)
+    return seal(value) + b"~" + value
+
+
+def ask(proxy, envelope=None):
+    cookies = [] if envelope is None else [b"a=1; ID=" + envelope]
+    return choose(proxy.rule(), Request(cookies=cookies), proxy.now, proxy.random)
+
+
+def test_a_value_is_bound_to_the_pod_that_gave_it_out():
+    proxy = new_proxy()
+    begun = ask(proxy)
+    envelope = wrapped(proxy, begun)
+    for one in (proxy, new_proxy(seed=1)):
+        decision = ask(one, envelope)
+        assert (decision.reason, decision.endpoint.pod) == (BindingReason.BOUND, begun.endpoint.pod)
+        assert decision.set_token is None
+
+
+def test_an_envelope_that_says_the_same_is_given_out_again():
+    proxy = new_proxy()
+    envelope = wrapped(proxy, ask(proxy))
+    decision = ask(proxy, envelope)
+    assert wrapped(proxy, decision) == envelope
+    fresh = wrapped(proxy, decision, b"w")
+    assert fresh[:LENGTH] != envelope[:LENGTH]
+    opened = [proxy.scope().keyring.open(one, b"shop/shop/web") for one in (envelope, fresh)]
+    assert opened[0].session == opened[1].session
+    assert opened[0].created == opened[1].created
+
+
+def test_a_value_given_out_by_another_pod_is_that_pod_s():
+    proxy = new_proxy()
+    decision = ask(proxy)
+    other = next(one for one in proxy.rule().members.values() if one is not decision.endpoint)
+    held = decision.binding
+    binding = minted(proxy.rule(), held, other, NOW + 5, proxy.random)
+    assert (binding.endpoint, binding.session, binding.created) == (other.key, held.session, held.created)
+    assert minted(proxy.rule(), held, decision.endpoint, NOW + 5, proxy.random) is held
+    assert minted(proxy.rule(), None, other, NOW, proxy.random).endpoint == other.key
+
+
+@given(st.binary(min_size=1, max_size=40).filter(lambda value: not set(value) & set(b';, \t"')))
+def test_a_token_fits_no_other_value(value):
+    proxy = new_proxy()
+    envelope = wrapped(proxy, ask(proxy), value)
+    other = envelope[: LENGTH + 1] + b"x" + envelope[LENGTH + 1 :]
+    assert ask(proxy, other).reason is BindingReason.INVALID_TOKEN
+    assert ask(proxy, envelope[:LENGTH]).reason is BindingReason.NEW
+    assert ask(proxy, envelope).reason is BindingReason.BOUND
+
+
+@given(st.integers(0, 8 * LENGTH - 1))
+def test_no_flipped_bit_is_accepted(bit):
+    proxy = new_proxy()
+    envelope = bytearray(wrapped(proxy, ask(proxy)))
+    envelope[bit // 8] ^= 1 << bit % 8
+    assert ask(proxy, bytes(envelope)).reason in {
+        BindingReason.NEW,
+        BindingReason.INVALID_TOKEN,
+        BindingReason.KEY_RETIRED,
+    }
+
+
+def test_proxies_agree_on_who_takes_over_and_each_tells_it_once():
+    first, second = new_proxy(), new_proxy(seed=1)
+    for number in range(50):
+        begun = ask(first)
+        envelope = wrapped(first, begun, b"%d" % number)
+        rest = tuple(one for one in WEB if one.pod != begun.endpoint.pod)
+        for proxy in (first, second):
+            proxy.apply(fleet([route(rule(persistence=ENVELOPE))], revision=2 * number + 2, web=rest))
+        decisions = [ask(proxy, envelope) for proxy in (first, second, first, second)]
+        assert len({decision.endpoint.pod for decision in decisions}) == 1
+        assert [decision.notice for decision in decisions] == [b"PodTerminated"] * 2 + [None] * 2
+        for proxy in (first, second):
+            proxy.apply(fleet([route(rule(persistence=ENVELOPE))], revision=2 * number + 3, web=WEB))
+    assert first.scope().moved == second.scope().moved == 50
+
+
+@pytest.mark.parametrize("policy", [ENVELOPE, STORED])
+def test_a_session_whose_time_is_over_begins_where_all_proxies_say(policy):
+    proxies = [new_proxy(policy, seed=seed) for seed in range(4)]
+    for number in range(20):
+        binding = Binding(b"%012d" % number, next(iter(proxies[0].rule().members)), NOW, NOW, NOW, 0, 0, 0)
+        scope = proxies[0].scope()
+        envelope = scope.keyring.seal_with(b"v", binding, scope.identity) + b"~v"
+        places = set()
+        for proxy in proxies:
+            proxy.now = NOW + 1001
+            if policy is STORED:
+                decision = choose_bound(proxy.rule(), Request(), binding, proxy.now, proxy.random)
+                assert decision.binding.created == proxy.now
+            else:
+                decision = ask(proxy, envelope)
+            assert (decision.reason, decision.notice) == (BindingReason.ABSOLUTE_TIMEOUT, None)
+            places.add(decision.endpoint.pod)
+        assert len(places) == 1
+
+
+def test_unknown_values_are_spread_and_move_no_more_than_they_must():
+    proxy = new_proxy(STORED, pods(*(f"web-{n}" for n in range(10))))
+    keys = [proxy.scope().key(b"%d" % number) for number in range(1000)]
+
+    def places():
+        found = (choose_bound(proxy.rule(), Request(), None, NOW, Random(1), key=key) for key in keys)
+        return [decision.endpoint.pod for decision in found]
+
+    before = places()
+    assert min(before.count(pod) for pod in set(before)) > 50
+    proxy.apply(
+        fleet([route(rule(persistence=STORED))], revision=2, web=pods(*(f"web-{n}" for n in range(9))))
+    )
+    for old, new in zip(before, places(), strict=True):
+        assert old in {new, "web-9"}
+
+
+def test_a_fresh_key_does_not_make_bound_envelopes_look_aged():
+    proxy = new_proxy()
+    envelope = wrapped(proxy, ask(proxy))
+    decisions = [ask(proxy, envelope) for _ in range(3)]
+    assert {decision.reason for decision in decisions} == {BindingReason.BOUND}
+    assert all(one.token == other.token == envelope for one, other in pairwise(decisions))
