@@ -230,7 +230,6 @@ class Cluster:
 
 def specs():
     """The routes: one for each way to lose a pod, one of hashed values, and one that nobody touches."""
-    by_room = {"algorithm": "Hash", "hashOn": {"type": "QueryParam", "name": "room"}}
     cookie = {"type": "Cookie", "sessionName": "sid", "idleTimeout": "10m"}
     return {
         "shop": _spec("shop", cookie, ("web", 80), ("canary", 20)),
@@ -240,7 +239,7 @@ def specs():
             cookie | {"failover": {"mode": "Temporary", "hold": "500ms"}, "drainTimeout": "3s"},
             ("lounge", 1),
         ),
-        "rooms": _spec("rooms", {"type": "None"}, ("rooms", 1)) | {"loadBalancing": by_room},
+        "rooms": _spec("rooms", {"type": "QueryParam", "sessionName": "room"}, ("rooms", 1)),
         "quiet": _spec("quiet", cookie, ("quiet", 1)),
     }
 

@@ -119,9 +119,8 @@ MUTATIONS = {
     "one Service's changes are not followed": Mutation(
         "I11",
         "operator/stickyroute_operator/store.py",
-        "        if _put(shelf, item):\n            self.changed(kind)",
-        "        if _put(shelf, item) and not (kind == SLICES and item.service == 'web'):\n"
-        "            self.changed(kind)",
+        "if _put(shelf, item) and self._heeds(kind, item.key):",
+        "if _put(shelf, item) and not (kind == SLICES and item.service == 'web'):",
         plan(("scale_out", WEB, 0.1), seconds=16.0, requests=20),
     ),
     "a host belongs to whoever asks last": Mutation(

@@ -270,6 +270,8 @@ def _moves(story, life, scope):
         if line is None or line.life is not life or line.scope != scope or line.reason not in MOVED:
             continue
         views = story.views(ask)
+        if line.reason == "EndpointsChanged":
+            found.add(("", line.reason, ask.id))
         if not line.endpoint or ask.binding is None or not views:
             continue
         if views[0].mode != "Temporary" or line.reason not in RETURNS:

@@ -111,6 +111,7 @@ class Proxy:
                 "--https=",
                 f"--control={HOST}:{self.control}",
                 f"--admin={HOST}:{self.admin}",
+                f"--drain={HOST}:0",
                 f"--name={self.name}",
                 f"--tls-dir={self.folder / 'tls'}",
                 f"--state-dir={self.folder / self.name}",
