@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.invariants.run import Plan, perform
 from tests.invariants.verdict import CHECKS, judge
 
-FULL = {"sessions": 10_000, "requests": 50, "seconds": 300.0}
+FULL = {"sessions": 10_000, "requests": 50, "seconds": 310.0}
 SHORT = {"sessions": 300, "requests": 40, "seconds": 45.0}
 
 

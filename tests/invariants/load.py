@@ -24,6 +24,7 @@ PATIENCE = 20.0
 IDLE = 2.0
 """Seconds that a connection waits for its next request: less than a proxy that ends still answers."""
 BURST = 4
+VISIT = 8
 SHARES = {"shop": 40, "desk": 15, "lounge": 20, "rooms": 15, "quiet": 10}
 """Sessions by route, in percent."""
 
@@ -149,20 +150,24 @@ class Session:
         self.parallel = self.route != "quiet" and number % 5 == 0
         self.slow = plan["slow"]
         self.lazy = number % 7 == 3
-        """Seldom asks: what happens meanwhile is news to it."""
+        """Asks much at a time, and then long nothing: what happens meanwhile is news to it."""
 
     async def run(self, count, start, seconds):
         begin = self.random.random() * 0.3 * seconds
         each = BURST if self.parallel else 1
-        rounds = max(2, count // each // (8 if self.lazy else 1))
+        together = VISIT if self.lazy else 1
+        rounds = max(2, -(-count // (each * together)))
         for turn in range(rounds):
             due = begin + (seconds - begin) * (turn + self.random.random() * 0.9) / rounds
             await asyncio.sleep(max(0.0, start + due - time.monotonic()))
-            # A browser asks for one page before it asks for many parts.
-            if each == 1 or turn == 0:
+            if turn == 0:
+                # A browser asks for one page before it asks for many parts.
                 await self.ask()
-            else:
-                await asyncio.gather(*(self.ask() for _ in range(each)))
+            for _ in range(together):
+                if each == 1:
+                    await self.ask()
+                else:
+                    await asyncio.gather(*(self.ask() for _ in range(each)))
 
     async def ask(self):
         await self.proxies.some.wait()

@@ -138,6 +138,14 @@ class Story:
             self.snapshots.setdefault(version, event)
             self.published.setdefault(version, event["time"])
         self._views = {}
+        self._holding = {
+            key
+            for snapshot in self.snapshots.values()
+            for key, route in snapshot["routes"].items()
+            for rule in route["rules"]
+            if rule["persistence"]["failover"]["hold"]
+        }
+        """The routes whose requests may wait for their pod: they are decided later than they come."""
         self.names, self.pods = {}, defaultdict(list)
         for event in self.of("pod"):
             self.names[event["pod"]] = event["uid"]
@@ -242,7 +250,8 @@ class Story:
                 end = datetime.fromisoformat(it["time"]).timestamp() + 0.0005
                 start = end - it["total"] / 1000
                 decided = start
-                if it["retries"] or it["connect"] is not None or reason not in {"Bound", "New", "Hashed"}:
+                waited = it["retries"] or it["connect"] is not None or it["route"] in self._holding
+                if waited or reason not in {"Bound", "New", "Hashed"}:
                     decided = end if it["firstByte"] is None else start + it["firstByte"] / 1000
                 ask.lines.append(
                     Line(
