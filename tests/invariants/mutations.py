@@ -64,7 +64,7 @@ MUTATIONS = {
         "proxy/stickyroute_proxy/affinity/rendezvous.py",
         "return group.endpoints[scores.index(max(scores))]",
         "return group.endpoints[number % len(scores)]",
-        plan(("scale_out", ROOMS, 0.9), ("delete_pod", ROOMS, 0.4)),
+        plan(("scale_out", ROOMS, 0.9), ("delete_pod", ROOMS, 0.4), sessions=400),
     ),
     "a pod is who has its address": Mutation(
         "I4",
@@ -119,8 +119,8 @@ MUTATIONS = {
     "one Service's changes are not followed": Mutation(
         "I11",
         "operator/stickyroute_operator/store.py",
-        "if _put(shelf, item) and self._heeds(kind, item.key):",
-        "if _put(shelf, item) and not (kind == SLICES and item.service == 'web'):",
+        "    if known == item:\n",
+        "    if known == item or (known and getattr(item, 'service', '') == 'web'):\n",
         plan(("scale_out", WEB, 0.1), seconds=16.0, requests=20),
     ),
     "a host belongs to whoever asks last": Mutation(
