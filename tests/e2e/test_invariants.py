@@ -233,7 +233,9 @@ class Schedule:
 
     async def rotate(self):
         secret = f"{self.release.name}-token-keys"
-        await self.kubectl("annotate", "secret", secret, f"{COMMAND}=now", namespace=self.release.namespace)
+        await self.kubectl(
+            "annotate", "--overwrite", "secret", secret, f"{COMMAND}=now", namespace=self.release.namespace
+        )
         await asyncio.sleep(5)
 
     async def kill_proxy(self):
