@@ -11,7 +11,8 @@ SOAK   ?=
 INVARIANTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check e2e image crds chart bench scale soak invariants differential conformance fuzz lock format clean
+.PHONY: help run test check e2e image crds chart bench scale soak invariants differential conformance applications fuzz \
+  lock format clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +90,17 @@ conformance: .venv-conformance/.ready  ## Autobahn, REDbot and http-cache-tests 
 	npm install --prefix .venv-conformance --no-save --no-audit --no-fund --ignore-scripts http-cache-tests@0.4.5
 	@touch $@
 
+applications: .venv-applications/.ready  ## real applications over two proxies and three pods, 3 minutes (needs chromium)
+	.venv-applications/bin/python -m pytest tests/applications -q -s
+
+.venv-applications/.ready: requirements/applications.txt pyproject.toml
+	@command -v chromium >/dev/null || \
+	  { echo "make applications needs chromium on PATH; on Debian: apt install chromium" >&2; exit 1; }
+	@test -x .venv-applications/bin/python || $(PYTHON) -m venv .venv-applications
+	.venv-applications/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/applications.txt
+	.venv-applications/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
 lock:  ## pin the dependencies anew (needs uv)
 	uv pip compile -q --upgrade --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header \
 	  pyproject.toml --all-extras --group dev -o requirements/dev.txt
@@ -98,11 +110,14 @@ lock:  ## pin the dependencies anew (needs uv)
 	  --constraint requirements/dev.txt --group fuzz -o requirements/fuzz.txt
 	uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header \
 	  --constraint requirements/dev.txt pyproject.toml --all-extras --group conformance -o requirements/conformance.txt
+	uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header \
+	  --constraint requirements/dev.txt pyproject.toml examples/*/requirements.txt --all-extras --group applications \
+	  -o requirements/applications.txt
 
 format: $(VENV)/.ready  ## format and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:  ## remove what was built and installed
-	rm -rf $(VENV) .venv-conformance build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-conformance .venv-applications build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -14,7 +14,7 @@ from stickyroute_api import crd
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = ROOT / "crds/stickyroute.dev_stickyroutes.yaml"
-EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+EXAMPLES = sorted((ROOT / "examples").rglob("*.yaml"))
 BAD = sorted((ROOT / "tests/e2e/bad").glob("*.yaml"))
 
 

@@ -55,6 +55,11 @@ async def delete(application, pod):
     await kube.off(kube.kubectl, "-n", application.namespace, "delete", "pod", pod, "--wait=false")
 
 
+def exists(application, pod):
+    """A pod that terminates does, until its containers have ended."""
+    return pod in {one["metadata"]["name"] for one in kube.get("-n", application.namespace, "pods")["items"]}
+
+
 def is_draining(application, pod):
     found = [one["state"] for one in application.status()["endpoints"] if one["pod"] == pod]
     return found == ["Draining"]
@@ -71,9 +76,9 @@ async def test_a_pod_ends_when_its_sessions_are_gone_and_not_before(drained):
             await asyncio.sleep(1)
         assert failures(crowd.records) == []
         assert moves(crowd.records) == [], "bound sessions stay on a draining pod"
-        assert pod in drained.pods(), "it waits for its sessions"
+        assert await kube.off(exists, drained, pod), "it waits for its sessions"
         last = time.monotonic()
-        await kube.off(kube.until, "the pod has ended", lambda: pod not in drained.pods(), 90)
+        await kube.off(kube.until, "the pod has ended", lambda: not exists(drained, pod), 90)
         took = time.monotonic() - last
         print(f"\n{number} sessions on {pod}: {summary(crowd.records)}; it ended {took:.0f} s after them")
         assert took > 10, "it waited until the idle timer was over"

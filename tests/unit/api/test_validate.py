@@ -12,7 +12,8 @@ from tests.unit.api.specs import SPECS
 from stickyroute_api.spec import StickyRouteSpec
 from stickyroute_api.validate import InvalidObject, parse_route, unsupported
 
-EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
+ROOT = Path(__file__).parents[3]
+EXAMPLES = sorted((ROOT / "examples").rglob("*.yaml"))
 
 
 def manifest(**spec):
@@ -214,9 +215,24 @@ def test_an_example_is_valid_and_served(path):
 
 
 def test_examples_run_the_image_of_this_version():
-    text = (EXAMPLES[0].parent.parent / "pyproject.toml").read_text(encoding="utf-8")
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     (version,) = (line.split('"')[1] for line in text.splitlines() if line.startswith("version = "))
-    assert f"image: stickyroute:{version} " in (EXAMPLES[0].parent / "shop.yaml").read_text(encoding="utf-8")
+    assert f"image: stickyroute:{version} " in (ROOT / "examples/shop.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "examples").glob("*/Kustomization")), ids=lambda path: path.parent.name
+)
+def test_an_application_is_applied_with_all_its_files(path):
+    given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    (resource,), (config_map,) = given["resources"], given["configMapGenerator"]
+    programs = {one.name for one in path.parent.glob("*.py")} - {"client.py"}
+    assert set(config_map["files"]) == {*programs, "requirements.txt"}
+    text = (path.parent / resource).read_text(encoding="utf-8")
+    objects = {one["kind"]: one for one in yaml.safe_load_all(text)}
+    pod = objects["Deployment"]["spec"]["template"]
+    assert [volume["configMap"]["name"] for volume in pod["spec"]["volumes"]] == [config_map["name"]]
+    assert objects["Service"]["spec"]["selector"] == pod["metadata"]["labels"]
 
 
 def fields_of(**spec):
