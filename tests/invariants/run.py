@@ -57,7 +57,7 @@ async def perform(plan, folder):
                 "slow": plan.slow,
             }
         )
-        # Every session has begun when the events do.
+        # Some sessions are there when the events begin, others come later.
         begin = time.monotonic()
         await asyncio.sleep(0.1 * plan.seconds)
         await director.follow(plan.schedule(), begin + plan.seconds - plan.calm)
