@@ -8,9 +8,11 @@ IMAGE  ?= stickyroute:dev
 BASE_IMAGE ?=
 BENCH  ?=
 SOAK   ?=
+INVARIANTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check e2e image crds chart bench scale soak differential conformance applications fuzz lock format clean
+.PHONY: help run test check e2e image crds chart bench scale soak invariants differential conformance applications fuzz \
+  lock format clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +65,9 @@ scale: $(VENV)/.ready  ## whether decisions hold at full scale: agreement over 1
 
 soak: $(VENV)/.ready  ## load of every kind while pods come and go, 30 minutes (SOAK_MINUTES=5: shorter)
 	$(BIN)/python -m bench.soak $(SOAK)
+
+invariants: $(VENV)/.ready  ## 10,000 sessions through random events, 6 minutes (INVARIANTS=--short: fewer, and breaks that it must see)
+	$(BIN)/python -m $(if $(filter --short,$(INVARIANTS)),pytest -q -s tests/invariants,tests.invariants --write docs/invariants.md $(INVARIANTS))
 
 differential: $(VENV)/.ready  ## the corpus of odd messages beside HAProxy and nginx; writes docs/differential.md
 	$(BIN)/python -m tests.differential

@@ -24,6 +24,7 @@ ORDER = [
     "scaling",
     "drain",
     "settings",
+    "invariants",
     "upgrade",
     "faults",
     "uninstall",

@@ -61,7 +61,8 @@ def _tell_restart(
 ) -> Decision:
     """The pod lives, its memory is gone: told once for each session, and the binding says that it was."""
     scope = rule.scope
-    told = scope.sessions.has_moved(binding.session, token or binding.session, endpoint)
+    shown = token or binding.session
+    told = scope.sessions.has_moved(binding.session, shown, endpoint, recheck(scope, binding))
     reason = BindingReason.BOUND if told else BindingReason.CONTAINER_RESTARTED
     if told:
         scope.bound += 1
@@ -84,8 +85,12 @@ def reseal(scope: Scope, binding: Binding, endpoint: Endpoint, reason: BindingRe
 
 def remember(scope: Scope, binding: Binding, endpoint: Endpoint, token: bytes | None) -> None:
     """Know the session here; one that is stored is known by its id."""
-    recheck = min(binding.sealed + scope.reseal, binding.created + scope.absolute)
-    scope.sessions.enter(binding.session, endpoint, token or binding.session, recheck)
+    scope.sessions.enter(binding.session, endpoint, token or binding.session, recheck(scope, binding))
+
+
+def recheck(scope: Scope, binding: Binding) -> float:
+    """Until when its token needs no other look than at its endpoint (Unix seconds)."""
+    return min(binding.sealed + scope.reseal, binding.created + scope.absolute)
 
 
 def followed(scope: Scope, decision: Decision) -> Binding | None:

@@ -95,7 +95,7 @@ def _free_again(
     if endpoint is None:
         return none(rule.scope)
     if failed.reason not in HOME:
-        return Decision(endpoint, failed.reason)
+        return Decision(endpoint, failed.reason, notice=failed.notice)
     reason = BindingReason.CONNECT_FAILED
     rule.scope.count(reason)
     return Decision(endpoint, reason, notice=NOTICES[reason])

@@ -7,6 +7,7 @@ from stickyroute_api.reasons import BindingReason, EndpointState
 from stickyroute_api.snapshot import Failover, Persistence, TokenKeys
 from stickyroute_proxy.affinity import recent
 from stickyroute_proxy.affinity.choose import choose
+from stickyroute_proxy.affinity.decision import Decision
 from stickyroute_proxy.affinity.retry import rechoose, sidestep
 
 QUERY = Persistence(type="QueryParam", name="room", failover=Failover(mode="Reject"))
@@ -148,3 +149,11 @@ def test_a_value_goes_elsewhere_while_its_pod_is_away_and_comes_back():
 def test_none_at_all():
     proxy = Proxy(fleet(routed(), web=()))
     assert choose(proxy.rule(), Request(query=b"room=1"), proxy.now, proxy.random).endpoint is None
+
+
+def test_a_value_that_has_moved_is_told_also_where_its_new_pod_takes_no_connection():
+    proxy = Proxy(fleet([route(rule(persistence=QUERY))], web=pods("web-1", "web-2")))
+    (first, second) = proxy.find("web-1", "web-2")
+    failed = Decision(first, BindingReason.ENDPOINTS_CHANGED, notice=b"EndpointsChanged")
+    again = rechoose(proxy.rule(), Request(query=b"room=1"), failed, proxy.now, proxy.random, tried=[])
+    assert (again.endpoint, again.reason, again.notice) == (second, failed.reason, failed.notice)

@@ -230,3 +230,32 @@ def test_who_drains_and_fails_its_health_check_keeps_none():
     proxy.apply(draining(60, 2))
     proxy.touch("web-1", unhealthy=True)
     assert client.ask(proxy).reason is BindingReason.POD_TERMINATED
+
+
+@pytest.mark.parametrize("what", ["restart", "epoch"])
+def test_a_token_of_another_proxy_is_no_sign_that_the_session_was_told(what):
+    """It was sealed anew there, and is not the one by which the session is known here."""
+    policy = {"idle_timeout": 1000}
+    mine, other = (Proxy(fleet(ordered(**policy), web=WEB[:1])) for _ in range(2))
+    client = session_on("web-1", mine)
+    shown = client.token
+    for proxy in (mine, other):
+        proxy.tick(200)
+    client.ask(other)
+    assert client.token != shown
+    if what == "restart":
+        after = fleet(ordered(**policy), 2, web=(pod("web-1", started=NOW + 300),))
+    else:
+        after = fleet(ordered(epoch=1, **policy), 2, web=WEB[:1])
+    for proxy in (mine, other):
+        proxy.tick(200)
+        proxy.apply(after)
+    old, told = client.token, client.ask(mine)
+    reason = {"restart": BindingReason.CONTAINER_RESTARTED, "epoch": BindingReason.EPOCH_RAISED}[what]
+    assert (told.reason, told.notice) == (reason, reason.value.encode())
+    scope = mine.scope()
+    assert (scope.restarted, scope.moved) == ((1, 0) if what == "restart" else (0, 1))
+    # What a browser had sent beside it counts no second time.
+    mine.ask(old)
+    assert (scope.restarted, scope.moved) == ((1, 0) if what == "restart" else (0, 1))
+    assert client.ask(mine).reason is BindingReason.BOUND

@@ -1,0 +1,323 @@
+"""I7 to I13: answers, configuration, convergence, bounds. Each check yields a sentence for what it finds."""
+
+from collections import Counter, defaultdict
+from math import inf
+
+from tests.invariants.story import SLACK
+from tests.invariants.view import MOVED, RETURNS
+
+RESTART = 14.0
+"""Seconds in which a proxy that begins anew from its disk is ready."""
+CONVERGENCE = 10.0
+"""Seconds in which a change has reached every proxy, once faults have stopped."""
+FILES, CONNECTIONS, MEMORY = 10, 5, 12 << 20
+"""What may be more after an attack than before it: descriptors, connections, bytes."""
+
+
+def excuse(story, ask):
+    """Why a request failed, where that is declared or was done to it; empty: nothing explains it."""
+    line = ask.line
+    for life in story.lives:
+        if ask.proxy not in {"", life.proxy} or life.killed is inf:
+            continue
+        if ask.sent <= life.out + SLACK and ask.done >= life.killed - SLACK and ask.status == 0:
+            return "its proxy was killed"
+    if line is None:
+        return ""
+    views = story.views(ask)
+    if line.reason in MOVED and not line.endpoint and any(view.mode == "Reject" for view in views):
+        return f"failover Reject ({line.reason})" if ask.status == 503 else ""
+    uid = story.names.get(line.endpoint)
+    broke = [
+        event["time"]
+        for event in story.pods.get(uid, ())
+        if event["what"] == "crashed" or (event["what"] == "stopped" and _within(event["time"], story.away))
+    ]
+    if ask.status == 502 and any(line.start - SLACK <= time <= line.end + SLACK for time in broke):
+        return "its pod ended without a word"
+    return ""
+
+
+def i7_one_answer(story):
+    """Every request has one complete answer, or one explicit and explained error; it is done at most once."""
+    for ask in story.asks.values():
+        cut = any(
+            ask.proxy in {"", life.proxy} and life.torn < ask.done + 2.0 and ask.sent < life.out + SLACK
+            for life in story.lives
+        )
+        if len(ask.lines) != 1 and not (cut and not ask.lines) and ask.status:
+            yield f"{ask}: {len(ask.lines)} lines in the access logs, and one is due"
+        if len(ask.lines) == 1 and ask.status not in {0, ask.line.status}:
+            yield f"{ask}: the client got {ask.status}, and {ask.proxy} logged {ask.line.status}"
+        if ask.status != 200 and not excuse(story, ask):
+            line = ask.line
+            told = f"{line.reason} {line.endpoint}".strip() if line is not None else "no line"
+            yield f"{ask}: failed with {ask.status or 'no answer'} by {ask.proxy} ({told}): {ask.error}"
+        finished = sum(seen.finished for seen in ask.seen)
+        # A pod may end before what it has written is sent: then a GET is tried again.
+        again = ask.method == "GET" and ask.line is not None and ask.line.retries
+        if ask.status == 200 and finished != 1 and not (again and finished):
+            yield f"{ask}: answered by {len(ask.seen)} pods, and it is to be one"
+        if ask.method == "POST" and len(ask.seen) > 1:
+            pods = ", ".join(seen.pod for seen in ask.seen)
+            yield f"{ask}: a POST reached pods {len(ask.seen)} times: {pods}"
+
+
+def i8_no_crosstalk(story):
+    """No answer comes to another's request; no header or cookie of one session reaches a pod as another's."""
+    for ask in story.asks.values():
+        if ask.wrong:
+            yield f"{ask}: {ask.wrong}"
+        for seen in ask.seen:
+            if (seen.session, seen.secret) != (ask.session, f"private-{ask.session}"):
+                yield f"{ask}: {seen.pod} got the cookie of {seen.session} and the header {seen.secret}"
+            if seen.leaked:
+                yield f"{ask}: {seen.pod} got the proxy's own cookie"
+
+
+def i9_monotonic_config(story):
+    """What a proxy serves never becomes older, whoever pushes."""
+    last = {}
+    for life in story.lives:
+        for time, version in life.applied:
+            before = last.get(life.proxy)
+            if before is not None and version < before and (version[0] < before[0] or time > life.ready):
+                yield f"{life.proxy} went from snapshot {_number(before)} back to {_number(version)}"
+            last[life.proxy] = version
+            if version not in story.snapshots and not story.of("recorder"):
+                yield f"{life.proxy} serves snapshot {_number(version)}, which no operator published"
+    for event in story.of("rival"):
+        if event["status"] != 409:
+            yield f"{event['proxy']} answered {event['status']} and not 409 to a push from the past"
+
+
+def i10_static_stability(story):  # noqa: C901 - two cases of one question
+    """Without an operator nothing changes, and a proxy that begins anew serves what it last served."""
+    held = {}
+    for life in story.lives:
+        before = held.get(life.proxy)
+        for begin, end in story.away:
+            if not begin <= life.started <= end:
+                for time, version in life.applied:
+                    if begin + 1.0 < time < end - SLACK:
+                        yield f"{life.proxy} took snapshot {_number(version)} while there was no operator"
+                continue
+            if life.ready > life.started + RESTART:
+                yield f"{life.proxy} began anew without an operator, and did not become ready"
+            first = life.applied[0] if life.applied else (inf, None)
+            if before is not None and first[0] < end and first[1] != before:
+                yield (
+                    f"{life.proxy} began anew with snapshot {_number(first[1])},"
+                    f" and had served {_number(before)}"
+                )
+        if life.applied:
+            held[life.proxy] = life.applied[-1][1]
+    for ask in story.asks.values():
+        line = ask.line
+        if line is not None and line.status == 503 and "no configuration" in ask.error:
+            yield f"{ask}: {ask.proxy} was to be asked, and served nothing"
+
+
+def i11_convergence(story):
+    """Every proxy has what Services and pods are, and status says so, soon after faults stop."""
+    wanted = defaultdict(list)
+    for event in story.of("wanted"):
+        wanted[event["service"]].append(event)
+    for service, events in wanted.items():
+        for index, event in enumerate(events):
+            due = _due(story, event["time"])
+            for life in story.lives:
+                if life.ready > event["time"] or life.out < due or life.ended < due or due == inf:
+                    continue
+                good = [one["pods"] for one in events[index:] if one["time"] <= due + SLACK]
+                seen = [_states(story, version, service) for version in life.versions(event["time"], due)]
+                if not any(states in good for states in seen):
+                    yield (
+                        f"{life.proxy} did not have {service} as it was wanted {due - event['time']:.0f} s"
+                        f" before: {_difference(seen[-1] if seen else {}, good[-1])}"
+                    )
+                    break
+    yield from _statuses(story)
+
+
+def _statuses(story):
+    for event in story.of("status"):
+        status = event["status"]
+        conditions = {one["type"]: one for one in status["conditions"]}
+        proxies = {life.proxy for life in story.lives if life.ended is inf}
+        ready, _, of = status["endpointsReady"].partition("/")
+        if status["observedGeneration"] != event["generation"]:
+            yield f"{event['route']}: status tells of generation {status['observedGeneration']}"
+        for kind in ("Accepted", "ResolvedRefs", "Programmed", "Ready"):
+            if conditions[kind]["status"] != "True":
+                yield f"{event['route']}: {kind} is not True: {conditions[kind]['message']}"
+        if ready != of or status["fleet"]["current"] != len(proxies):
+            yield f"{event['route']}: status has {status['endpointsReady']} endpoints, {status['fleet']}"
+
+
+def i12_isolation(story):
+    """Whatever becomes of other routes, one that nobody touches stays as it is."""
+    begin = story.of("load")[0]["time"]
+    before = [version for version, time in story.published.items() if time < begin]
+    parts = {}
+    for version in [*before[-1:], *(one for one, time in story.published.items() if time >= begin)]:
+        snapshot = story.snapshots[version]
+        # A new operator finds out anew which pods the proxies know: Joining to it means nothing here.
+        endpoints = [
+            (one["id"], one["state"].replace("Joining", "Serving"))
+            for one in snapshot["endpoints"].get(story.key("quiet:80"), ())
+        ]
+        parts.setdefault(str((snapshot["routes"].get(story.key("quiet")), endpoints)), version)
+    if len(parts) > 1:
+        told = ", ".join(map(_number, list(parts.values())[:3]))
+        yield f"the route that nobody touches differs between snapshots {told}"
+    pods = {}
+    for ask in story.asks.values():
+        if ask.route != "quiet" or ask.line is None or "overloaded" in ask.error:
+            continue  # nobody asked for that, which is I7's to tell
+        if ask.line.route != story.key("quiet"):
+            yield f"{ask}: was served by {ask.line.route or 'no route'}, and is of quiet"
+        elif ask.status == 200 and pods.setdefault(ask.session, ask.line.endpoint) != ask.line.endpoint:
+            yield f"{ask}: moved from {pods[ask.session]} to {ask.line.endpoint}, which nothing had touched"
+
+
+def i13_boundedness(story):
+    """After an attack connections, descriptors and memory are what they were before it."""
+    samples = {(event["proxy"], event["when"]): event for event in story.of("sample")}
+    least = [event for (_, when), event in samples.items() if when == "before"]
+    if not least:
+        return
+    for (proxy, when), event in samples.items():
+        if when == "before":
+            continue
+        before = samples.get((proxy, "before")) or max(least, key=lambda one: one["fds"])
+        for name, more in (("connections", CONNECTIONS), ("upstreams", CONNECTIONS), ("fds", FILES)):
+            if event[name] > before[name] + more:
+                yield f"{proxy}: {event[name]:.0f} {name} {when} the attack, {before[name]:.0f} before it"
+        if when == "after" and event["memory"] > before["memory"] + MEMORY:
+            grown = (event["memory"] - before["memory"]) / (1 << 20)
+            yield f"{proxy}: {grown:.1f} MiB more memory after the attack than before it"
+
+
+def moves_counted(story):
+    """What proxies report of decisions and moves is what their logs tell."""
+    ends = {event["proxy"]: event for event in story.of("decisions")}
+    reports = {event["proxy"]: event["report"] for event in story.of("report")}
+    for life in story.lives:
+        if life.ended is not inf or life.proxy not in ends:
+            continue
+        reported = Counter()
+        for name, value in ends[life.proxy]["counts"].items():
+            labels = dict(pair.split("=") for pair in name.partition("{")[2][:-1].split(","))
+            scope = "/".join(labels[one].strip('"') for one in ("namespace", "route", "scope"))
+            if not scope.startswith(story.key("")):
+                continue
+            reported[scope, labels["reason"].strip('"')] += int(value)
+        logged_too = {key for key in life.counts if key[0] and key[0].startswith(story.key("")) and key[1]}
+        for key in reported.keys() | logged_too:
+            logged = life.counts[key]
+            # A request that is tried again is decided again: that is one line, and two decisions.
+            if not logged <= reported[key] <= logged + life.retries:
+                told = f"{reported[key]} decisions {key[1]} of {key[0]}"
+                yield f"{life.proxy}: {told} reported, {logged} logged"
+        for scope, told in reports.get(life.proxy, {"scopes": {}})["scopes"].items():
+            yield from _moves_of(story, life, scope, told)
+
+
+def _moves_of(story, life, scope, told):
+    """What one process reports of the moves of one scope, beside its log."""
+    moves = _moves(story, life, scope)
+    if not _near(told["moved"], moves.total()):
+        yield f"{life.proxy}: {told['moved']} moves of {scope} reported, {moves.total()} in its log"
+    reported = Counter()
+    for one in told["departures"]:
+        reported[one["endpoint"], one["reason"]] += one["moved"]
+    known = {uid for version in life.numbers for uid in _uids(story, version)}
+    for uid, reason in reported.keys() | moves.keys():
+        # A process cannot name a pod that had gone before it began.
+        if uid in known and not _near(reported[uid, reason], moves[uid, reason]):
+            yield (
+                f"{life.proxy}: {reported[uid, reason]} departures from {uid} in {scope} with {reason}"
+                f" reported, {moves[uid, reason]} in its log"
+            )
+
+
+def sessions_counted(story):
+    """The status counts the sessions that made a request since the last proxy began, within 2 %."""
+    since = max(life.ready for life in story.lives if life.ready is not inf)
+    since = max(since, *(event["time"] for event in story.of("calm")))
+    least, most = defaultdict(set), defaultdict(set)
+    for ask in story.asks.values():
+        if not ask.token or ask.status != 200 or ask.line is None:
+            continue
+        if ask.sent >= since:
+            least[story.key(ask.route)].add(ask.session)
+        if ask.line.life.ended is inf:
+            # One that asks seldom may be known from before.
+            most[story.key(ask.route)].add(ask.session)
+    for event in story.of("status"):
+        route, told = event["route"], event["status"]["sessions"]["active"]
+        low, high = len(least[route]), len(most[route])
+        if route != story.key("rooms") and not 0.98 * low <= told <= 1.02 * high:
+            yield f"{route}: status has {told} active sessions, the clients {low} to {high}"
+
+
+# What the checks are made of
+
+
+def _moves(story, life, scope):
+    """Sessions that this process bound elsewhere, by the pod that they lost and why: each token once."""
+    found = set()
+    for ask in story.asks.values():
+        line = ask.line
+        if line is None or line.life is not life or line.scope != scope or line.reason not in MOVED:
+            continue
+        views = story.views(ask)
+        if line.reason == "EndpointsChanged":
+            found.add(("", line.reason, ask.id))
+        if not line.endpoint or ask.binding is None or not views:
+            continue
+        if views[0].mode != "Temporary" or line.reason not in RETURNS:
+            found.add((ask.binding.uid, line.reason, ask.token))
+    return Counter((uid, reason) for uid, reason, _ in found)
+
+
+def _near(reported, logged):
+    return abs(reported - logged) <= 0.02 * logged + 1
+
+
+def _uids(story, version):
+    endpoints = story.snapshots.get(version, {"endpoints": {}})["endpoints"]
+    return (one["id"] for found in endpoints.values() for one in found)
+
+
+def _due(story, time):
+    """When a change of then has to be known, faults allowed for."""
+    due = time + CONVERGENCE
+    for begin, end in sorted([*story.away, *story.unheard]):
+        if begin - 1.0 <= due and time <= end:
+            due = max(due, end + CONVERGENCE)
+    return due if due <= max(event["time"] for event in story.events) else inf
+
+
+def _states(story, version, service):
+    snapshot = story.snapshots.get(version)
+    if snapshot is None:
+        return {}
+    return {one["id"]: one["state"] for one in snapshot["endpoints"].get(story.key(f"{service}:80"), ())}
+
+
+def _difference(states, wanted):
+    return ", ".join(
+        f"{uid} is {states.get(uid, 'not there')} and not {wanted.get(uid, 'gone')}"
+        for uid in sorted(states.keys() | wanted.keys())
+        if states.get(uid) != wanted.get(uid)
+    )
+
+
+def _within(time, spans):
+    return any(begin <= time <= end for begin, end in spans)
+
+
+def _number(version):
+    return "none" if version is None else ".".join(map(str, version))

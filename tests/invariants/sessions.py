@@ -1,0 +1,225 @@
+"""I1 to I6: where sessions go. Each check yields a sentence for what it finds, and reads nothing but logs."""
+
+from collections import defaultdict
+from itertools import pairwise
+
+from tests.invariants.story import SLACK
+from tests.invariants.view import DEADLINE, MOVED, NOTICED, RETURNS
+
+HOME = {"Bound", "ContainerRestarted"}
+SOON = 3.0
+"""Seconds after which a pod's arrival is no longer why sessions move."""
+
+
+def judged(story):
+    """Requests that show a token and were decided on, with all reasons that they may have."""
+    for ask in story.asks.values():
+        line, binding = ask.line, ask.binding
+        if line is None or binding is None or not line.reason:
+            continue
+        views = story.views(ask)
+        if not views:
+            continue
+        may = set()
+        for view in views:
+            may |= view.reasons(binding, line.start, line.decided)
+        if story.is_down(binding.uid, line.start - 1.0, line.decided):
+            may.add("ConnectFailed")
+        yield ask, views, may
+
+
+def i1_stability(story):
+    """A valid token for a pod that serves in the proxy's configuration always reaches it."""
+    for ask, _, may in judged(story):
+        line, binding = ask.line, ask.binding
+        if may <= HOME and line.reason not in may:
+            yield (
+                f"{ask}: its token is bound to {binding.pod}, which serves in {_versions(ask)},"
+                f" but it went to {line.endpoint or 'nobody'} ({line.reason})"
+            )
+        elif line.reason in HOME and line.endpoint != binding.pod:
+            yield f"{ask}: {line.reason} to {line.endpoint}, and its token is bound to {binding.pod}"
+
+
+def i2_justified_moves(story):
+    """Each move has one cause, true and told to the application alike, and one new token."""
+    for ask, views, may in judged(story):
+        line, binding = ask.line, ask.binding
+        if not may <= HOME and line.reason not in may and not _nobody(line, views):
+            yield (
+                f"{ask}: left {binding.pod} for {line.endpoint or 'nobody'} with reason {line.reason};"
+                f" in {_versions(ask)} that can be {_any(may)} only"
+            )
+        if line.reason not in MOVED or ask.status != 200:
+            continue
+        lodges = line.reason in RETURNS and views[0].mode == "Temporary"
+        if lodges and ask.given:
+            yield f"{ask}: lodged elsewhere ({line.reason}), and yet it got a token"
+        if not lodges and ask.given in {"", "-", ask.token}:
+            yield f"{ask}: moved to {line.endpoint} ({line.reason}) without a new token"
+    for ask in story.asks.values():
+        line = ask.line
+        if line is None or len(ask.seen) != 1:
+            continue
+        told = line.reason if line.reason in NOTICED else ""
+        if ask.seen[0].notice != told:
+            yield (
+                f"{ask}: decided {line.reason}, and {ask.seen[0].pod} was told"
+                f" {ask.seen[0].notice or 'nothing'} and not {told or 'nothing'}"
+            )
+
+
+def i3_minimal_disruption(story):
+    """A pod that goes moves only its own sessions and values; one that comes moves none of others but values
+
+    that are its own now.
+    """
+    arrivals = _arrivals(story)
+    for ask, _, may in judged(story):
+        line, binding = ask.line, ask.binding
+        uid = story.names.get(line.endpoint)
+        if may <= HOME and uid not in {None, binding.uid}:
+            came = arrivals.get((line.life.stem, uid))
+            if came is not None and 0 <= line.start - came <= SOON:
+                yield f"{ask}: {line.endpoint} came, and took a session of {binding.pod}, which stays"
+    for (_, room), asks in _by_room(story).items():
+        for before, after in pairwise(asks):
+            if before.line.endpoint == after.line.endpoint:
+                continue
+            old, new = (story.views(ask) for ask in (before, after))
+            uids = [story.names[ask.line.endpoint] for ask in (before, after)]
+            if all(uids[0] in view.best for view in new) and all(uids[1] in view.best for view in old):
+                yield (
+                    f"{after}: value {room} went from {before.line.endpoint} to {after.line.endpoint},"
+                    f" both of which serve in {_versions(before)} and {_versions(after)}"
+                )
+
+
+def i4_no_resurrection(story):
+    """After a removal is applied nothing goes to the pod, and nobody inherits its sessions."""
+    for ask in story.asks.values():
+        line = ask.line
+        if line is None or not line.endpoint:
+            continue
+        uid = story.names.get(line.endpoint)
+        views = story.views(ask)
+        if views and not any(uid in view.endpoints for view in views):
+            yield f"{ask}: went to {line.endpoint} ({line.reason}), which is not in {_versions(ask)}"
+        if ask.uid and ask.uid != uid:
+            yield f"{ask}: was sent to {line.endpoint} at {line.address}, and pod {ask.uid} answered there"
+        binding = ask.binding
+        if binding is not None and line.reason in HOME and ask.uid and ask.uid != binding.uid:
+            yield f"{ask}: {line.reason}, but {ask.uid} answered, and its token is bound to {binding.uid}"
+
+
+def i5_drain(story):
+    """What is in flight when a pod ends is finished, and a draining pod gets bound sessions only, in time."""
+    for ask in story.asks.values():
+        line = ask.line
+        for seen in ask.seen:
+            ends = [one["time"] for one in story.pods[seen.uid] if one["what"] == "terminating"]
+            if ends and seen.begin <= ends[0] <= seen.end and (not seen.finished or ask.status != 200):
+                cut = line is not None and line.life.killed < seen.end + SLACK
+                if not cut and not story.is_down(seen.uid, seen.begin, ends[0]):
+                    yield f"{ask}: in flight on {seen.pod} when it was told to end, and not finished"
+        if line is None or not line.endpoint or line.reason in HOME or line.retries:
+            continue
+        uid, views = story.names.get(line.endpoint), story.views(ask)
+        if views and all(_drains_while_others_serve(view, uid) for view in views):
+            yield f"{ask}: a new session ({line.reason}) for {line.endpoint}, draining in {_versions(ask)}"
+    for ask, views, _ in judged(story):
+        line, binding = ask.line, ask.binding
+        ends = [_deadline(view, binding.uid) for view in views]
+        if line.reason in HOME and all(end is not None and line.start > end for end in ends):
+            yield f"{ask}: still went to {binding.pod}, {line.start - min(ends):.1f} s after its drain's end"
+
+
+def i6_agreement(story):
+    """With the same configuration every proxy sends the same token, or the same value, to the same pod."""
+    places = defaultdict(dict)
+    for ask in story.asks.values():
+        line, binding = ask.line, ask.binding
+        if line is None or not line.endpoint or line.retries:
+            continue
+        if binding is not None and line.reason in MOVED and line.reason != "ConnectFailed":
+            # Of the snapshots that it may have been decided by: those in which its pod was lost.
+            views = [
+                view
+                for view in story.views(ask)
+                if line.reason in view.reasons(binding, line.start, line.decided)
+            ]
+        elif ask.route == "rooms":
+            views = story.views(ask)
+        else:
+            continue
+        choices = {view.choice for view in views}
+        if len(choices) == 1:
+            key = ask.token if binding is not None else ask.session
+            places[key, line.reason, *choices].setdefault(line.endpoint, ask)
+    for (_, reason, _), found in places.items():
+        if len(found) > 1:
+            told = ", ".join(
+                f"{ask} by {ask.proxy} to {pod} ({_versions(ask)})" for pod, ask in found.items()
+            )
+            yield f"one key, one choice, {reason}: {told}"
+
+
+# What the checks are made of
+
+
+def _arrivals(story):
+    """When each proxy process first knew a pod as Serving, beyond its first snapshot."""
+    found = {}
+    for life in story.lives:
+        for time, version in life.applied:
+            for endpoints in story.snapshots.get(version, {"endpoints": {}})["endpoints"].values():
+                for one in endpoints:
+                    if one["state"] == "Serving":
+                        found.setdefault((life.stem, one["id"]), time)
+    firsts = {life.stem: life.applied[0][0] for life in story.lives if life.applied}
+    return {key: time for key, time in found.items() if time > firsts[key[0]]}
+
+
+def _by_room(story):
+    """The requests of each value on each proxy process, of which it is known by what they were decided."""
+    found = defaultdict(list)
+    for ask in story.asks.values():
+        line = ask.line
+        if ask.route != "rooms" or line is None or not line.endpoint or line.retries:
+            continue
+        if len(line.life.versions(line.start, line.decided)) == 1 and story.views(ask):
+            found[line.life.stem, ask.session].append(ask)
+    for asks in found.values():
+        asks.sort(key=lambda ask: ask.line.start)
+    return found
+
+
+def _nobody(line, views):
+    """Whether there may have been nobody to go to."""
+    return line.reason == "NoEndpoint" and any(not view.ranks for view in views)
+
+
+def _drains_while_others_serve(view, uid):
+    one = view.endpoints.get(uid)
+    return one is not None and one["state"] == "Draining" and uid not in view.best and bool(view.best)
+
+
+def _deadline(view, uid):
+    """When a draining pod's sessions have to have left; None: it does not drain, or nobody is better."""
+    one = view.endpoints.get(uid)
+    if one is None or one["state"] != "Draining" or uid in view.best:
+        return None
+    return one["draining_since"] + view.drain + DEADLINE
+
+
+def _versions(ask):
+    line = ask.line
+    return "snapshot " + " or ".join(map(_number, line.life.versions(line.start, line.decided)))
+
+
+def _number(version):
+    return ".".join(map(str, version))
+
+
+def _any(reasons):
+    return " or ".join(sorted(reasons))
