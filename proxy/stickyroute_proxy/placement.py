@@ -318,6 +318,7 @@ class Placement(ABC):
         queue.join(self)
         self._queue = queue
         self._tried = None
+        self._attempts = 0  # whoever wakes it may bring it another try, or none is left for the policy's mode
         counters = self._plane.counters
         counters.queued += 1
         counters.queued_total += 1

@@ -214,3 +214,21 @@ async def test_a_pod_that_refuses_connections_is_held_too_and_asked_once_more():
         await eventually(lambda: stage.proxy.plane.counters.queued == 1)
         stage.pods[0] = await Backend(named(b"a")).start(port)
         assert b"X-Pod: a" in await asking
+
+
+async def test_a_held_request_that_is_woken_in_vain_still_comes_to_its_mode():
+    """Each snapshot that seems to bring the pod back brings another try, which fails."""
+    async with Stage() as stage:
+        policy = persistence(mode="Temporary", hold=0.6)
+        stage.apply(policy)
+        token = await stage.token_on_a()
+        await stage.pods[0].stop()
+        asking = asyncio.create_task(stage.ask(token))
+        for _ in range(2):
+            await eventually(lambda: stage.proxy.plane.counters.queued == 1)
+            stage.apply(policy, AWAY)
+            failures = stage.proxy.plane.counters.connect_failures
+            stage.apply(policy)
+            await eventually(lambda before=failures: stage.proxy.plane.counters.connect_failures > before)
+        assert b"X-Pod: b" in await asking
+        stage.pods[0] = await Backend(named(b"a")).start()
