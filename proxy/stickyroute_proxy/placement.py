@@ -126,7 +126,8 @@ class Placement(ABC):
         """There is no endpoint: it is waited for, or what comes instead is the policy's."""
         if isinstance(decision, Parked):
             if not self._park(rule, decision, now):
-                self._attempt(rule, give_up(rule, decision, self._plane.clock()), now)
+                tried = self._tried or ()
+                self._attempt(rule, give_up(rule, decision, self._plane.clock(), tried), now)
         elif decision.reason is BindingReason.AT_LIMIT and rule.scope.policy.limits.overflow == "Queue":
             self._await_limit(rule)
         elif self._untrusted:

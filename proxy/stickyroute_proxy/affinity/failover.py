@@ -68,9 +68,9 @@ def fail_over(
             return _turn_away(rule, lost, now, ends=True)
 
 
-def give_up(rule: Rule, parked: Parked, now: float) -> Decision:
-    """The decision for a request that has waited for its endpoint in vain."""
-    return fail_over(rule, parked.lost, now, waited=True)
+def give_up(rule: Rule, parked: Parked, now: float, tried: Collection[Endpoint] = ()) -> Decision:
+    """The decision for a request that has waited for its endpoint in vain; those in `tried` refused it."""
+    return fail_over(rule, parked.lost, now, tried=tried, waited=True)
 
 
 def refusal(rule: Rule, decision: Decision) -> Refusal:

@@ -224,7 +224,7 @@ async def test_a_held_request_that_is_woken_in_vain_still_comes_to_its_mode():
         token = await stage.token_on_a()
         await stage.pods[0].stop()
         asking = asyncio.create_task(stage.ask(token))
-        for _ in range(2):
+        for _ in range(4):
             await eventually(lambda: stage.proxy.plane.counters.queued == 1)
             stage.apply(policy, AWAY)
             failures = stage.proxy.plane.counters.connect_failures
