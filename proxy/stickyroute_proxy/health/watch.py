@@ -129,5 +129,4 @@ class Watch:
 
     def _touch(self, endpoints: Iterable[Endpoint]) -> None:
         if self._table is not None:
-            for endpoint in endpoints:
-                self._table.touch(endpoint, self.clock())
+            self._table.touch(endpoints, self.clock())
