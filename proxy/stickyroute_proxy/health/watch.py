@@ -104,7 +104,10 @@ class Watch:
         self._due.clear()
 
     async def _check(self, judge: Judge, endpoint: Endpoint, active: ActiveCheck) -> None:
-        good = await probe(endpoint, active)
+        try:
+            good = await probe(endpoint, active)
+        except OSError:
+            return  # this process can open no more files, which says nothing of the endpoint
         if good:
             self.good += 1
         else:
