@@ -119,8 +119,8 @@ class Table:
 
         Four times a second.
         """
-        for endpoint in [one for one in self.ejected if one.ejected_until <= now]:
-            self.touch(endpoint, now)
+        if self.ejected:
+            self.touch([one for one in self.ejected if one.ejected_until <= now], now)
         for scope in self.scopes.values():
             if scope.draining:
                 scope.settle(now)
@@ -156,16 +156,19 @@ class Table:
             if scope.mover is not None:
                 scope.mover.obey(leases.moves.get(scope_id, {}))
 
-    def touch(self, endpoint: Endpoint, now: float) -> None:
-        """Follow what a health check found: its `unhealthy` or `ejected_until` has been set."""
-        endpoint.settle()
-        if endpoint.ejected_until > now:
-            self.ejected.add(endpoint)
-        else:
-            self.ejected.discard(endpoint)
-        if endpoint.queue and not endpoint.keep_until:
-            self.stirred.append(endpoint.queue)
-        for key in self.users.get(endpoint.set_id, ()):
+    def touch(self, endpoints: Iterable[Endpoint], now: float) -> None:
+        """Follow what health checks found: their `unhealthy` or `ejected_until` has been set."""
+        routes: dict[str, None] = {}
+        for endpoint in endpoints:
+            endpoint.settle()
+            if endpoint.ejected_until > now:
+                self.ejected.add(endpoint)
+            else:
+                self.ejected.discard(endpoint)
+            if endpoint.queue and not endpoint.keep_until:
+                self.stirred.append(endpoint.queue)
+            routes |= dict.fromkeys(self.users.get(endpoint.set_id, ()))
+        for key in routes:
             self.routes[key].refresh(self, now)
 
 

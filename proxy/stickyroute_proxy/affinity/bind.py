@@ -27,13 +27,20 @@ def place(rule: Rule, session: bytes, endpoint: Endpoint, reason: BindingReason,
     if scope.sessions.quota is not None:
         scope.sessions.quota.place(session, endpoint, now)
     flags = NAMED if scope.names_stable(endpoint) else 0
-    # The pod's own clock said when its containers began: what is bound to it later is not older than they.
-    bound = max(now, endpoint.started)
+    bound = bound_at(scope, endpoint, now)
     binding = Binding(session, scope.name(endpoint), now, bound, now, scope.policy.epoch, flags, 0)
     if scope.kind is Kind.STORED:
         return Decision(endpoint, reason, binding=binding)
     token = scope.keyring.seal(binding, scope.identity)
     return Decision(endpoint, reason, token, None, token, binding=binding)
+
+
+def bound_at(scope: Scope, endpoint: Endpoint, now: float) -> float:
+    """When a binding to the endpoint that is made now was made.
+
+    Other clocks said when its pod's containers began and when it was released: it is older than neither.
+    """
+    return max(now, endpoint.started, scope.released.get(scope.name(endpoint), 0.0))
 
 
 def keep(rule: Rule, binding: Binding, token: bytes | None, endpoint: Endpoint, now: float) -> Decision:
@@ -69,7 +76,7 @@ def _tell_restart(
     else:
         scope.restarted += 1
         scope.count(reason)
-    since = binding._replace(bound=max(now, endpoint.started))
+    since = binding._replace(bound=bound_at(scope, endpoint, now))
     return reseal(scope, since, endpoint, reason, now)
 
 

@@ -4,6 +4,7 @@ Each cause is one that moves a session with its next request. That a pod is not 
 moment's matter, and who talks to the pod already sees for himself.
 """
 
+from itertools import chain
 from math import inf
 from typing import NamedTuple
 
@@ -27,7 +28,9 @@ def end(scope: Scope, endpoint: Endpoint, epoch: int, now: float) -> End | None:
     order = next((one for one in scope.overrides if one.pod == endpoint.pod), None)
     if order is not None and order.action == "Disable":
         return End(inf, BindingReason.POD_DISABLED)
-    if all(one.key != endpoint.key for one in scope.endpoints):
+    # Asked for each endpoint in turn: that of its own name is found at once.
+    shared = scope.named.get(scope.name(endpoint), ())
+    if all(one.key != endpoint.key for one in chain(shared, scope.endpoints)):
         lives = endpoint.key in scope.pods
         return End(inf, BindingReason.POLICY_CHANGED if lives else BindingReason.POD_TERMINATED)
     if epoch < scope.policy.epoch:

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Final, NamedTuple
 
 from stickyroute_api.reasons import MOVED, BindingReason
-from stickyroute_proxy.affinity.bind import keep, recheck, reseal
+from stickyroute_proxy.affinity.bind import bound_at, keep, recheck, reseal
 from stickyroute_proxy.affinity.decision import NOTICES, Decision, Followed, Lost, Parked
 from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.rule import Rule, Scope
@@ -89,8 +89,8 @@ def moved(scope: Scope, binding: Binding, endpoint: Endpoint, now: float) -> Bin
     """The session's binding to another endpoint."""
     return binding._replace(
         endpoint=scope.name(endpoint),
-        bound=max(now, endpoint.started),
-        epoch=scope.policy.epoch,
+        bound=bound_at(scope, endpoint, now),
+        epoch=max(binding.epoch, scope.policy.epoch),
         flags=NAMED if scope.names_stable(endpoint) else 0,
     )
 

@@ -15,7 +15,10 @@ _INTERIMS: Final = 8
 
 
 async def probe(endpoint: Endpoint, check: ActiveCheck) -> bool:
-    """Whether the endpoint answers with a status from 200 to 399 within the check's time."""
+    """Whether the endpoint answers with a status from 200 to 399 within the check's time.
+
+    Raises OSError where this process can open no more files.
+    """
     loop = asyncio.get_running_loop()
     until = loop.time() + check.timeout
     tls = endpoint.tls

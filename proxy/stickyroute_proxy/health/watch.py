@@ -104,7 +104,10 @@ class Watch:
         self._due.clear()
 
     async def _check(self, judge: Judge, endpoint: Endpoint, active: ActiveCheck) -> None:
-        good = await probe(endpoint, active)
+        try:
+            good = await probe(endpoint, active)
+        except OSError:
+            return  # this process can open no more files, which says nothing of the endpoint
         if good:
             self.good += 1
         else:
@@ -129,5 +132,4 @@ class Watch:
 
     def _touch(self, endpoints: Iterable[Endpoint]) -> None:
         if self._table is not None:
-            for endpoint in endpoints:
-                self._table.touch(endpoint, self.clock())
+            self._table.touch(endpoints, self.clock())

@@ -95,21 +95,28 @@ class Memory:
     def recall(self, rule: Rule, values: Sequence[bytes], tell: Tell) -> None:
         """Find the binding of the first value that has one, and tell it: at once, or within WAIT.
 
-        One that is known but holds no more is looked up as well: another proxy may know a later one.
+        One that is known but holds no more is looked up as well: another proxy may know a later one. So is
+        one that is not known here, before another that is: the application goes by the first.
         """
         scope, now = rule.scope, self._clock()
         keys = tuple(scope.key(value) for value in values)
         last: bytes | None = None
+        is_first = True
         for key in keys:
             known = self._known.get(key)
             if known is None or known.scope is not scope:
+                is_first = self._link is None
                 continue
-            if first_failure(rule, known.binding, now) is None:
+            if first_failure(rule, known.binding, now) is not None:
+                last = last or key
+            elif is_first:
                 self.count(Result.LOCAL)
                 self._use(key, known, now)
                 tell(key, known.binding, Result.LOCAL)
                 return
-            last = last or key
+            else:
+                last = key
+                break
         recall = _Recall(self, scope, keys, last, tell)
         link, loop = self._link, self._loop
         if link is None or loop is None:
@@ -214,7 +221,7 @@ class _Recall:
     def __init__(
         self, memory: Memory, scope: Scope, keys: tuple[bytes, ...], last: bytes | None, tell: Tell
     ) -> None:
-        """`last`: the key of which something is known that holds no more."""
+        """`last`: the key of which something is known, by which to go where the store knows no other."""
         self._memory = memory
         self._scope = scope
         self._keys = keys

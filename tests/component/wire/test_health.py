@@ -1,12 +1,15 @@
 """Health checks on real sockets: who gets sessions, and who keeps them."""
 
 import asyncio
+import gc
 import re
+from errno import EMFILE
 
 import pytest
 from tests.component.wire.harness import COOKIE, echo, eventually, get, serving
 
 from stickyroute_api.snapshot import ActiveCheck, HealthCheck, PassiveCheck
+from stickyroute_proxy.health import probe
 
 CHECK = ActiveCheck(path="/healthz?deep=1", interval=0.25, timeout=0.2, healthy=1, unhealthy=2)
 
@@ -155,3 +158,24 @@ async def test_without_its_checks_a_pod_is_well_and_with_them_again_it_is_checke
         await asyncio.sleep(1.0)
         assert len(pods[0].checks) <= asked + 1
         assert unhealthy(proxy) == []
+
+
+async def test_that_this_process_can_open_no_more_files_says_nothing_of_the_pods(monkeypatch, caplog):
+    def full(*_):
+        raise OSError(EMFILE, "Too many open files")
+
+    pods = [Pod("a"), Pod("b")]
+    health = HealthCheck(active=CHECK, panic_percent=0)
+    async with serving(*(pod.script for pod in pods), health=health) as (proxy, *_):
+        watch = proxy.plane.health
+        await eventually(lambda: watch.good >= 2)
+        monkeypatch.setattr(probe, "socket", full)
+        known = watch.good + watch.bad
+        await asyncio.sleep(0.8)
+        gc.collect()
+        assert watch.good + watch.bad <= known + 2
+        assert unhealthy(proxy) == []
+        monkeypatch.undo()
+        known = watch.good
+        await eventually(lambda: watch.good > known)
+    assert "never retrieved" not in caplog.text

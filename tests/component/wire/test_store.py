@@ -426,3 +426,29 @@ async def test_an_answer_that_comes_under_another_policy_than_its_request(before
         proxy.apply(fleet(endpoint(backend.port), revision=2, persistence=stored))
         go.set()
         assert (await answer).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+async def test_of_two_values_the_first_that_is_known_to_any_proxy_counts():
+    first = rb"(?im)^cookie: ID=([^;\r]*)"
+    apps = [App(name, shown=first) for name in (b"a", b"b", b"c")]
+    async with (
+        valkey() as server,
+        fleet_of(*apps, proxies=2, settings=store_at(server.port), **STORED) as (proxies, *_),
+    ):
+        await reached(*proxies)
+        one = Browser()
+        pod, value = await one.ask(proxies[0])
+        while True:
+            other = Browser()
+            if (await other.ask(proxies[1]))[0] != pod:
+                break
+        await written(proxies[0])
+        both = Browser()
+        both.kept = {"ID": f"{one.kept['ID']}; ID={other.kept['ID']}"}
+        assert await both.ask(proxies[1]) == (pod, value)
+        # Without the store it is as before: what is known here is better than nothing.
+        await server.stop()
+        known = proxies[1].plane.memory._known
+        known.pop(next(reversed(known)))
+        await eventually(lambda: not proxies[1].plane.counters.store_reachable)
+        assert (await both.ask(proxies[1]))[0] != pod

@@ -122,7 +122,7 @@ class Proxy:
         (endpoint,) = self.find(name)
         for what, value in health.items():
             setattr(endpoint, what, value)
-        self.table.touch(endpoint, self.now)
+        self.table.touch([endpoint], self.now)
 
     def scope(self, name="shop/shop/web"):
         return self.table.scopes[name]

@@ -78,7 +78,7 @@ def say(seed, count, own, *, knows):
         for endpoint in proxy.table.endpoints():
             endpoint.unhealthy = endpoint.pod == sick[0]
             endpoint.ejected_until = NOW + 60 if endpoint.pod in sick[1:] else 0.0
-            proxy.table.touch(endpoint, NOW)
+            proxy.table.touch([endpoint], NOW)
         rooms = proxy.rule(host=b"rooms.example.com")
         scope = proxy.scope()
         ring = scope.keyring

@@ -33,7 +33,7 @@ def found(pods, policy=None, overrides=(), others=(), **state):
     proxy.apply(fleet(served, revision=2, web=pods, other=others))
     for name, value in state.items():
         setattr(endpoint, name, value)
-    proxy.table.touch(endpoint, NOW)
+    proxy.table.touch([endpoint], NOW)
     return end(scope, endpoint, 0, NOW)
 
 

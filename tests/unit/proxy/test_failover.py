@@ -286,3 +286,30 @@ def test_those_who_wait_are_told_when_their_pod_is_gone_for_good(how, gone):
     lose(proxy, gone, hold=5)
     assert proxy.table.returned() == ["those who wait"]
     assert not proxy.scope().parked
+
+
+@pytest.mark.parametrize("behind", [1, 5])
+def test_a_release_ends_each_binding_once_whatever_the_clocks_say(behind):
+    proxy, client = start()
+    proxy.apply(fleet(routed(), 2, web=(pod("web-1"),)))
+    # The order bears another clock's time.
+    orders = (Override(pod="web-1", action="Release", since=proxy.now + behind),)
+    proxy.tick(1)
+    proxy.apply(fleet(routed(orders), 3, web=(pod("web-1"),)))
+    assert client.ask(proxy).reason is BindingReason.RELEASED
+    fresh = Client()
+    assert fresh.ask(proxy).reason is BindingReason.NEW
+    for _ in range(3):
+        proxy.tick(0.5)
+        assert client.ask(proxy).reason is BindingReason.BOUND
+        assert fresh.ask(proxy).reason is BindingReason.BOUND
+
+
+def test_a_move_by_an_older_snapshot_keeps_a_later_epoch():
+    newer, older = start()[0], start()[0]
+    newer.apply(fleet(routed(policy={"epoch": 1}), 2, web=(pod("web-1"), *REST)))
+    client = session_on("web-1", newer)
+    assert client.ask(older).reason is BindingReason.BOUND
+    lose(older, "gone")
+    assert client.ask(older).reason is BindingReason.POD_TERMINATED
+    assert client.ask(newer).reason is BindingReason.BOUND
