@@ -96,8 +96,8 @@ def opens_for(routes: Iterable[Route]) -> timedelta:
 
 
 def _life(policy: Persistence) -> timedelta | None:
-    """None: it has no tokens."""
-    if policy.type in {"None", "QueryParam", "SourceIP"} or policy.learn == "Store":
+    """None: it has no tokens, nor bindings in the store, which are sealed as they are."""
+    if policy.type in {"None", "QueryParam", "SourceIP"}:
         return None
     if policy.absolute_timeout is not None:
         return timedelta(seconds=policy.absolute_timeout)

@@ -8,8 +8,8 @@ from stickyroute_api.reasons import ConditionReason
 from stickyroute_operator.pods import Pod
 from stickyroute_operator.translate.verdicts import Verdict
 
-MARGIN = 5.0
-"""Seconds behind a drain, over which the closing of its tunnels is spread."""
+MARGIN = 10.0
+"""Seconds behind a drain in which its tunnels are closed, spread over half of them."""
 _SHOWN = 4
 
 

@@ -39,6 +39,5 @@ def end(scope: Scope, endpoint: Endpoint, epoch: int, now: float) -> End | None:
         over = now >= endpoint.kept_until(scope.policy.drain_timeout)
         if over and not scope.is_last_resort(endpoint):
             return End(inf, endpoint.loss)
-    if order is not None and order.action == "Release":
-        return End(order.since, BindingReason.RELEASED)
-    return None
+    since = scope.released.get(scope.name(endpoint))
+    return None if since is None else End(since, BindingReason.RELEASED)

@@ -34,6 +34,8 @@ IDLE_GRACE: Final = 1.1
 """A session expires at its last sealing plus this many idle timers: re-sealing may lag by a tenth."""
 RESEAL_SHARE: Final = 0.1
 """The share of the idle timer after which a token is sealed anew."""
+UNTIMED: Final = 7 * 86400.0
+"""Seconds after which the store may forget an entry that no timer ends."""
 
 
 class Kind(Enum):
@@ -185,7 +187,7 @@ class Scope:
             self.sessions.name = self.name
         idle = inf if policy.idle_timeout is None else policy.idle_timeout
         self.idle = idle * IDLE_GRACE
-        self.reseal = idle * RESEAL_SHARE
+        self.reseal = (min(idle, UNTIMED) if self.stored else idle) * RESEAL_SHARE
         self.absolute = inf if policy.absolute_timeout is None else policy.absolute_timeout
         self.sessions.window = DEFAULT_WINDOW if idle == inf else idle
         self._take_limits(policy.limits)

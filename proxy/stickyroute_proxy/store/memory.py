@@ -13,7 +13,7 @@ from typing import Final
 
 from stickyroute_api import settings
 from stickyroute_proxy.affinity.checks import first_failure
-from stickyroute_proxy.affinity.rule import Rule, Scope
+from stickyroute_proxy.affinity.rule import UNTIMED, Rule, Scope
 from stickyroute_proxy.affinity.token import LONG_LIVED, SEPARATOR, Binding
 from stickyroute_proxy.store.link import Entry, Link, Lookup
 from stickyroute_proxy.wire.counters import Counters
@@ -24,8 +24,6 @@ MAX_KNOWN: Final = 50_000
 """Keys that are known without the store, about 0.5 kB each."""
 TRUSTED: Final = 10.0
 """Seconds after which what is known is compared with the store, in no request's way."""
-UNTIMED: Final = 7 * 86400.0
-"""Seconds after which the store may forget an entry that no timer ends."""
 REFILL: Final = 200
 """Entries that are sealed at once for a store that has been emptied."""
 REFILL_PAUSE: Final = 0.02

@@ -119,13 +119,13 @@ def test_the_index_finds_what_a_look_at_every_pair_finds(held, asked):
 
 
 DEPLOYMENT = (
-    "Pods of Deployment web are killed 30 s after their deletion, before drainTimeout 1m and 5 s to close"
-    " tunnels are over: set spec.template.spec.terminationGracePeriodSeconds of Deployment web to 65 or more,"
+    "Pods of Deployment web are killed 30 s after their deletion, before drainTimeout 1m and 10 s to close"
+    " tunnels are over: set spec.template.spec.terminationGracePeriodSeconds of Deployment web to 70 or more,"
     " or shorten drainTimeout"
 )
 ALONE = (
-    "Pod web-1 is killed 0 s after its deletion, before drainTimeout 1s500ms and 5 s to close tunnels are"
-    " over: set spec.terminationGracePeriodSeconds of Pod web-1 to 7 or more, or shorten drainTimeout"
+    "Pod web-1 is killed 0 s after its deletion, before drainTimeout 1s500ms and 10 s to close tunnels are"
+    " over: set spec.terminationGracePeriodSeconds of Pod web-1 to 12 or more, or shorten drainTimeout"
 )
 PODS = pieces(endpoint("web-1", "10.0.0.1"), endpoint("web-2", "10.0.0.2"))
 
@@ -135,10 +135,10 @@ PODS = pieces(endpoint("web-1", "10.0.0.1"), endpoint("web-2", "10.0.0.2"))
     [
         ((), "10m", ""),
         ((pod("web-1", grace=30.0, owner="Deployment/web"),), "0s", ""),
-        ((pod("web-1", grace=65.0, owner="Deployment/web"),), "1m", ""),
+        ((pod("web-1", grace=70.0, owner="Deployment/web"),), "1m", ""),
         (
             (
-                pod("web-1", grace=64.0, owner="Deployment/web"),
+                pod("web-1", grace=69.0, owner="Deployment/web"),
                 pod("web-2", grace=30.0, owner="Deployment/web"),
             ),
             "1m",

@@ -99,10 +99,9 @@ def policy(**more):
         ([policy(absolute_timeout=3600), policy(absolute_timeout=7200)], timedelta(hours=2)),
         ([policy(absolute_timeout=3600), policy(idle_timeout=60)], ENDLESS),
         ([policy(idle_timeout=40 * 86400)], 44 * DAY),
-        (
-            [policy(absolute_timeout=60), policy(type="AppCookie", name="J", learn="Store")],
-            timedelta(minutes=1),
-        ),
+        # What the store holds is sealed too.
+        ([policy(absolute_timeout=60), policy(type="AppCookie", name="J", learn="Store")], ENDLESS),
+        ([policy(absolute_timeout=60), policy(type="SourceIP", cookie=None)], timedelta(minutes=1)),
     ],
 )
 def test_how_long_a_key_opens(routes, life):

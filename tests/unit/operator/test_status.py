@@ -420,5 +420,5 @@ def test_warnings_are_conditions_only_while_they_are_so():
     assert conditions(short)["GracePeriodTooShort"] == ("True", "GracePeriodTooShort")
     (event,) = events(fine, short)
     assert (event.reason, event.type) == (EventReason.GRACE_PERIOD_TOO_SHORT, "Warning")
-    assert "605" in event.message
+    assert "610" in event.message
     assert events(short, short) == events(short, fine) == ()

@@ -8,6 +8,7 @@ from tests.unit.proxy.fleets import NOW, Proxy, fleet, pods, route, rule
 
 from stickyroute_api.settings import Store
 from stickyroute_api.snapshot import Persistence
+from stickyroute_proxy.affinity.rule import UNTIMED
 from stickyroute_proxy.affinity.token import LONG_LIVED, Binding
 from stickyroute_proxy.store import link, memory
 from stickyroute_proxy.store.link import Entry, Link, Lookup
@@ -70,8 +71,8 @@ def test_values_of_other_scopes_are_other_keys(proxy):
         ({"created": NOW - 950}, {}, 50),
         ({"flags": LONG_LIVED}, {}, 1000),
         ({}, {"absolute_timeout": None}, 110),
-        ({"flags": LONG_LIVED}, {"absolute_timeout": None}, memory.UNTIMED),
-        ({}, {"absolute_timeout": None, "idle_timeout": None}, memory.UNTIMED),
+        ({"flags": LONG_LIVED}, {"absolute_timeout": None}, UNTIMED),
+        ({}, {"absolute_timeout": None, "idle_timeout": None}, UNTIMED),
         ({}, {"absolute_timeout": None, "idle_timeout": 30 * 86400.0}, 33 * 86400),
     ],
 )

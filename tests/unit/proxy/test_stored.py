@@ -8,7 +8,7 @@ from stickyroute_api.snapshot import Failover
 from stickyroute_proxy.affinity.choose import choose_bound
 from stickyroute_proxy.affinity.decision import Parked
 from stickyroute_proxy.affinity.retry import rechoose, sidestep
-from stickyroute_proxy.affinity.rule import Kind
+from stickyroute_proxy.affinity.rule import UNTIMED, Kind
 
 WEB = pods("web-1", "web-2", "web-3")
 
@@ -118,3 +118,14 @@ def test_a_refused_connection_moves_it_and_a_full_pod_only_a_new_one():
     assert aside.endpoint is not new.endpoint
     assert fresh.ask().endpoint is aside.endpoint
     assert store.binding.created == NOW
+
+
+def test_one_without_timers_is_renewed_before_the_store_forgets_it():
+    policy = persistence(type="AppCookie", name="ID", learn="Store", cookie=None)
+    proxy = Proxy(fleet([route(rule(persistence=policy))], web=WEB))
+    store = Store(proxy)
+    store.ask()
+    for _ in range(10):
+        proxy.tick(86400.0)
+        store.ask()
+        assert store.binding.sealed > proxy.now - UNTIMED / 2
