@@ -82,7 +82,7 @@ conformance: .venv-conformance/.ready  ## Autobahn, REDbot and http-cache-tests 
 .venv-conformance/.ready: requirements/conformance.txt pyproject.toml
 	@command -v node >/dev/null && command -v npm >/dev/null || \
 	  { echo "make conformance needs node (18.11 or newer) and npm on PATH; on Debian: apt install nodejs npm" >&2; exit 1; }
-	@node -e 'const [a, b] = process.versions.node.split("."); process.exit(a < 18 || (a == 18 && b < 11))' || \
+	@node -e 'const [a, b] = process.versions.node.split("."); process.exit(Number(a < 18 || (a == 18 && b < 11)))' || \
 	  { echo "make conformance needs node 18.11 or newer; this is $$(node --version)" >&2; exit 1; }
 	@test -x .venv-conformance/bin/python || $(PYTHON) -m venv .venv-conformance
 	.venv-conformance/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/conformance.txt
