@@ -11,7 +11,7 @@ def test_everything_is_ready_within_a_minute(release):
 
 
 def test_helm_test_sees_a_session_stay(release):
-    kube.helm("test", release.name, "-n", release.namespace)
+    kube.helm("test", release.name, "-n", release.namespace, "--logs")
 
 
 def test_the_namespace_enforces_the_restricted_standard(release):

@@ -1,7 +1,8 @@
 """Sessions over three proxies through random events, judged by the logs of clients, proxies and pods.
 
 The checker, its client and its pods are those of tests/invariants. The events follow from the seed that is
-printed. STICKYROUTE_INVARIANTS=10000x50x900 makes a full run: sessions, requests of each, seconds.
+printed. STICKYROUTE_INVARIANTS=1500x20x170 asks for it, 10000x50x900 for a full run: sessions, requests of
+each, seconds.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from tests.invariants.verdict import judge
 
 from stickyroute_operator.keys import COMMAND
 
-SESSIONS, REQUESTS, SECONDS = map(int, os.environ.get("STICKYROUTE_INVARIANTS", "1500x20x170").split("x"))
+SESSIONS, REQUESTS, SECONDS = map(int, os.environ["STICKYROUTE_INVARIANTS"].split("x"))
 CALM = 30
 """Seconds at the end without events."""
 VALUES = (

@@ -3,6 +3,7 @@
 # ruff: noqa: ANN001, ANN201, INP001, S310, T201 - a script in a pod, with our own URL
 import json
 import os
+import time
 import urllib.error
 import urllib.request
 
@@ -25,6 +26,9 @@ if not HOST:
     print(f"the proxies answer ({answer.status}: no demo is installed to ask for more)")
 else:
     cookies, pods = {}, []
+    until = time.monotonic() + 30
+    while get("/whoami", "").status == 503 and time.monotonic() < until:  # the demo's pods are just coming up
+        time.sleep(0.5)
     for _ in range(50):
         answer = get("/whoami", "; ".join(cookies.values()))
         if answer.status != 200:
