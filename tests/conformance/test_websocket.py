@@ -52,4 +52,9 @@ async def test_autobahn_judges_alike_with_two_workers_and_by_tls(tmp_path):
     print(f"{len(workers)} cases of Autobahn with two workers, {len(tls)} by TLS")
     assert right(direct) >= 230
     assert not differences(direct, workers)
-    assert not differences(direct, tls)
+    # Who closes the connection first is the unwrapper's there, not the proxy's.
+    assert not differences(_behaviors(direct), _behaviors(tls))
+
+
+def _behaviors(cases):
+    return {name: case["behavior"] for name, case in cases.items()}
