@@ -6,10 +6,13 @@ from tests.component.wire.corpus.build import every_request
 from tests.component.wire.corpus.run import read_by_h11
 from tests.fuzz.pieces import same_in_pieces
 
+from stickyroute_api.snapshot import Cookie
+from stickyroute_proxy.affinity.carrier import OurCookie
 from stickyroute_proxy.wire.head import Kinds, RequestHead
 from stickyroute_proxy.wire.parser import MalformedError, Reader
 
 KINDS = Kinds(frozenset((b"x-session-lost",)))
+COOKIE = OurCookie(Cookie(name="sr"), None)
 SAMPLE = 20
 """Every so-manyth message of the corpus is a seed: enough to start from, and soon read."""
 REFUSED, OPEN, CLOSED = "refused", "open", "closed"
@@ -55,7 +58,7 @@ def read(pieces: list[bytes]) -> tuple[list[tuple[bytes, bytes, int]], str]:
 
 
 def write(head: RequestHead) -> bytes:
-    return head.write(head.authority or b"endpoint:80", b"sr", b"x-session-lost", None, b"")
+    return head.write(head.authority or b"endpoint:80", COOKIE, b"x-session-lost", None, b"")
 
 
 def check(data: bytes) -> None:
