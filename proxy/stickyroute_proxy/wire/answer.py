@@ -103,6 +103,8 @@ class AnswerHead:
                 raise MalformedError(502, "status line")
             status = int(found[1])
             http11 = line.startswith(b"HTTP/1.1")
+            if status < 200 and not http11:
+                raise MalformedError(502, "an interim answer of HTTP/1.0, which has none")
             line = b"HTTP/1.1 %b %b" % (found[1], found[2] or b"")
         else:
             http11 = True
