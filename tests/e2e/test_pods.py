@@ -103,7 +103,7 @@ def test_a_grace_period_shorter_than_the_drain_is_a_condition_while_it_is_so(ste
     say(steady, PERSISTENCE | {"drainTimeout": "60s"})
     found = kube.until("the condition", warning, 20)
     assert found["status"] == "True"
-    assert all(word in found["message"] for word in ("Deployment web", "30 s", "1m", "65"))
+    assert all(word in found["message"] for word in ("Deployment web", "30 s", "1m", "70"))
     kube.until("the Event", lambda: events(steady, "GracePeriodTooShort"), 20)
     say(steady)
     kube.until("the condition gone", lambda: warning() is None, 20)
