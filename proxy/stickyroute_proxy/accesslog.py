@@ -254,9 +254,8 @@ def _decision(decision: Decision | None) -> str:
     endpoint = decision.endpoint
     if endpoint is None:
         return f'"reason":"{decision.reason}","endpoint":null,"address":null'
-    host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
-    address = quote(f"{host}:{endpoint.port}")
-    return f'"reason":"{decision.reason}","endpoint":{quote(endpoint.pod)},"address":{address}'
+    pod, address = quote(endpoint.pod), quote(endpoint.authority)
+    return f'"reason":"{decision.reason}","endpoint":{pod},"address":{address}'
 
 
 def _rule(rule: Rule) -> str:

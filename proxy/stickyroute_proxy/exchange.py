@@ -157,7 +157,7 @@ class Exchange(Placement):
         client, decision, rule = self._client, self._decision, self._rule
         assert rule is not None  # noqa: S101 - only a routed request gets here
         head = client.head
-        authority = head.authority or _authority(endpoint)
+        authority = head.authority or endpoint.authority.encode()  # HTTP/1.0 may name none
         scope = rule.scope
         written = head.write(
             authority,
@@ -435,9 +435,3 @@ class Exchange(Placement):
                 log.add(self._client.head, record, ended, self._plane.clock())
             if not record.plain:
                 record.clear()
-
-
-def _authority(endpoint: Endpoint) -> bytes:
-    """For a client that named none (HTTP/1.0)."""
-    host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
-    return f"{host}:{endpoint.port}".encode()

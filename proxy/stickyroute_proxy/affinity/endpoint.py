@@ -156,6 +156,12 @@ class Endpoint:
         """All that bindings may name it by."""
         return frozenset((self.key, self.stable, self.cohort))
 
+    @property
+    def authority(self) -> str:
+        """Address and port as a URL has them (RFC 3986, section 3.2)."""
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{self.port}"
+
     def __repr__(self) -> str:
         return f"<Endpoint {self.pod} {self.address}:{self.port} {self.state}>"
 

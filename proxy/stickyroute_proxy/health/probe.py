@@ -64,8 +64,7 @@ async def _status(reader: asyncio.StreamReader) -> int:
 
 
 def _request(endpoint: Endpoint, path: str) -> bytes:
-    host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
     return (
-        f"GET {path} HTTP/1.1\r\nHost: {host}:{endpoint.port}\r\nUser-Agent: stickyroute-health-check\r\n"
+        f"GET {path} HTTP/1.1\r\nHost: {endpoint.authority}\r\nUser-Agent: stickyroute-health-check\r\n"
         "Accept: */*\r\nConnection: close\r\n\r\n"
     ).encode()
