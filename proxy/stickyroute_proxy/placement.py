@@ -256,12 +256,15 @@ class Placement(ABC):
         if len(queue) >= rule.limits.queue:
             self._shed(Cause.QUEUE_FULL, "as many requests as may wait for the endpoint do so already")
             return
+        self._join(queue)
+        self._await(wait.ROOM, self._started)
+
+    def _join(self, queue: "Queue[Placement]") -> None:
         queue.join(self)
         self._queue = queue
         counters = self._plane.counters
         counters.queued += 1
         counters.queued_total += 1
-        self._await(wait.ROOM, self._started)
 
     def _await_limit(self, rule: Rule) -> None:
         """Wait until any endpoint is below the scope's limits."""
@@ -274,11 +277,7 @@ class Placement(ABC):
             turn_away(rule.scope)
             self._shed(Cause.QUEUE_FULL, "as many requests as may wait for any endpoint do so already")
             return
-        queue.join(self)
-        self._queue = queue
-        counters = self._plane.counters
-        counters.queued += 1
-        counters.queued_total += 1
+        self._join(queue)
         self._await(wait.LIMIT, self._started)
 
     def _give_up_queueing(self, rule: Rule, what: Wait) -> None:
@@ -316,13 +315,9 @@ class Placement(ABC):
         if now >= until or len(queue) >= rule.limits.queue:
             return False
         scope.parked[name] = queue
-        queue.join(self)
-        self._queue = queue
+        self._join(queue)
         self._tried = None
         self._attempts = 0  # whoever wakes it may bring it another try, or none is left for the policy's mode
-        counters = self._plane.counters
-        counters.queued += 1
-        counters.queued_total += 1
         self._await_until(wait.HOLD, until)
         return True
 
