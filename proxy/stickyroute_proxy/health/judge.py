@@ -5,12 +5,10 @@ new sessions. Neither is believed beyond its measure: checks that fail nearly ev
 else than the pods, and ejecting most of them would bring down the rest.
 """
 
-from collections.abc import Iterable
 from typing import Final
 
-from stickyroute_api.reasons import EndpointState
 from stickyroute_api.snapshot import HealthCheck
-from stickyroute_proxy.affinity.endpoint import Endpoint
+from stickyroute_proxy.affinity.endpoint import KEEPS, Endpoint
 
 GATEWAY_ERRORS: Final = frozenset({502, 503, 504})
 """Answers by which an endpoint says itself that it cannot serve; other errors are the application's own."""
@@ -108,18 +106,13 @@ class Judge:
 
     def _settle(self) -> list[Endpoint]:
         """Bring the endpoints in step with what is believed; those that change."""
-        counted = [one for one in self.endpoints if one.state in _COUNTED]
+        counted = [one for one in self.endpoints if one.state in KEEPS]  # the others are not ready anyway
         well = sum(1 for one in counted if not self._records[one].failing)
         self.panics = well * 100 < len(counted) * self.policy.panic_percent
-        return list(self._apply(self.endpoints))
-
-    def _apply(self, endpoints: Iterable[Endpoint]) -> Iterable[Endpoint]:
-        for one in endpoints:
+        changed = []
+        for one in self.endpoints:
             unhealthy = self._records[one].failing and not self.panics
             if one.unhealthy is not unhealthy:
                 one.unhealthy = unhealthy
-                yield one
-
-
-_COUNTED: Final = frozenset({EndpointState.SERVING, EndpointState.JOINING})
-"""Those that Kubernetes calls ready: only of them is it told what share is well."""
+                changed.append(one)
+        return changed
