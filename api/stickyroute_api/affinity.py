@@ -47,8 +47,6 @@ class EndpointSessions(_Wire):
     """Open tunnels."""
     state: EndpointState | None = None
     """AtLimit, Ejected or Unhealthy, where this proxy finds it so."""
-    since: float = 0.0
-    """When it did."""
 
 
 class Departure(_Wire):

@@ -228,24 +228,20 @@ def _rows(scope: Scope, tunnels: Mapping[tuple[str, str], int], now: float) -> I
     pending = quota.pending() if quota is not None else {}
     for endpoint in scope.endpoints:
         ids = sessions_at(scope, endpoint)
-        found = _sessions(scope, endpoint, tunnels.get((scope.id, endpoint.id), 0), len(ids), now)
         waits = pending.get(endpoint.id, ())
+        open_tunnels = tunnels.get((scope.id, endpoint.id), 0)
+        found = _sessions(scope, endpoint, now, active=len(ids), pending=len(waits), tunnels=open_tunnels)
         if ids or found.in_flight or found.state or found.rebalanced or found.ceiling is not None:
             size = _size(scope.id, endpoint.id, endpoint.pod)
             weight = _weight(len(ids) + found.in_flight, found.ceiling)
-            yield _Row(
-                scope.id,
-                weight,
-                size,
-                partial(_with_ids, found.model_copy(update={"pending": len(waits)})),
-                ids,
-                waits,
-            )
+            yield _Row(scope.id, weight, size, partial(_with_ids, found), ids, waits)
         else:
             yield None
 
 
-def _sessions(scope: Scope, endpoint: Endpoint, tunnels: int, active: int, now: float) -> EndpointSessions:
+def _sessions(
+    scope: Scope, endpoint: Endpoint, now: float, *, active: int, pending: int, tunnels: int
+) -> EndpointSessions:
     """All of the row but its ids."""
     state, quota = endpoint.found(now), scope.sessions.quota
     placed = 0
@@ -262,6 +258,7 @@ def _sessions(scope: Scope, endpoint: Endpoint, tunnels: int, active: int, now: 
         active=active,
         in_flight=endpoint.in_flight,
         placed=placed,
+        pending=pending,
         ceiling=ceiling,
         rebalanced=0 if scope.mover is None else scope.mover.moved(endpoint),
         tunnels=tunnels,
