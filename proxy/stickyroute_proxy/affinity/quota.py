@@ -13,6 +13,7 @@ from stickyroute_api.leases import Lease
 from stickyroute_api.reasons import EndpointState
 from stickyroute_api.snapshot import SessionLimits
 from stickyroute_proxy.affinity.endpoint import Endpoint
+from stickyroute_proxy.affinity.recent import until
 
 PENDING_SECONDS: Final = 60.0
 """How long a session counts whose token has not come back: probes and bots never bring it."""
@@ -152,9 +153,9 @@ class Quota:
     def expire(self, now: float) -> None:
         """Wait no more for those who have not come back in time: who lends, or the own part, takes note."""
         oldest = now - PENDING_SECONDS
-        for key in _until(self._pending, oldest):
+        for key in until(self._pending, oldest):
             self.confirm(key)
-        for key in _until(self._moved, oldest):
+        for key in until(self._moved, oldest):
             del self._moved[key]
 
     def _count(self, endpoint: Endpoint) -> Count:
@@ -166,13 +167,3 @@ class Quota:
     def _own(self, limit: int) -> int:
         """The part of a limit that is this process's own; none is so small that it could serve nobody."""
         return max(1, limit // self.sharers)
-
-
-def _until(found: Mapping[bytes, tuple[object, float]], time: float) -> list[bytes]:
-    """The first of them, up to that time."""
-    keys = []
-    for key, (_, since) in found.items():
-        if since > time:
-            break
-        keys.append(key)
-    return keys

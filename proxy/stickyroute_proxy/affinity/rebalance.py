@@ -10,6 +10,7 @@ from stickyroute_api import snapshot
 from stickyroute_api.affinity import ID_BYTES
 from stickyroute_api.leases import Moves
 from stickyroute_proxy.affinity.endpoint import Endpoint
+from stickyroute_proxy.affinity.recent import until
 from stickyroute_proxy.affinity.token import LONG_LIVED, Binding
 
 if TYPE_CHECKING:
@@ -70,10 +71,7 @@ class Mover:
 
     def expire(self, now: float) -> None:
         """Forget moves of long ago."""
-        while self._targets:
-            key = next(iter(self._targets))
-            if self._targets[key][1] > now - KEPT:
-                return
+        for key in until(self._targets, now - KEPT):
             del self._targets[key]
 
 

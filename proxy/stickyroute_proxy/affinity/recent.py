@@ -1,5 +1,6 @@
-"""What was seen lately, by number: bounded, every step O(1)."""
+"""What was seen lately."""
 
+from collections.abc import Mapping
 from typing import Final, Generic, TypeVar
 
 GENERATION: Final = 32_768
@@ -9,7 +10,10 @@ V = TypeVar("V")
 
 
 class Recent(Generic[V]):
-    """The newest numbers and what they led to. Those that are not asked for are forgotten."""
+    """The newest numbers and what they led to: bounded, every step O(1).
+
+    Those that are not asked for are forgotten.
+    """
 
     __slots__ = ("_old", "_young")
 
@@ -27,3 +31,13 @@ class Recent(Generic[V]):
         self._young[number] = value
         if len(self._young) >= GENERATION:
             self._old, self._young = self._young, {}
+
+
+def until(found: Mapping[bytes, tuple[object, float]], time: float) -> list[bytes]:
+    """The keys of what came up to that time; `found` is in the order of time, which stands second."""
+    keys = []
+    for key, (_, since) in found.items():
+        if since > time:
+            break
+        keys.append(key)
+    return keys
