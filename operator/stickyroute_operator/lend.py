@@ -10,6 +10,7 @@ import aiohttp
 from stickyroute_api.control import LEASES_PATH
 from stickyroute_api.leases import Leases
 from stickyroute_api.shares import Lent
+from stickyroute_operator.complaint import Complaint
 from stickyroute_operator.leases import Subjects, share
 from stickyroute_operator.publish import FAILURES, ProxyAddress, Publisher, PushError, refusal
 from stickyroute_operator.rebalance import Moved, heed
@@ -156,7 +157,7 @@ class _Channel:
         self._wake.set()
 
     async def _run(self) -> None:
-        failed = ""
+        complaint = Complaint(logger, f"proxy {self._name} takes no leases", FAILURES)
         async with aiohttp.ClientSession(
             timeout=self._lender.timeout, connector=aiohttp.TCPConnector(limit=1, keepalive_timeout=60)
         ) as session:
@@ -169,20 +170,10 @@ class _Channel:
                 self.holds = True
                 try:
                     await self._put(session, leases)
-                except Exception as error:  # the next leases are the next try
-                    told = str(error) or type(error).__name__
-                    if told != failed:
-                        level = logging.INFO if isinstance(error, FAILURES) else logging.ERROR
-                        logger.log(
-                            level,
-                            "proxy %s takes no leases: %s",
-                            self._name,
-                            told,
-                            exc_info=level > logging.INFO,
-                        )
-                    failed = told
+                except Exception as error:  # noqa: BLE001 - told by the complaint; the next leases are a new try
+                    complaint.failed(error)
                 else:
-                    failed = ""
+                    complaint.over()
                     self.holds = not leases.empty
 
     async def _put(self, session: aiohttp.ClientSession, leases: Leases) -> None:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from stickyroute_api.affinity import AffinityReport
 from stickyroute_api.control import AFFINITY_PATH
+from stickyroute_operator.complaint import Complaint
 from stickyroute_operator.ledger import Ledger, ScopeView, merge
 from stickyroute_operator.publish import ProxyAddress
 
@@ -105,7 +106,7 @@ class Collector:
         task.add_done_callback(self._ending.discard)
 
     async def _pull(self, name: str, address: ProxyAddress) -> None:
-        failed = ""
+        complaint = Complaint(logger, f"no affinity report of proxy {name}", FAILURES)
         async with aiohttp.ClientSession(
             timeout=self._timeout, connector=aiohttp.TCPConnector(limit=1, keepalive_timeout=60)
         ) as session:
@@ -114,20 +115,10 @@ class Collector:
                 pause = self._quiet
                 try:
                     report = await self._report(session, address)
-                except Exception as error:  # else its sessions would count no more
-                    told = str(error) or type(error).__name__
-                    if told != failed:
-                        level = logging.INFO if isinstance(error, FAILURES) else logging.ERROR
-                        logger.log(
-                            level,
-                            "no affinity report of proxy %s: %s",
-                            name,
-                            told,
-                            exc_info=level > logging.INFO,
-                        )
-                    failed = told
+                except Exception as error:  # noqa: BLE001 - told; else its sessions would count no more
+                    complaint.failed(error)
                 else:
-                    failed = ""
+                    complaint.over()
                     if report is not None and self._take(name, report):
                         pause = self._busy
                 if self._hurries:

@@ -1,0 +1,27 @@
+"""What goes wrong with one proxy again and again: told when it begins, and when it becomes another thing."""
+
+import logging
+
+
+class Complaint:
+    """One that may have to be made of a proxy."""
+
+    def __init__(self, logger: logging.Logger, text: str, failures: tuple[type[Exception], ...]) -> None:
+        """`text`: what is amiss, to be followed by why; all but `failures` are defects."""
+        self._logger = logger
+        self._text = text
+        self._failures = failures
+        self._told = ""
+
+    def failed(self, error: Exception) -> None:
+        """It is amiss; a defect is told with its traceback."""
+        told = str(error) or type(error).__name__
+        if told != self._told:
+            defect = not isinstance(error, self._failures)
+            level = logging.ERROR if defect else logging.INFO
+            self._logger.log(level, "%s: %s", self._text, told, exc_info=error if defect else None)
+        self._told = told
+
+    def over(self) -> None:
+        """It is well again."""
+        self._told = ""
