@@ -13,6 +13,7 @@ from stickyroute_operator.cluster import NOT_FOUND, PODS, ApiError, Resource
 from stickyroute_operator.ledger import ScopeView
 from stickyroute_operator.objects import Key
 from stickyroute_operator.translate import Translation
+from stickyroute_operator.uses import uses
 
 logger = logging.getLogger(__name__)
 
@@ -63,17 +64,13 @@ def costs(translation: Translation, views: Mapping[str, ScopeView]) -> dict[Key,
 
 def _places(translation: Translation, asked: Collection[str]) -> Iterator[tuple[Key, str, str]]:
     """Each pod, its UID and a scope that asks, without those that end."""
-    for route in translation.routes.values():
-        for rule in route.rules:
-            scope = f"{route.key}/{rule.scope}"
-            if scope not in asked:
-                continue
-            for backend in rule.backends:
-                namespace = backend.endpoints.partition("/")[0]
-                for one in translation.endpoints.get(backend.endpoints, ()):
-                    # An endpoint that names no pod has its address for a name.
-                    if one.pod != one.id and one.state is not EndpointState.DRAINING:
-                        yield (namespace, one.pod), one.id, scope
+    for scope, _, namespace, endpoints in uses(translation.routes, translation.endpoints):
+        if scope not in asked:
+            continue
+        for one in endpoints:
+            # An endpoint that names no pod has its address for a name.
+            if one.pod != one.id and one.state is not EndpointState.DRAINING:
+                yield (namespace, one.pod), one.id, scope
 
 
 def is_noticeable(old: int | None, new: int) -> bool:

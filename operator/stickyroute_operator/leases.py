@@ -3,7 +3,7 @@
 A snapshot says what leases are about, the ledger what there is of it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -11,10 +11,11 @@ from stickyroute_api.affinity import DEFAULT_WINDOW
 from stickyroute_api.leases import Drain, Leases
 from stickyroute_api.reasons import EndpointState
 from stickyroute_api.shares import Lent
-from stickyroute_api.snapshot import Endpoint, Persistence, Snapshot, Version
+from stickyroute_api.snapshot import Snapshot, Version
 from stickyroute_operator.ledger import Ledger, ScopeView
 from stickyroute_operator.quotas import Limited, quotas
 from stickyroute_operator.rebalance import Moved, Rebalanced, moves
+from stickyroute_operator.uses import uses
 
 
 class Place(NamedTuple):
@@ -63,7 +64,7 @@ class Subjects:
         windows: dict[str, float] = {}
         limited: dict[str, Limited] = {}
         rebalanced: dict[str, Rebalanced] = {}
-        for scope, policy, namespace, endpoints in _uses(snapshot):
+        for scope, policy, namespace, endpoints in uses(snapshot.routes, snapshot.endpoints):
             idle = policy.idle_timeout
             windows[scope] = max(windows.get(scope, 0.0), DEFAULT_WINDOW if idle is None else idle)
             if policy.rebalance.sessions_per_minute:
@@ -147,13 +148,3 @@ def _drain(drain: Draining, views: Mapping[str, ScopeView]) -> Drain:
         tunnels=sum(view.tunnels for view in counted),
         since=drain.since,
     )
-
-
-def _uses(snapshot: Snapshot) -> Iterator[tuple[str, Persistence, str, tuple[Endpoint, ...]]]:
-    """Each set of endpoints that a rule uses: scope, its policy, the pods' namespace."""
-    for route in snapshot.routes.values():
-        for rule in route.rules:
-            for backend in rule.backends:
-                namespace = backend.endpoints.partition("/")[0]
-                endpoints = snapshot.endpoints.get(backend.endpoints, ())
-                yield f"{route.key}/{rule.scope}", rule.persistence, namespace, endpoints
