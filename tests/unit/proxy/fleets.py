@@ -139,3 +139,12 @@ class Client:
         if decision.set_token is not None:
             self.token = decision.set_token or None
         return decision
+
+
+def session_on(name, proxy: Proxy) -> Client:
+    """A client whose session is on this pod, and known."""
+    while True:
+        client = Client()
+        if client.ask(proxy).endpoint.pod == name:
+            client.ask(proxy)
+            return client

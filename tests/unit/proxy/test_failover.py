@@ -3,7 +3,18 @@
 from collections import Counter
 
 import pytest
-from tests.unit.proxy.fleets import Client, Proxy, Request, fleet, persistence, pod, pods, route, rule
+from tests.unit.proxy.fleets import (
+    Client,
+    Proxy,
+    Request,
+    fleet,
+    persistence,
+    pod,
+    pods,
+    route,
+    rule,
+    session_on,
+)
 
 from stickyroute_api.reasons import BindingReason, EndpointState
 from stickyroute_api.snapshot import Failover, Override
@@ -26,15 +37,6 @@ def routed(overrides=(), policy=None, **failover):
             overrides=overrides,
         )
     ]
-
-
-def session_on(name, proxy):
-    """A client whose session is on this pod, and known."""
-    while True:
-        client = Client()
-        if client.ask(proxy).endpoint.pod == name:
-            client.ask(proxy)
-            return client
 
 
 def lose(proxy, how, **failover):

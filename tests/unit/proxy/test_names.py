@@ -14,6 +14,7 @@ from tests.unit.proxy.fleets import (
     pods,
     route,
     rule,
+    session_on,
 )
 
 from stickyroute_api.reasons import BindingReason, EndpointState
@@ -32,14 +33,6 @@ def routed(bind_to, overrides=(), services=(("web", 1),), **policy):
 def named(name, uid="", **fields):
     fields = {"id": uid or f"uid-{name}", "stable": f"shop/{name}", "started": NOW - 100} | fields
     return pod(name, **fields)
-
-
-def session_on(name, proxy):
-    while True:
-        client = Client()
-        if client.ask(proxy).endpoint.pod == name:
-            client.ask(proxy)
-            return client
 
 
 # StatefulSets

@@ -1,7 +1,7 @@
 """What is ordered for pods, what health checks find, and drains: who takes new sessions and who keeps old."""
 
 import pytest
-from tests.unit.proxy.fleets import NOW, Client, Proxy, fleet, persistence, pod, pods, route, rule
+from tests.unit.proxy.fleets import NOW, Proxy, fleet, persistence, pod, pods, route, rule, session_on
 
 from stickyroute_api.reasons import BindingReason, EndpointState
 from stickyroute_api.snapshot import Override
@@ -11,14 +11,6 @@ WEB = pods("web-1", "web-2")
 
 def ordered(*overrides, **policy):
     return [route(rule(persistence=persistence(**policy)), overrides=overrides)]
-
-
-def session_on(name, proxy):
-    while True:
-        client = Client()
-        if client.ask(proxy).endpoint.pod == name:
-            client.ask(proxy)
-            return client
 
 
 def placed(proxy, count=10):
