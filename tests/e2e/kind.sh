@@ -16,11 +16,11 @@ PYTHON=${PYTHON:-python3}
 case "${1:-}" in
 stop)
   # the kubelet would start it again at once: its manifest goes away first
-  docker exec "$NODE" sh -c 'mv /etc/kubernetes/manifests/kube-apiserver.yaml /root/ && pkill -KILL -x kube-apiserver'
+  docker exec "$NODE" sh -c 'mv /etc/kubernetes/manifests/kube-apiserver.yaml /etc/kubernetes/ && pkill -KILL -x kube-apiserver'
   exit
   ;;
 start)
-  docker exec "$NODE" mv /root/kube-apiserver.yaml /etc/kubernetes/manifests/
+  docker exec "$NODE" mv /etc/kubernetes/kube-apiserver.yaml /etc/kubernetes/manifests/
   exit
   ;;
 esac
