@@ -35,7 +35,8 @@ _NO_RULE: Final = '"route":null,"rule":null,"scope":null'
 _NO_DECISION: Final = '"reason":null,"endpoint":null,"address":null'
 
 _THOUSANDTHS: Final = tuple(f".{number:03}" for number in range(1000))
-_MILLISECONDS: Final = tuple(f"{number / 1000:.3f}" for number in range(1024))
+_TABLED: Final = 1024
+_MILLISECONDS: Final = tuple(f"{number / 1000:.3f}" for number in range(_TABLED))
 """By microseconds. A `.3f` for each number would take more time than all else of a line."""
 
 _TRACEPARENT: Final = regex(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
@@ -196,13 +197,13 @@ def line(
     first = "null"
     if first_byte is not None:
         took = int((first_byte - started) * 1e6)
-        first = _MILLISECONDS[took] if took < 1024 else _milliseconds(took)
+        first = _MILLISECONDS[took] if took < _TABLED else _milliseconds(took)
     # Ours need no quotation.
     identity = f'"{request_id.decode()}"' if request_id.isalnum() else _quoted(request_id)
     return (
         f'{{"time":"{date}{thousandths}Z","requestId":{identity},'
         f'{told},"path":{path},{outcome},"sent":{record.sent},'
-        f'"total":{_MILLISECONDS[total] if total < 1024 else _milliseconds(total)},'
+        f'"total":{_MILLISECONDS[total] if total < _TABLED else _milliseconds(total)},'
         f'"firstByte":{first}}}\n'
     )
 
