@@ -41,8 +41,13 @@ class Director:
             self.stage.log.event("ends", kind=event.kind, of=told or "")
 
     async def start(self):
-        """Before the load: what later events need of the beginning."""
-        self.stale = await self.stage.snapshot(next(iter(self.stage.proxies.values())))
+        """Before the load: what later events need of the beginning, which is past for every proxy."""
+        proxies = list(self.stage.proxies.values())
+        self.stale = await self.stage.snapshot(proxies[0])
+        await self.epoch(None)
+        for proxy in proxies:
+            while await self.stage.snapshot(proxy) == self.stale:
+                await asyncio.sleep(0.1)
 
     # Pods
 
