@@ -6,7 +6,6 @@ Each latency counts from when its request was due, so that a stalled proxy's wai
 
 import gc
 import select
-import socket
 import ssl
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from time import perf_counter
 from typing import Final
 
 from bench import site
+from bench.load.channel import Channel, SecureChannel
 from bench.load.handshake import client_context
 from bench.load.wrk import LoadError
 
@@ -28,12 +28,11 @@ _PATIENCE: Final = 10.0
 class Connection:
     """One that is kept alive, with at most one request under way."""
 
-    __slots__ = ("due", "left", "sock")
+    __slots__ = ("due", "left", "recv", "sealed", "sock")
 
     def __init__(self, port: int, context: ssl.SSLContext | None) -> None:
-        sock = socket.create_connection((site.ADDRESS, port), timeout=_PATIENCE)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock = context.wrap_socket(sock, server_hostname=site.HOST) if context else sock
+        channel = SecureChannel(port, _PATIENCE, context) if context else Channel(port, _PATIENCE)
+        self.sealed, self.recv, self.sock = channel.sealed, channel.recv, channel.sock
         self.sock.setblocking(False)
         self.due = 0.0
         self.left = 0  # bytes of the answer that have not come yet
@@ -42,11 +41,9 @@ class Connection:
         """Take what has come; whether the answer has come to its end. Raises LoadError."""
         while True:
             try:
-                data = self.sock.recv(65536)
-            except (BlockingIOError, ssl.SSLWantReadError):
+                data = self.recv()
+            except BlockingIOError:
                 return False
-            if not data:
-                raise LoadError("a connection was closed")
             if self.left:
                 self.left -= len(data)
             else:
@@ -100,11 +97,14 @@ def _run(opened: Sequence[Connection], request: bytes, rate: int, seconds: float
     with poll:
         while answered < total:
             now = perf_counter()
+            batch = []
             while free and sent < total and (due := start + sent // burst * burst / rate) <= now:
                 connection = free.popleft()
                 connection.due = due
-                connection.sock.send(request)
+                batch.append((connection.sock, connection.sealed(request)))
                 sent += 1
+            for sock, data in batch:
+                sock.send(data)
             next_due = start + sent // burst * burst / rate
             wait = max(0.0, next_due - perf_counter()) if free and sent < total else _PATIENCE
             if not select.select(handle, (), (), wait)[0]:
