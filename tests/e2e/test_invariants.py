@@ -35,28 +35,36 @@ LINGER = 3.0
 """Seconds that a pod still accepts connections after SIGTERM, beside its route's drain."""
 CHANGING = ("web", "canary", "desk", "lounge", "rooms")
 FLEET = "app.kubernetes.io/instance=stickyroute,app.kubernetes.io/component=proxy"
+REPORT = """
+import ssl, sys, urllib.request
+context = ssl.create_default_context(cafile="/operator/ca.crt")
+context.check_hostname = False
+context.load_cert_chain("/operator/tls.crt", "/operator/tls.key")
+with urllib.request.urlopen(f"https://{sys.argv[1]}:9443/v1/affinity", timeout=10, context=context) as answer:
+    print(answer.read().decode())
+"""
+"""What a proxy tells the operator, asked in its name."""
 
 
 @pytest.fixture(scope="module")
 def release(release):
     """Three proxies that log every request and believe the client's ids; and who records their snapshots."""
     _upgrade(release, *VALUES)
+    spec = manifests.pod(
+        release.image,
+        "recorder",
+        script="recorder.py",
+        env={"FLEET": "stickyroute"},
+        tls=f"{release.name}-proxy-tls",
+        terminationGracePeriodSeconds=1,
+    )
+    spec["containers"][0]["volumeMounts"].append({"name": "operator", "mountPath": "/operator"})
+    spec["volumes"].append({"name": "operator", "secret": {"secretName": f"{release.name}-operator-tls"}})
+    meta = {"name": "recorder", "labels": {"app": "recorder"}}
     kube.apply(
         release.namespace,
         _code("recorder", recorder),
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": "recorder", "labels": {"app": "recorder"}},
-            "spec": manifests.pod(
-                release.image,
-                "recorder",
-                script="recorder.py",
-                env={"FLEET": "stickyroute"},
-                tls=f"{release.name}-proxy-tls",
-                terminationGracePeriodSeconds=1,
-            ),
-        },
+        {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec},
     )
     found = kube.until("the recorder", lambda: _running(release.namespace, "app=recorder"), 60)
     kube.apply(release.namespace, _as_proxy(release, found["recorder"]["status"]["podIP"]))
@@ -328,7 +336,10 @@ async def _load(release, folder, seed):
 
 def _tell(release, namespace, log):
     """What proxies and operator say at the end."""
-    for name in release.pods("proxy"):
+    for name, found in release.pods("proxy").items():
+        reading = ("exec", "recorder", "--", "python", "-c", REPORT, found["status"]["podIP"])
+        report = json.loads(kube.kubectl("-n", release.namespace, *reading))
+        log.event("report", proxy=name, report=report)
         counts = {
             key: value
             for key, value in release.metrics(name).items()
