@@ -11,11 +11,11 @@ SOAK   ?=
 INVARIANTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check e2e image crds chart bench scale soak invariants differential conformance applications fuzz \
-  lock format clean
+.PHONY: help run test check e2e e2e-invariants image crds chart bench scale soak invariants differential \
+  conformance applications fuzz lock format clean
 
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -43,6 +43,10 @@ check: $(VENV)/.ready  ## ruff, mypy strict, import layers, fresh CRD, chart lin
 e2e: $(VENV)/.ready  ## end-to-end tests on the cluster of KUBECONFIG, else on kind
 	PYTHON=$(BIN)/python bash tests/e2e/kind.sh
 
+e2e-invariants: $(VENV)/.ready  ## 10,000 sessions through random events on that cluster, 20 minutes
+	STICKYROUTE_INVARIANTS=$${STICKYROUTE_INVARIANTS:-10000x50x900} STICKYROUTE_INVARIANTS_WRITE=docs/invariants-cluster.md \
+	  PYTHON=$(BIN)/python bash tests/e2e/kind.sh -k test_every_invariant_holds_on_a_cluster
+
 image:  ## build the container image with docker, podman or buildah
 	@tool=$$(command -v docker || command -v podman || command -v buildah) || \
 	  { echo "no docker, podman or buildah here" >&2; exit 1; }; \
@@ -66,7 +70,7 @@ scale: $(VENV)/.ready  ## whether decisions hold at full scale: agreement over 1
 soak: $(VENV)/.ready  ## load of every kind while pods come and go, 30 minutes (SOAK_MINUTES=5: shorter)
 	$(BIN)/python -m bench.soak $(SOAK)
 
-invariants: $(VENV)/.ready  ## 10,000 sessions through random events, 6 minutes (INVARIANTS=--short: fewer, and breaks that it must see)
+invariants: $(VENV)/.ready  ## the same in processes of this machine, 6 minutes (INVARIANTS=--short: fewer, and breaks that it must see)
 	$(BIN)/python -m $(if $(filter --short,$(INVARIANTS)),pytest -q -s tests/invariants,tests.invariants --write docs/invariants.md $(INVARIANTS))
 
 differential: $(VENV)/.ready  ## the corpus of odd messages beside HAProxy and nginx; writes docs/differential.md

@@ -2,7 +2,7 @@
 
 The checker, its client and its pods are those of tests/invariants. The events follow from the seed that is
 printed. STICKYROUTE_INVARIANTS=1500x20x170 asks for it, 10000x50x900 for a full run: sessions, requests of
-each, seconds.
+each, seconds. STICKYROUTE_INVARIANTS_WRITE names the page that the result is written to.
 """
 
 import asyncio
@@ -19,11 +19,14 @@ import pytest
 from tests.e2e import faults, kube, manifests
 from tests.e2e.following import Fleet, Follower, split, until
 from tests.invariants import cluster, logs, pod, recorder
+from tests.invariants.__main__ import document
 from tests.invariants.verdict import judge
 
 from stickyroute_operator.keys import COMMAND
 
-SESSIONS, REQUESTS, SECONDS = map(int, os.environ["STICKYROUTE_INVARIANTS"].split("x"))
+SIZE = os.environ["STICKYROUTE_INVARIANTS"]
+SESSIONS, REQUESTS, SECONDS = map(int, SIZE.split("x"))
+PAGE = os.environ.get("STICKYROUTE_INVARIANTS_WRITE")
 CALM = 30
 """Seconds at the end without events."""
 VALUES = (
@@ -34,6 +37,14 @@ VALUES = (
 LINGER = 3.0
 """Seconds that a pod still accepts connections after SIGTERM, beside its route's drain."""
 CHANGING = ("web", "canary", "desk", "lounge", "rooms")
+HEAD = """# Invariants on a cluster
+
+Sessions over three proxies of the chart on a real Kubernetes cluster, while Deployments are scaled and rolled
+out, pods deleted, weights, epochs and keys changed, and proxies and the operator restarted at random.
+Clients, proxies and pods log every request by its id; the checker of [invariants.md](invariants.md) judges
+the logs. `make e2e-invariants` runs it and writes this page, on the cluster of KUBECONFIG, else on kind; the
+seed makes the same events again.
+"""
 FLEET = "app.kubernetes.io/instance=stickyroute,app.kubernetes.io/component=proxy"
 REPORT = """
 import ssl, sys, urllib.request
@@ -298,6 +309,9 @@ async def test_every_invariant_holds_on_a_cluster(routes, release, dungeon, tmp_
         await follower.read()
     verdict = judge(tmp_path, routes)
     print(f"{len(schedule.done)} events: {'; '.join(schedule.done)}\n{verdict}")
+    if PAGE:
+        command = f"make e2e-invariants INVARIANTS_SEED={seed} STICKYROUTE_INVARIANTS={SIZE}"
+        await kube.off(Path(PAGE).write_text, document(HEAD, command, schedule.done, verdict))
     assert not verdict.violations, f"seed {seed}\n{verdict}"
     assert verdict.moves.total() > 10, "nothing happened"
 

@@ -49,7 +49,7 @@ def main():
         verdict = judge(folder)
     print(f"{len(events)} events: {', '.join(events)}\n{verdict}")
     if given.write is not None:
-        given.write.write_text(document(command, events, verdict))
+        given.write.write_text(document(HEAD, command, events, verdict))
     if verdict.violations:
         print(f"seed {plan.seed}: {', '.join(verdict.violations)} violated", file=sys.stderr)
         sys.exit(1)
@@ -69,8 +69,8 @@ def arguments():
     return parser
 
 
-def document(command, events, verdict):
-    """docs/invariants.md."""
+def document(head, command, events, verdict):
+    """A page on a run, such as docs/invariants.md."""
     facts = [
         f"Date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         f"Version: {_commit()} on {platform.python_implementation()} {platform.python_version()}",
@@ -79,7 +79,7 @@ def document(command, events, verdict):
     checks = [f"| {name} | {_first(check)} | {_result(verdict, name)} |" for name, check in CHECKS.items()]
     return "\n".join(
         [
-            HEAD,
+            head,
             *(f"- {fact}" for fact in facts),
             "",
             "```",

@@ -221,7 +221,8 @@ def moves_counted(story):
                 told = f"{reported[key]} decisions {key[1]} of {key[0]}"
                 yield f"{life.proxy}: {told} reported, {logged} logged"
         for scope, told in reports.get(life.proxy, {"scopes": {}})["scopes"].items():
-            yield from _moves_of(story, life, scope, told)
+            if scope.startswith(story.key("")):
+                yield from _moves_of(story, life, scope, told)
 
 
 def _moves_of(story, life, scope, told):
