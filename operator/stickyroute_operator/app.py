@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ from stickyroute_operator.epoch import Superseded, raise_epoch
 from stickyroute_operator.handlers import Watches
 from stickyroute_operator.health import Health
 from stickyroute_operator.journal import Journal
+from stickyroute_operator.ledger import ScopeView
 from stickyroute_operator.lend import Lender
 from stickyroute_operator.objects import EndpointSlice, Key
 from stickyroute_operator.publish import Publisher
@@ -128,6 +129,7 @@ class Operator:
             now=now,
         )
         self.costs = Costs(api, self._costs, self._lives)
+        self._knows_sessions = False
         journal = Journal(api, options.instance, now)
         self.reporter = Reporter(api, journal, self.reconciler, self._fleet, now=now)
         self.watches = Watches(self.store.take, options.watch_namespaces, self._relisted)
@@ -143,7 +145,7 @@ class Operator:
         self.health.reconciler = self.reconciler
         self.health.publisher = self.publisher
         self.health.reporter = self.reporter
-        self.health.sessions = self.collector.view
+        self.health.sessions = self._sessions
 
     async def run(self) -> None:
         """Works until cancelled. Raises Superseded when another operator took the fleet over."""
@@ -342,12 +344,24 @@ class Operator:
         self.reporter.poke()
 
     def _costs(self) -> dict[Key, Cost] | None:
-        """What pods should cost; None before all proxies have told of their sessions."""
-        translation, told = self.reconciler.translation, self.collector.ledger.running
-        acks = [ack for ack in self._acks() if ack.ready]
-        if translation is None or not acks or any(ack.name not in told for ack in acks):
+        """What pods should cost; None while a proxy has not told of its sessions."""
+        translation = self.reconciler.translation
+        if translation is None or not self._have_told():
             return None
         return costs(translation, self.collector.view())
+
+    def _sessions(self) -> Mapping[str, ScopeView] | None:
+        """The fleet's sessions by scope; None from the start until all proxies have told of theirs.
+
+        One that joins later brings next to none, and is not waited for.
+        """
+        self._knows_sessions = self._knows_sessions or self._have_told()
+        return self.collector.view() if self._knows_sessions else None
+
+    def _have_told(self) -> bool:
+        """Whether there are proxies that serve, and the collector has a report of each."""
+        serving = [ack.name for ack in self._acks() if ack.ready]
+        return bool(serving) and self.collector.ledger.running.keys() >= set(serving)
 
     def _lives(self, pod: Key, uid: str) -> bool:
         known = self.store.pods.get(pod)

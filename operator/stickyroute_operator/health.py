@@ -41,8 +41,8 @@ class Health:
         self.reconciler: Reconciler | None = None
         self.publisher: Publisher | None = None
         self.reporter: Reporter | None = None
-        self.sessions: Callable[[], Mapping[str, ScopeView]] | None = None
-        """The fleet's sessions by scope."""
+        self.sessions: Callable[[], Mapping[str, ScopeView] | None] = lambda: None
+        """The fleet's sessions by scope; None: not known yet, and a 0 would have autoscalers end pods."""
         self.waiting_for = "the first connection to the API server"
         """What the start waits for; empty: it is over."""
         self._clock = clock
@@ -140,8 +140,8 @@ class _Figures(Collector):
             routes = reconciler.translation.verdicts if reconciler.translation else {}
             yield GaugeMetricFamily("stickyroute_routes", "Routes of this fleet.", len(routes))
             yield _expiries(reconciler)
-            if health.sessions is not None:
-                yield from _sessions(reconciler, health.sessions())
+            if (views := health.sessions()) is not None:
+                yield from _sessions(reconciler, views)
         if (publisher := health.publisher) is not None:
             yield _proxies(publisher)
             yield from publisher.latency.collect()

@@ -22,6 +22,7 @@ ORDER = [
     "keys",
     "latency",
     "scaling",
+    "autoscaling",
     "drain",
     "settings",
     "invariants",

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from tests.component.operator.api import until
 from tests.component.operator.test_operator import condition, events, pods, route, service
 
+from stickyroute_api.affinity import AffinityReport, EndpointSessions, ScopeReport
 from stickyroute_api.reasons import EndpointState
 
 DRAIN = {"persistence": {"drainTimeout": "10m"}}
@@ -109,6 +110,31 @@ async def test_a_pod_behind_no_route_costs_nothing(api, start, proxies):
         api.put("endpointslices", pods(1, 2, 7))
         await until(lambda: "web-7" in endpoints(running["proxy-0"]))
         assert endpoints(running["proxy-0"])["web-7"].started == 1000
+
+
+async def test_sessions_are_told_once_all_proxies_have_told_theirs(api, start, proxies):
+    """Until then there is no number: autoscalers would take a 0 for one, and end pods."""
+    fill(api)
+    told = []
+    on = EndpointSessions(endpoint="u1", pod="web-1", service="web", active=7, in_flight=0)
+    scopes = {"default/shop/web": ScopeReport(endpoints=(on,))}
+    report = AffinityReport(proxy="proxy-0", started=1.0, epoch=1, revision=1, scopes=scopes)
+    async with start() as operator, proxies("proxy-0", report=lambda: told[0] if told else None):
+
+        def shown():
+            families = operator.health.registry().collect()
+            return {
+                sample.labels["pod"]: sample.value
+                for family in families
+                for sample in family.samples
+                if family.name == "stickyroute_pod_sessions"
+            }
+
+        await until(lambda: condition(api, "Ready").get("status") == "True")
+        assert shown() == {}
+        told.append(report)
+        operator.collector.poke()
+        await until(lambda: shown() == {"web-1": 7, "web-2": 0})
 
 
 async def test_a_short_grace_period_is_a_condition_while_it_is_so(api, start, proxies):

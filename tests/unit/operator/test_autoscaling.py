@@ -67,4 +67,6 @@ def test_the_examples_are_objects_that_fit_together():
     hpa = by_kind["HorizontalPodAutoscaler"]["spec"]
     assert hpa["metrics"][0]["pods"]["metric"]["name"] == adapter["name"]["as"]
     assert by_kind["PodMonitor"]["spec"]["podMetricsEndpoints"][0]["honorLabels"] is True
-    assert by_kind["ScaledObject"]["spec"]["triggers"][0]["type"] == "prometheus"
+    (trigger,) = by_kind["ScaledObject"]["spec"]["triggers"]
+    assert trigger["type"] == "prometheus"
+    assert trigger["metadata"]["ignoreNullValues"] == "false", "or else no answer is no sessions, and pods go"
