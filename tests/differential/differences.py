@@ -100,6 +100,7 @@ def _decisive(message: Message | Answer, ours: str) -> str:
     """The rule that decided what became of a message here."""
     if ours == SERVED:
         deciding = [rule for rule in message.rules if rule not in ORDINARY]
+        deciding.sort(key=lambda rule: rule == "method token")  # where the target is odd too, that decides
     elif isinstance(message, Message):
         deciding = [rule for rule in message.rules if rules.RULES[rule].refused]
     else:
