@@ -12,4 +12,5 @@ const tests = (await local('tests/index.mjs')).default
 
 // Half the tests end in a pause of three seconds: run side by side, they share it.
 await runTests(tests, fetch, false, base)
-console.log(JSON.stringify(getResults()))
+const groups = Object.fromEntries(tests.map(group => [group.name, group.tests.map(test => test.id)]))
+console.log(JSON.stringify({ groups, results: getResults() }))

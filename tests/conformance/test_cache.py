@@ -1,8 +1,7 @@
 import asyncio
 import os
-from pathlib import Path
 
-import pytest
+from tests.conformance.page import WITH, WITHOUT
 from tests.conformance.processes import HERE, differences, serving, told
 
 BREAKS = "the server breaks off: a client without the proxy has no answer, one with it has 502"
@@ -19,21 +18,20 @@ EXPLAINED = {
     "stale-warning-stored": BREAKS,
 }
 """Tests that differ, and why. One that no longer does has no place here."""
-SURPLUS = {"304-etag-update-response-Content-Length", "headers-store-Content-Length"}
-"""More follows than the length says, and the proxy passes the rest on to nobody. Without it Node 20's client
-minds, Node 18's does not.
-"""
+SURPLUS = dict.fromkeys(
+    ("304-etag-update-response-Content-Length", "headers-store-Content-Length"),
+    "more follows than the length says, and the proxy passes the rest on to nobody; Node 20's client minds",
+)
+"""Those that differ with Node 20, but not with Node 18."""
 
 
-@pytest.fixture
-def package():
-    """Where npm installed http-cache-tests."""
-    found = Path(os.environ["CONFORMANCE_NODE_MODULES"]).resolve() / "http-cache-tests"
-    assert found.is_dir(), f"{found} is missing: run `make conformance`"
-    return found
+def verdicts(groups, results):
+    """The (group, verdict) of each case: true, or a list of what kind of failure it is and why."""
+    of = {case: name for name, cases in groups.items() for case in cases}
+    return [(of[case], "passed" if result is True else result[0]) for case, result in results.items()]
 
 
-async def test_http_cache_tests_see_no_proxy(proxied, node, package, tmp_path):
+async def test_http_cache_tests_see_no_proxy(proxied, node, package, page, tmp_path):
     told_by_npm = {
         "npm_config_protocol": "http",
         "npm_config_port": "0",
@@ -41,10 +39,14 @@ async def test_http_cache_tests_see_no_proxy(proxied, node, package, tmp_path):
     }
     server = package / "server/server.mjs"
     async with serving(node, server, env=os.environ | told_by_npm) as port, proxied(port) as through:
-        direct, seen = await asyncio.gather(
+        ran, through_proxy = await asyncio.gather(
             *(told(node, HERE / "cache.mjs", package, f"http://127.0.0.1:{one}") for one in (port, through))
         )
+    direct, seen = ran["results"], through_proxy["results"]
+    for run, results in ((WITHOUT, direct), (WITH, seen)):
+        page.count("http-cache-tests", run, verdicts(ran["groups"], results))
     print(f"{len(direct)} cases of http-cache-tests")
     assert len(direct) > 300
     found = differences(direct, seen)
-    assert found.keys() - SURPLUS == EXPLAINED.keys(), found
+    page.explain("http-cache-tests", {f"`{case}`": (EXPLAINED | SURPLUS).get(case, "") for case in found})
+    assert found.keys() - SURPLUS.keys() == EXPLAINED.keys(), found

@@ -4,6 +4,7 @@ import sys
 import pytest
 from tests.component.wire.harness import COOKIE, Proxy, endpoint, fleet
 from tests.conformance.answers import ANSWERS
+from tests.conformance.page import WITHOUT
 from tests.conformance.processes import HERE, serving, told
 
 from stickyroute_api.settings import Limits, Settings
@@ -31,6 +32,11 @@ MEANT = {"STATUS_URI_TOO_LONG": "what 414 says, and is meant to say"}
 """Bad notes that our own answers may have, and why."""
 
 
+def counted(notes, end=" "):
+    """The (group, verdict) of each note: its answer's name up to `end`, and its level."""
+    return [(name.partition(end)[0], level) for name, found in notes.items() for _, level, *_ in found]
+
+
 async def lint(port):
     """REDbot's notes on every answer, to GET and HEAD."""
     asked = [
@@ -44,11 +50,15 @@ async def lint(port):
 
 
 @pytest.mark.parametrize("kind", ["None", "Cookie"])
-async def test_redbot_finds_nothing_that_the_proxy_added(proxied, kind):
+async def test_redbot_finds_nothing_that_the_proxy_added(proxied, page, kind):
     persistence = Persistence(type=kind, cookie=Cookie(name=COOKIE) if kind == "Cookie" else None)
     async with serving(sys.executable, HERE / "answers.py") as port, proxied(port, persistence) as through:
         direct, seen = await asyncio.gather(lint(port), lint(through))
     print(f"{len(direct)} answers linted, {sum(map(len, direct.values()))} notes without the proxy")
+    if kind == "None":
+        page.count("REDbot", WITHOUT, counted(direct))
+    page.count("REDbot", f"with it, persistence {kind}", counted(seen))
+    page.explain("REDbot", {f"`{note}`, persistence {kind}": why for note, why in ADDED[kind].items()})
     added = {
         name: found
         for name in direct
@@ -57,7 +67,7 @@ async def test_redbot_finds_nothing_that_the_proxy_added(proxied, kind):
     assert not added
 
 
-async def test_redbot_finds_nothing_bad_in_answers_of_our_own(unused_tcp_port):
+async def test_redbot_finds_nothing_bad_in_answers_of_our_own(unused_tcp_port, page):
     fleets = {
         "refused": fleet(endpoint(unused_tcp_port)),
         "no endpoint": fleet(),
@@ -80,6 +90,8 @@ async def test_redbot_finds_nothing_bad_in_answers_of_our_own(unused_tcp_port):
     print(f"{len(asked)} answers of our own linted")
     assert found.keys() == {name for name, *_ in asked}
     assert all(found.values())
+    page.count("REDbot, errors", "notes", counted(found, ":"))
+    page.explain("REDbot, errors", {f"`{note}`, bad": why for note, why in MEANT.items()})
     faults = {
         name: [note for note in notes if note[1] == "bad" and note[2] not in MEANT]
         for name, notes in found.items()

@@ -1,15 +1,13 @@
 """Differences between what became of a message here and there, by class, and the document that lists them."""
 
 from collections import Counter, defaultdict
-from datetime import UTC, datetime
 
+from tests import provenance
 from tests.component.wire.corpus import answer, rules
 from tests.component.wire.corpus.answer import Answer
 from tests.component.wire.corpus.message import Message
 from tests.differential.peers import PEERS
 from tests.differential.reasons import REASONS, REFUSED, SERVED
-
-from stickyroute_cli.release import release
 
 ORDINARY = frozenset(
     (
@@ -27,14 +25,13 @@ ORDINARY = frozenset(
 
 HEAD = """# What other proxies make of the corpus
 
-Written by `make differential` ({date}): StickyRoute {version}, {versions}.
-
 The corpus (`tests/component/wire/corpus`) went through each proxy to a backend that records. Here is each
 class of messages whose outcomes differ: the rule that decides, what became of them here and there, how
 many they are, and why. The outcomes: refused, with any status; served; served with another meaning
 (method, target, host or body are not what the rule says); passed on malformed (a strict reader finds
 fault with it); closed without an answer; held open; cut (seen not to have ended). The peers run with
-their defaults and pass Host on unchanged.
+their defaults and pass Host on unchanged. `make differential` writes this page.
+
 """
 
 
@@ -68,7 +65,8 @@ class Differences:
 
     def document(self) -> str:
         versions = ", ".join(peer.version for peer in PEERS if peer.installed)
-        parts = [HEAD.format(date=datetime.now(UTC).date(), version=release(), versions=versions)]
+        facts = [*provenance.facts("python -m tests.differential"), f"Beside: {versions}"]
+        parts = [HEAD + "\n".join(f"- {fact}" for fact in facts)]
         for side in ("requests", "answers"):
             parts += [f"## {side.title()}", self._totals(side), self._table(side)]
         return "\n\n".join(parts) + "\n"
@@ -102,6 +100,7 @@ def _decisive(message: Message | Answer, ours: str) -> str:
     """The rule that decided what became of a message here."""
     if ours == SERVED:
         deciding = [rule for rule in message.rules if rule not in ORDINARY]
+        deciding.sort(key=lambda rule: rule == "method token")  # where the target is odd too, that decides
     elif isinstance(message, Message):
         deciding = [rule for rule in message.rules if rules.RULES[rule].refused]
     else:

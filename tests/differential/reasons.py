@@ -54,7 +54,7 @@ REASONS: dict[tuple[str, str], dict[str, str]] = {
         "trailer grammar": "A trailer that cannot be read ends a message in doubt.",
         "trailer length": "Trailers are bounded as heads are.",
         "line end": "Repairing is where two readers in a chain come to differ: lines end in CRLF.",
-        "method token": "The parser knows a set of methods; others are 501.",
+        "method length": "Our limit is 32 bytes, which every registered method is well within; 501.",
         "no Host": "RFC 9112 §3.2: 400.",
         "two Hosts": "RFC 9112 §3.2: 400, equal or not.",
         "other protocol": "Said with a status where a request line can be read.",
@@ -73,6 +73,7 @@ REASONS: dict[tuple[str, str], dict[str, str]] = {
             "equal, nginx keeps Host where it is told to pass it on."
         ),
         "asterisk target": "RFC 9110 §9.3.7: OPTIONS for the server as a whole.",
+        "method token": "Methods are the backend's to know, as their case is; nginx knows upper case only.",
         "odd field": "Within our limits, which are wider than HAProxy's buffer.",
         "odd target": (
             "Paths are passed on byte for byte: what they mean is the backend's to say. nginx resolves "

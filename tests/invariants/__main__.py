@@ -6,14 +6,12 @@ Ends with status 1 when an invariant is violated; the seed that is printed makes
 import argparse
 import asyncio
 import os
-import platform
 import shlex
-import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 
+from tests import provenance
 from tests.invariants.run import Plan, perform
 from tests.invariants.verdict import CHECKS, judge
 
@@ -71,16 +69,11 @@ def arguments():
 
 def document(head, command, events, verdict):
     """A page on a run, such as docs/invariants.md."""
-    facts = [
-        f"Date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        f"Version: {_commit()} on {platform.python_implementation()} {platform.python_version()}",
-        f"Command: `{command}`",
-    ]
     checks = [f"| {name} | {_first(check)} | {_result(verdict, name)} |" for name, check in CHECKS.items()]
     return "\n".join(
         [
             head,
-            *(f"- {fact}" for fact in facts),
+            *(f"- {fact}" for fact in provenance.facts(command)),
             "",
             "```",
             str(verdict),
@@ -105,13 +98,6 @@ pods log every request by its id; a checker that knows nothing but the logs then
 command makes the same events again. For each line of the table a deliberate break in a copy of the code is
 detected (`tests/invariants/mutations.py`).
 """
-
-
-def _commit():
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
 
 
 def _first(check):

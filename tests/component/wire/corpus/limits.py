@@ -64,7 +64,7 @@ def _targets() -> Iterator[Message]:
         url = b"http://shop.example.com" + target[: most + 1]
         if rule != "plain":
             yield request(line=Line(f"URL of {len(url)}", b"GET %b HTTP/1.1" % url, rule, b"GET", target))
-    yield request(line=Line("long method", b"A" * (2 * most) + b" / HTTP/1.1", "method length"))
+    yield request(line=Line("long method", b"A" * (2 * most) + b" / HTTP/1.1", "first line length"))
     yield request(line=Line("line without end", b"GET /" + b"a" * 4 * most, "target length"))
 
 

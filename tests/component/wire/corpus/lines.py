@@ -13,8 +13,11 @@ METHODS = {
         b"M-SEARCH",
     ), "plain"),
     **dict.fromkeys((
-        b"BREW", b"get", b"Get", b"X", b"GETT", b"!#$%&'*+-.^_`|~09", b"A" * 60,
+        b"BREW", b"get", b"Get", b"X", b"GETT", b"!#$%&'*+-.^_`|~09", b"A" * 32,
     ), "method token"),
+    **dict.fromkeys((
+        b"A" * 33, b"A" * 60,
+    ), "method length"),
     **dict.fromkeys((
         b"CONNECT", b"TRACE",
     ), "CONNECT or TRACE"),

@@ -50,9 +50,12 @@ RULES = {
     "chunk extension": Rule(SERVED, "RFC 9112 §7.1.1: unknown extensions are ignored"),
     "trailer": Rule(SERVED, "RFC 9110 §6.5.1: never merged into the head; dropped or passed on as trailers"),
     "expectation": Rule(SERVED, "RFC 9110 §10.1.1"),
-    "method token": Rule((400, 501), "RFC 9110 §9.1: methods are the origin's to know", may=True),
+    "method token": Rule(
+        SERVED, "RFC 9110 §9.1: methods are the origin's to know, up to 32 bytes of a token"
+    ),
     # Refused: the first line
-    "method length": Rule((400, 414, 431, 501), "RFC 9112 §3: a line too long"),
+    "method length": Rule((501,), "RFC 9112 §3: longer than any method that is implemented"),
+    "first line length": Rule((400, 414, 431, 501), "RFC 9112 §3: a line too long, by whichever limit"),
     "method": Rule((400, 501), "RFC 9112 §3: a method is a token; no token is no known method either"),
     "CONNECT or TRACE": Rule((405,), "RFC 9110 §9.3.6, §9.3.8: no tunnel and no loop-back through an edge"),
     "request line": Rule((400, 501), "RFC 9112 §3: three parts, single spaces; readers differ in repairs"),
