@@ -11,6 +11,8 @@ from tests.e2e import kube
 
 LOOK = 0.4
 """Seconds between two looks at which pods there are."""
+UNROUTED = 3.0
+"""Seconds after a container's death in which the Service no longer sends clients to it."""
 
 
 class Follower:
@@ -117,6 +119,7 @@ class Fleet:
         self.current[name] = None
         self.unready.add(name)
         self.log.event("proxy", what="killed", proxy=name)
+        self.log.event("proxy", what="out", proxy=name, time=time.time() + UNROUTED)
 
 
 def split(events, pods):

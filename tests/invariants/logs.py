@@ -23,7 +23,7 @@ class Log:
         self.file.close()
 
     def event(self, event, **fields):
-        self.write(time=time.time(), event=event, **fields)
+        self.write(**{"time": time.time(), "event": event, **fields})
 
 
 def read(path):

@@ -193,14 +193,14 @@ class Story:
     # Reading
 
     def _lives(self):
-        for event in self.of("proxy", what="started"):
+        events = self.of("proxy")
+        for number, event in enumerate(events):
+            if event["what"] != "started":
+                continue
             life = Life(event["proxy"], event["log"], event["time"])
-            after = [
-                other
-                for other in self.of("proxy", proxy=life.proxy)
-                if other["time"] > life.started and other.get("log") != life.stem
-            ]
-            for other in after:
+            for other in events[number + 1 :]:
+                if other["proxy"] != life.proxy:
+                    continue
                 if other["what"] == "started":
                     break
                 if other["what"] in {"ready", "out", "killed", "ended", "torn"}:
