@@ -284,7 +284,7 @@ class Scope:
             for backend in rule.balancer.backends
             for endpoint in backend.endpoints
         }
-        self.endpoints = tuple(found.values())
+        self.endpoints = self.sessions.endpoints = tuple(found.values())
         if self.sessions.quota is not None:
             self.sessions.quota.forget(frozenset(endpoint.id for endpoint in self.endpoints))
         orders = {override.pod: override for override in self.overrides}

@@ -6,7 +6,7 @@ do, and a proxy that has just started knows none and decides the same.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import ceil, inf
 from operator import attrgetter
 from typing import Final
@@ -97,7 +97,7 @@ Name = Callable[[Endpoint], bytes]
 class ScopeSessions:
     """The known sessions of one scope by place, and their departures."""
 
-    __slots__ = ("departures", "gone", "known", "name", "places", "quota", "window")
+    __slots__ = ("_named", "departures", "endpoints", "gone", "known", "name", "places", "quota", "window")
 
     def __init__(self, known: "KnownSessions") -> None:
         self.known = known
@@ -113,6 +113,9 @@ class ScopeSessions:
         """Newest first."""
         self.quota: Quota | None = None
         """What the endpoints take; None: there is no limit."""
+        self.endpoints: Sequence[Endpoint] = ()
+        self._named: tuple[Sequence[Endpoint], Mapping[bytes, Endpoint]] = (), {}
+        """Endpoints, and one of them for each name."""
 
     def enter(self, session_id: bytes, endpoint: Endpoint, token: bytes, recheck: float) -> None:
         """Know a session at an endpoint, by the token that it has shown or is being given."""
@@ -175,8 +178,11 @@ class ScopeSessions:
         key = session_id[:ID_BYTES]
         place = self.places.get(old) or self.gone.get(old)
         if place is None:
-            # An endpoint that left before this proxy started: nobody here can name it.
-            return None
+            endpoint = self._endpoint(old)
+            if endpoint is None:
+                # One that left before this proxy started: nobody here can name it.
+                return None
+            place = self._open(endpoint)
         session = place.sessions.pop(key, None)
         if session is not None:
             self.known.drop(session)
@@ -231,6 +237,12 @@ class ScopeSessions:
             yield
         while self.departures and self.departures[-1].time + DEPARTURE_SECONDS <= known.second:
             self.departures.pop()
+
+    def _endpoint(self, name: bytes) -> Endpoint | None:
+        """One that bindings name so; asked for seldom, so the names are found when they are."""
+        if self._named[0] is not self.endpoints:
+            self._named = self.endpoints, {self.name(endpoint): endpoint for endpoint in self.endpoints}
+        return self._named[1].get(name)
 
     def _open(self, endpoint: Endpoint) -> Place:
         name = self.name(endpoint)

@@ -6,6 +6,7 @@ from tests.unit.proxy.fleets import Client, Proxy, Request, fleet, persistence, 
 
 from stickyroute_api.affinity import ID_BYTES
 from stickyroute_api.reasons import BindingReason, EndpointState
+from stickyroute_api.snapshot import Override
 from stickyroute_proxy.affinity import sessions as known_sessions
 from stickyroute_proxy.affinity.report import MAX_BYTES, report
 from stickyroute_proxy.affinity.retry import rechoose
@@ -117,6 +118,23 @@ def test_sessions_known_to_another_proxy_only_join_the_departure_as_they_move():
         client.ask(other)
     (departure,) = said(other).scopes["shop/shop/web"].departures
     assert (departure.pod, departure.dropped, departure.moved) == ("web-2", 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("action", "reason"), [("Release", BindingReason.RELEASED), ("Disable", BindingReason.POD_DISABLED)]
+)
+def test_a_proxy_that_began_since_names_the_pod_that_sessions_leave(action, reason):
+    """It has met none of them at the pod, which is there."""
+    web = pods("web-1", "web-2")
+    one = Proxy(fleet(web=web))
+    clients = [client for client in returning(one, 10) if client.ask(one).endpoint.pod == "web-1"]
+    order = Override(pod="web-1", action=action, since=one.now + 5)
+    fresh = Proxy(fleet((route(overrides=(order,)),), web=web, revision=2), now=one.now + 10)
+    for client in clients:
+        client.ask(fresh)
+    (departure,) = said(fresh).scopes["shop/shop/web"].departures
+    assert (departure.pod, departure.reason) == ("web-1", reason)
+    assert (departure.dropped, departure.moved) == (len(clients), len(clients))
 
 
 def test_parallel_requests_with_one_old_token_move_once_to_one_pod():
