@@ -274,9 +274,14 @@ class Schedule:
         await until("three proxies", lambda: self.release.ready("proxy"), 60)
 
     async def kill_operator(self):
-        ((_, found),) = (await kube.off(self.release.pods, "operator")).items()
+        """In its container, and once that was begun anew with its pod: the kubelet waits ever longer."""
+        ((name, found),) = (await kube.off(self.release.pods, "operator")).items()
         self.log.event("operator", what="killed")
-        await kube.off(faults.kill9, self.dungeon, found["metadata"]["uid"], "stickyroute-operator")
+        if found["status"]["containerStatuses"][0]["restartCount"]:
+            end = ("delete", "pod", name, "--grace-period=0", "--force", "--wait=false")
+            await self.kubectl(*end, namespace=self.release.namespace)
+        else:
+            await kube.off(faults.kill9, self.dungeon, found["metadata"]["uid"], "stickyroute-operator")
         await asyncio.sleep(5)
 
 

@@ -102,7 +102,7 @@ def i10_static_stability(story):  # noqa: C901 - two cases of one question
                     if begin + 1.0 < time < end - SLACK:
                         yield f"{life.proxy} took snapshot {_number(version)} while there was no operator"
                 continue
-            if life.ready > life.started + RESTART:
+            if before is not None and life.ready > life.started + RESTART:
                 yield f"{life.proxy} began anew without an operator, and did not become ready"
             first = life.applied[0] if life.applied else (inf, None)
             if before is not None and first[0] < end and first[1] != before:
