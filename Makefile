@@ -80,7 +80,7 @@ fuzz: $(VENV)/.ready  ## fuzz the readers of requests, answers and cookies for F
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.txt
 	$(BIN)/python -m tests.fuzz
 
-conformance: .venv-conformance/.ready  ## Autobahn, REDbot and http-cache-tests with the proxy and without it; writes docs/conformance.md (needs node)
+conformance: .venv-conformance/.ready  ## Autobahn, REDbot and http-cache-tests with the proxy and without it; writes docs/conformance.md, 9 minutes (needs node)
 	CONFORMANCE_NODE_MODULES=.venv-conformance/node_modules .venv-conformance/bin/python -m pytest tests/conformance -q -s --write docs/conformance.md
 
 .venv-conformance/.ready: requirements/conformance.txt pyproject.toml

@@ -11,40 +11,42 @@ HEAD = """# Conformance
 
 Suites that nobody here wrote, against the proxy and without it: both have to come to the same, or the reason
 stands below. `make conformance` runs them and writes this page. In each cell is how many cases came to
-which verdict, in the suite's own words; an empty one: not run.
+which verdict, in the suite's own words, or how many notes REDbot made; an empty one: not run.
 """
 WITHOUT, WITH = "without the proxy", "with it"
 SUITES = {
     "Autobahn": (
         "WebSocket (RFC 6455, RFC 7692), against an echo server of aiohttp. Each case has to get the verdict"
         " that it gets without the proxy, in groups 1 to 7 and 10 also on how the connection was closed, and"
-        " with the same messages."
+        " with the same messages. So what is not OK in both is the server's."
     ),
     "http-cache-tests": (
         "HTTP caching, by Node's client and server. Nobody here keeps a cache, so that cases that ask for one"
-        " fail: whatever a case comes to, it has to come to it through the proxy too."
+        " fail, in one of the ways that are counted: whatever a case comes to, it has to come to it through"
+        " the proxy too."
     ),
     "Interim answers": (
         "1xx of Node's HTTP server, as Node's client sees them; the cases are those of http-tests/cache-tests"
         " that the package has not."
     ),
     "REDbot": (
-        "A lint for HTTP: its notes on answers of a server of our own, by request method and level. The proxy"
-        " may add no note without a reason below."
+        "A lint for HTTP: its notes on answers, good and bad ones, of a server of our own, by request method"
+        " and level. The proxy may add no note without a reason below."
     ),
     "REDbot, errors": (
         "Its notes on errors that the proxy answers itself, in HTML, JSON and plain text, to GET and HEAD."
     ),
 }
 """What each is, in the order of the page."""
-NOT_RUN = """## Not run
-
-- Autobahn's groups 9, 12 and 13 (large and compressed messages) with two workers and by TLS: they are three
-  quarters of the time, and the first two runs tell how the proxy passes such messages on.
-- Autobahn's other half, which judges clients: the proxy is none, it passes on what clients send.
-- Cases of http-cache-tests that are for a browser's cache only, and `surrogate-control`, which its own runner
-  leaves out.
-"""
+LEFT_OUT = {
+    "Autobahn's groups 9, 12 and 13 with two workers and by TLS": (
+        "large and compressed messages are most of the time, and the first two runs tell how the proxy passes"
+        " them on"
+    ),
+    "Autobahn's other half": "it judges clients; the proxy is none, it passes on what clients send",
+    "`surrogate-control` of http-cache-tests": "its own runner leaves it out",
+}
+"""What no run has, and why."""
 
 
 class Page:
@@ -53,6 +55,7 @@ class Page:
     def __init__(self):
         self._counts = defaultdict(lambda: defaultdict(lambda: defaultdict(Counter)))
         self._reasons = defaultdict(dict)
+        self._left_out = dict(LEFT_OUT)
 
     def count(self, suite, run, verdicts):
         """Takes the (group, verdict) of each case of a run."""
@@ -62,6 +65,10 @@ class Page:
     def explain(self, suite, reasons):
         """Takes {what differs: why} of a suite."""
         self._reasons[suite].update(reasons)
+
+    def leave_out(self, cases, why):
+        """Takes the names of cases that the suite itself did not run."""
+        self._left_out[", ".join(f"`{case}`" for case in cases)] = why
 
     def document(self, command, tests, failed, package):
         """docs/conformance.md, of a run of so many tests; `package`: where http-cache-tests is."""
@@ -78,7 +85,8 @@ class Page:
         ]
         parts = [HEAD, "\n".join(f"- {fact}" for fact in facts) + "\n"]
         parts += [self._section(suite) for suite in SUITES if suite in self._counts]
-        return "\n".join([*parts, NOT_RUN])
+        not_run = _table(["not run", "why"], map(list, self._left_out.items()))
+        return "\n".join([*parts, f"## Not run\n\n{not_run}"])
 
     def _section(self, suite):
         groups = self._counts[suite]

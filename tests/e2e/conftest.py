@@ -19,6 +19,7 @@ ORDER = [
     "sessions",
     "identity",
     "pods",
+    "failover",
     "keys",
     "latency",
     "scaling",

@@ -80,6 +80,23 @@ def deployment(name, replicas, template):
     }
 
 
+def stateful_set(name, replicas, template):
+    """Pods `name-0`, `name-1` …, all at once."""
+    labels = {"app": name}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": {"name": name},
+        "spec": {
+            "serviceName": name,
+            "replicas": replicas,
+            "podManagementPolicy": "Parallel",
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": template},
+        },
+    }
+
+
 def service(name, port=8000, *, selector=True, **spec):
     if selector:
         spec["selector"] = {"app": name}
