@@ -15,8 +15,9 @@ import pytest
 import yaml
 from aiohttp import web
 from tests.component.control.processes import browser, get, is_closed, pod, publishing, serving, start
-from tests.component.control.support import client, until
+from tests.component.control.support import client
 from tests.unit.operator.test_leases import draining
+from tests.waiting import until
 
 from stickyroute_api.leases import Drain, Leases
 from stickyroute_api.reasons import EndpointState

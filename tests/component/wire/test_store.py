@@ -4,7 +4,7 @@ import asyncio
 import ssl
 
 import pytest
-from tests.component.wire.apps import App, Browser, fleet_of, pod_of
+from tests.component.wire.apps import App, Browser, Clock, fleet_of, pod_of
 from tests.component.wire.harness import endpoint, eventually, fleet, get, serving
 from tests.component.wire.valkeys import Faults, told, valkey
 
@@ -161,14 +161,6 @@ async def test_an_idle_chat_finds_its_pod_again_through_another_proxy():
         clock.now += 100
         await client.ask(proxies[1])
         assert proxies[1].plane.table.scopes[SCOPE].expired == 1
-
-
-class Clock:
-    def __init__(self):
-        self.now = 1_800_000_000.0
-
-    def __call__(self):
-        return self.now
 
 
 async def test_both_timers_count_and_the_idle_one_is_refreshed_for_all():
