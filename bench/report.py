@@ -119,7 +119,7 @@ METHOD = f"""\
 The proxies have one core, load generators and pods another; one proxy is measured at a time. Each is met with
 a request first, and must keep a client to its pod; any answer but a good one fails its row. Each has one
 thread, keeps its connections to pods, and logs no requests. Those whose metrics are an option have them on;
-The others are given no limits for each client, which StickyRoute has.
+the others are given no limits for each client, which StickyRoute has.
 
 Rounds are interleaved, and ratios are taken within a round: their median, and in brackets their extremes.
 Absolute figures swing with the machine; ratios say more. CPU is that of all threads and child processes, from

@@ -14,7 +14,8 @@ from pathlib import Path
 import yaml
 from tests.applications.front import Front
 from tests.component.control.processes import start
-from tests.component.control.support import FLEET, TOKEN_KEY, Authority, until
+from tests.component.control.support import FLEET, TOKEN_KEY, Authority
+from tests.waiting import until
 
 from stickyroute_api.snapshot import TokenKeys
 from stickyroute_operator.objects import EndpointSlice, RouteObject, Service

@@ -6,8 +6,10 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from socket import create_connection, socket
+from socket import create_connection
 from tempfile import TemporaryDirectory
+
+from tests.waiting import free_port
 
 HAPROXY = """
 global
@@ -91,12 +93,6 @@ class Peer:
             finally:
                 process.terminate()
                 process.wait()
-
-
-def free_port() -> int:
-    with socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def _await(port: int, process: subprocess.Popen, log: Path) -> None:

@@ -20,6 +20,7 @@ ORDER = [
     "identity",
     "pods",
     "failover",
+    "limits",
     "keys",
     "latency",
     "scaling",
@@ -38,11 +39,13 @@ collect_ignore = [] if os.environ.get("STICKYROUTE_INVARIANTS") else ["test_inva
 
 
 def pytest_collection_modifyitems(items):
-    def place(item):
-        name = item.path.stem.removeprefix("test_")
-        return ORDER.index(name) if name in ORDER else 1
-
-    items.sort(key=place)
+    here = [item for item in items if item.path.parent == Path(__file__).parent]
+    places = {f"test_{name}.py": place for place, name in enumerate(ORDER)}
+    if unplaced := {item.path.name for item in here} - places.keys():
+        names = ", ".join(sorted(unplaced))
+        raise pytest.UsageError(f"{names}: give it a place in ORDER of tests/e2e/conftest.py")
+    here.sort(key=lambda item: places[item.path.name])
+    items[:] = [item for item in items if item.path.parent != Path(__file__).parent] + here
 
 
 @dataclass(frozen=True)

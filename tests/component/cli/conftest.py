@@ -2,12 +2,12 @@
 
 import asyncio
 import os
-import socket
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from tests import waiting
 
 ROOT = Path(__file__).parents[3]
 PARTS = tuple(str(ROOT / part) for part in ("api", "operator", "proxy", "cli"))
@@ -72,5 +72,4 @@ def command(tmp_path_factory):
 
 @pytest.fixture
 def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    return waiting.free_port()

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import aiohttp
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
-from tests.component.control.support import endpoint, snapshot, until
+from tests.component.control.support import endpoint, snapshot
+from tests.waiting import until
 
 from stickyroute_operator.publish import ProxyAddress, Publisher
 
@@ -68,7 +69,7 @@ async def start(*arguments, ready=True, **environment):
     reading = asyncio.create_task(read())
     try:
         if ready:
-            await until(lambda: proxy.admin or process.returncode is not None, limit=20)
+            await until(lambda: proxy.admin or process.returncode is not None, 20)
             assert proxy.admin, proxy.log
         yield proxy
     finally:
@@ -160,12 +161,6 @@ async def is_closed(session, proxy):
     except aiohttp.ClientConnectorError:
         return True
     return False
-
-
-async def until_it(condition, limit=5):
-    async with asyncio.timeout(limit):
-        while not await condition():
-            await asyncio.sleep(0.02)
 
 
 @contextlib.asynccontextmanager

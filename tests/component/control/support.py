@@ -1,6 +1,5 @@
 """A control port on a real socket with real certificates, and snapshots to push to it."""
 
-import asyncio
 import base64
 import contextlib
 import ssl
@@ -194,10 +193,3 @@ async def serve(
 async def client(context: ssl.SSLContext) -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session:
         yield session
-
-
-async def until(condition: Callable[[], object], limit: float = 5.0) -> None:
-    """Wait until the condition holds; fails after `limit` seconds."""
-    async with asyncio.timeout(limit):
-        while not condition():
-            await asyncio.sleep(0.005)

@@ -6,7 +6,8 @@ import ssl
 
 import aiohttp
 import pytest
-from tests.component.control.support import Authority, client, serve, until
+from tests.component.control.support import Authority, client, serve
+from tests.waiting import until
 
 from stickyroute_api.control import Role
 from stickyroute_proxy.tls import CertificateError, Files, wait

@@ -4,7 +4,8 @@ import contextlib
 import socket
 from random import Random
 
-from tests.component.control.support import serve, until
+from tests.component.control.support import serve
+from tests.waiting import until
 
 from stickyroute_api.affinity import AffinityReport, EndpointSessions, ScopeReport
 from stickyroute_operator.publish import ProxyAddress

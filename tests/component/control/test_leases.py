@@ -6,8 +6,9 @@ import socket
 from random import Random
 
 import pytest
-from tests.component.control.support import client, serve, snapshot, until
+from tests.component.control.support import client, serve, snapshot
 from tests.unit.operator.test_leases import POD, draining, report
+from tests.waiting import until
 
 from stickyroute_api.control import Role
 from stickyroute_api.leases import Drain, Lease, Leases

@@ -21,9 +21,9 @@ from tests.component.control.processes import (
     scrape,
     serving,
     start,
-    until_it,
 )
-from tests.component.control.support import TOKEN_KEY, Authority, snapshot, until
+from tests.component.control.support import TOKEN_KEY, Authority, snapshot
+from tests.waiting import until
 
 from stickyroute_api.snapshot import Snapshot
 from stickyroute_operator.report import Collector
@@ -97,7 +97,7 @@ async def test_killed_it_comes_back_with_its_snapshot_and_its_sessions(authority
             assert "waiting up to 3 s" in (await readiness(session, proxy))[1]
             for _ in range(4):
                 assert (await get(session, proxy.http, Cookie=cookie))[1] == first, "it serves already"
-            await until_it(lambda: is_ready(session, proxy))
+            await until(lambda: is_ready(session, proxy))
             assert "kept snapshot 1.1" in proxy.log
             assert TOKEN_KEY not in proxy.log
 
@@ -128,13 +128,13 @@ async def test_sigterm_lets_requests_finish(authority, files):
         publishing(authority, proxy, serving([a])),
     ):
         slow = asyncio.create_task(get(session, proxy.http, "/slow"))
-        await until_it(lambda: is_busy(session, proxy))
+        await until(lambda: is_busy(session, proxy))
         proxy.process.send_signal(signal.SIGTERM)
         await until(lambda: "stopping: unready now" in proxy.log)
         assert (await readiness(session, proxy))[1].startswith("draining")
         status, _, headers = await get(session, proxy.http)
         assert (status, headers["Connection"]) == (200, "close")
-        await until_it(lambda: is_closed(session, proxy))
+        await until(lambda: is_closed(session, proxy))
         hold.set()
         assert (await slow)[:2] == (200, "a")
         assert await asyncio.wait_for(proxy.process.wait(), 5) == 0

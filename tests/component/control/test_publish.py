@@ -8,7 +8,8 @@ from random import Random
 
 import aiohttp
 import pytest
-from tests.component.control.support import Authority, serve, snapshot, until, with_pods
+from tests.component.control.support import Authority, serve, snapshot, with_pods
+from tests.waiting import until
 
 from stickyroute_api.snapshot import Version
 from stickyroute_operator.publish import ProxyAddress, Publisher

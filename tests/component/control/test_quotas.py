@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 from tests.component.control.processes import browser, pod, serving, start
-from tests.component.control.support import until
+from tests.waiting import until
 
 from stickyroute_api.settings import Settings
 from stickyroute_api.snapshot import Rebalance, SessionLimits

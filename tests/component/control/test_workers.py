@@ -21,9 +21,9 @@ from tests.component.control.processes import (
     scrape,
     serving,
     start,
-    until_it,
 )
-from tests.component.control.support import client, until, with_pods
+from tests.component.control.support import client, with_pods
+from tests.waiting import until
 
 from stickyroute_api.affinity import AffinityReport
 from stickyroute_api.control import AFFINITY_PATH, LEASES_PATH, SNAPSHOT_PATH, VERSION_PATH
@@ -171,7 +171,7 @@ async def test_a_killed_worker_is_replaced_and_the_others_clients_notice_nothing
         await until(lambda: all(met))
         victim = workers(proxy)[1]
         os.kill(victim, signal.SIGKILL)
-        await until(lambda: workers(proxy)[1] != victim, limit=20)
+        await until(lambda: workers(proxy)[1] != victim, 20)
         assert await is_ready(session, proxy)
         stop.set()
         await asyncio.gather(*clients)
@@ -194,7 +194,7 @@ async def test_where_successors_die_young_connections_go_to_the_others(authority
             await until(lambda pause=pause: f"replaced in {pause} s" in proxy.log)
             assert listeners(proxy) == (2 if pause == "0.5" else 1)
             assert (await ask(proxy))[:2] == (200, "a")
-            await until(lambda victim=victim: workers(proxy)[1] != victim, limit=20)
+            await until(lambda victim=victim: workers(proxy)[1] != victim, 20)
         assert listeners(proxy) == 2
         assert {answer[:2] for answer in await ask_both(proxy)} == {(200, "a")}
 
@@ -259,7 +259,7 @@ async def test_a_session_that_several_workers_serve_counts_once(authority, files
         assert [endpoint.active for endpoint in told.endpoints] == [1]
         victim = workers(proxy)[0]
         os.kill(victim, signal.SIGKILL)
-        await until(lambda: workers(proxy)[0] != victim, limit=20)
+        await until(lambda: workers(proxy)[0] != victim, 20)
         told = await view()
         assert (told.totals.new, told.active) == (1, 1), "what the dead one counted still counts"
 
@@ -278,11 +278,11 @@ async def test_all_workers_drain(authority, files):
             _, value = await scrape(session, proxy)
             return value("stickyroute_exchanges") == 16
 
-        await until_it(all_wait)
+        await until(all_wait)
         proxy.process.send_signal(signal.SIGTERM)
         await until(lambda: "stopping: unready now" in proxy.log)
         assert (await readiness(session, proxy))[1].startswith("draining")
-        await until_it(lambda: is_closed(session, proxy))
+        await until(lambda: is_closed(session, proxy))
         hold.set()
         answers = await asyncio.gather(*slow)
         assert {answer[:2] for answer in answers} == {(200, "a")}
@@ -316,7 +316,7 @@ async def test_without_their_supervisor_workers_end_gracefully(authority, files)
                 _, value = await scrape(session, proxy)
                 return value("stickyroute_exchanges") == 1
 
-            await until_it(waits)
+            await until(waits)
         proxy.process.kill()
         await until(lambda: "the supervisor has gone" in proxy.log)
         hold.set()
@@ -363,5 +363,5 @@ async def test_each_worker_goes_by_its_part_of_the_leases(authority, files):
         status, refusal = await request("PUT", LEASES_PATH, leases.model_copy(update={"sequence": 1}))
         assert (status, refusal["error"]) == (409, "leases 1.1 are older than 1.2")
         os.kill(workers(proxy)[1], signal.SIGKILL)
-        await until(lambda: proxy.log.count("worker 1 serves") == 2, limit=20)
+        await until(lambda: proxy.log.count("worker 1 serves") == 2, 20)
         assert {answer[:2] for answer in await ask_both(proxy)} == {(200, "a")}

@@ -6,6 +6,7 @@ import json
 from contextlib import asynccontextmanager
 
 from aiohttp import web
+from tests.waiting import until  # noqa: F401 - tests of the invariants take it from here
 
 GROUPS = {
     "stickyroute.dev": (
@@ -237,13 +238,3 @@ async def fake_api():
         yield api
     finally:
         await api.stop()
-
-
-async def until(condition, seconds=10.0, what="the condition"):
-    """Waits until it holds; at most so many seconds."""
-    try:
-        async with asyncio.timeout(seconds):
-            while not condition():
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        raise AssertionError(f"{what} did not come true in {seconds} s") from None

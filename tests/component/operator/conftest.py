@@ -2,7 +2,8 @@ import contextlib
 
 import pytest
 from tests.component.control.support import serve
-from tests.component.operator.api import fake_api, until
+from tests.component.operator.api import fake_api
+from tests.waiting import until
 
 from stickyroute_operator import app, handlers, references, reporter, resync, rotation
 

@@ -6,7 +6,7 @@ import time
 
 import aiohttp
 import pytest
-from tests.component.operator.api import until
+from tests.waiting import until
 
 from stickyroute_api.reasons import EndpointState
 from stickyroute_operator.epoch import Superseded

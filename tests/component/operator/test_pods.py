@@ -3,8 +3,8 @@
 import time
 from datetime import UTC, datetime
 
-from tests.component.operator.api import until
 from tests.component.operator.test_operator import condition, events, pods, route, service
+from tests.waiting import until
 
 from stickyroute_api.affinity import AffinityReport, EndpointSessions, ScopeReport
 from stickyroute_api.reasons import EndpointState

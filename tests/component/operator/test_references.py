@@ -5,8 +5,8 @@ import base64
 
 from prometheus_client.exposition import generate_latest
 from tests.certificates import authorities, secret
-from tests.component.operator.api import until
 from tests.component.operator.test_operator import condition, events, fill, pods, route, service
+from tests.waiting import until
 
 
 def put_secret(api, found, name="shop-tls", namespace="default", kind="kubernetes.io/tls"):

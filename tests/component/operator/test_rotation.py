@@ -5,8 +5,8 @@ import base64
 import contextlib
 import json
 
-from tests.component.operator.api import until
 from tests.component.operator.test_operator import condition, fill
+from tests.waiting import until
 
 from stickyroute_operator.keys import COMMAND
 from stickyroute_proxy.affinity.token import Binding, Keyring

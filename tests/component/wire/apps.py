@@ -73,6 +73,16 @@ async def fleet_of(*apps, proxies=1, clock=None, settings=None, **policy):
             await eventually(lambda: not proxy.plane.counters.upstreams)  # noqa: B023
 
 
+class Clock:
+    """Tells the Unix time that it is set to."""
+
+    def __init__(self):
+        self.now = 1_800_000_000.0
+
+    def __call__(self):
+        return self.now
+
+
 class Browser:
     """Keeps the cookies, or the header, that it is given."""
 

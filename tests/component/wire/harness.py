@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from random import Random
 
 import h11
+from tests.waiting import until as eventually
 
 from stickyroute_api import snapshot
 from stickyroute_api.settings import Settings
@@ -243,15 +244,6 @@ class Raw:
             socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
         )
         self.writer.transport.abort()
-
-
-async def eventually(condition):
-    """Wait until the condition holds, at most for some seconds."""
-    for _ in range(500):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("never came true")
 
 
 @asynccontextmanager

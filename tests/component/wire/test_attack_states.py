@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import pytest
 from tests.component.wire.harness import OK, Backend, Proxy, Raw, echo, endpoint, fleet, get, serving
+from tests.waiting import until
 
 from stickyroute_api.settings import Settings, Timeouts
 from stickyroute_proxy.exchange import Exchange
@@ -36,13 +37,6 @@ def hurried(monkeypatch):
     monkeypatch.setattr(closing, "LINGER", 0.2)
     monkeypatch.setattr(closing, "STALL", 0.2)
     monkeypatch.setattr(tunnel, "LINGER", 0.2)
-
-
-async def until(condition):
-    """Wait for what is about to happen."""
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def reset(raw):

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from tests.component.wire.apps import App, Browser, fleet_of, pod_of
+from tests.component.wire.apps import App, Browser, Clock, fleet_of, pod_of
 from tests.component.wire.harness import COOKIE, OK, echo, get, serving
 
 from stickyroute_api import snapshot
@@ -17,14 +17,6 @@ MCP_APP = {"give": b"mcp-session-id: %b", "shown": rb"(?im)^mcp-session-id: (.*)
 
 def pods(count=3, **options):
     return [App(name, **options) for name in (b"a", b"b", b"c")[:count]]
-
-
-class Clock:
-    def __init__(self):
-        self.now = 1_800_000_000.0
-
-    def __call__(self):
-        return self.now
 
 
 async def test_a_header_of_ours_keeps_a_session_on_its_pod_and_goes_no_further():

@@ -5,6 +5,7 @@ import contextlib
 import logging
 
 import pytest
+from tests.waiting import until
 
 from stickyroute_api.settings import Settings
 from stickyroute_operator import settings
@@ -24,12 +25,6 @@ async def following(tmp_path, monkeypatch):
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-
-
-async def until(holds):
-    async with asyncio.timeout(5):
-        while not holds():
-            await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize(

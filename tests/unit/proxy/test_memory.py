@@ -1,7 +1,11 @@
 """What a process remembers of learned keys stays within its bounds, and never loses what is in use."""
 
 import tracemalloc
+from collections import Counter
+from functools import partial
+from math import inf
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 from tests.unit.proxy.fleets import NOW, Proxy, fleet, pods, route, rule
@@ -81,6 +85,63 @@ def test_an_entry_lives_as_long_as_its_binding_could_hold(fields, policy, second
         fleet([route(rule(persistence=STORED.model_copy(update=policy)))], web=pods("web-1", "web-2"))
     )
     assert memory._until(proxy.scope(), bound(proxy, **fields)) == pytest.approx(NOW + seconds)
+
+
+class Loop:
+    """A loop whose time passes when it is told to."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.timers = []
+
+    def call_later(self, delay, call, *arguments):
+        handle = SimpleNamespace(when=self.now + delay, call=lambda: call(*arguments), over=False)
+        handle.cancel = partial(setattr, handle, "over", True)
+        self.timers.append(handle)
+        return handle
+
+    def sleep(self, seconds):
+        end = self.now + seconds
+        while due := [one for one in self.timers if one.when <= end and not one.over]:
+            first = min(due, key=lambda one: one.when)
+            self.now, first.over = first.when, True
+            first.call()
+        self.now = end
+        self.timers = [one for one in self.timers if not one.over]
+
+
+@pytest.mark.parametrize(
+    ("behind", "fails", "expected"),
+    [
+        (inf, False, {"late": 5_000}),
+        (60, False, {"late": 5_000}),
+        (60, True, {"late": 5_000}),
+        (10, False, {"miss": 4_991, "late": 9}),
+        (10, True, {"error": 4_991, "late": 9}),
+    ],
+    ids=["no answer", "after 180 ms", "fails after 180 ms", "after 30 ms", "fails after 30 ms"],
+)
+def test_no_request_waits_more_than_50_ms_for_the_store(proxy, behind, fails, expected):
+    keeper, loop, lookups = new_memory(), Loop(), []
+    keeper._loop, keeper._link = loop, SimpleNamespace(find=lookups.append)
+    waits, results = [], Counter()
+    for number in range(5_000):
+        asked = loop.now
+
+        def tell(_key, _binding, result, asked=asked):
+            waits.append(loop.now - asked)
+            results[str(result)] += 1
+
+        keeper.recall(proxy.rule(), [b"%d" % number], tell)
+        loop.sleep(0.003)
+        if len(lookups) >= behind:
+            asker = lookups.pop(0).asker
+            asker.failed() if fails else asker.found([None])
+    loop.sleep(1)
+    assert len(waits) == 5_000
+    assert max(waits) <= 0.05 + 1e-9
+    assert results == expected
+    assert not loop.timers
 
 
 class Asker:

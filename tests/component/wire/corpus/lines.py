@@ -27,8 +27,6 @@ METHODS = {
 }
 # fmt: on
 
-ANY_METHOD = b""
-
 TARGETS: dict[bytes, tuple[str, bytes, bytes | None]] = {
     b"/": ("plain", b"/", None),
     b"/case": ("plain", b"/case", None),

@@ -1,0 +1,46 @@
+"""When tunnels end whose binding has ended."""
+
+from random import Random
+
+from tests.unit.proxy.fleets import NOW, Proxy, fleet, pods
+
+from stickyroute_api.reasons import BindingReason
+from stickyroute_proxy.wire.tunnel import Home
+from stickyroute_proxy.wire.tunnels import SPREAD, Tunnels
+
+
+class Tunnel:
+    def __init__(self, home):
+        self.home = home
+        self.opened = NOW
+        self.reason = None
+        self.ended = None
+
+    def end(self, reason, now):
+        self.reason, self.ended = reason, now
+
+    def expire(self, _):
+        pass
+
+
+def test_those_of_one_cause_end_within_five_seconds_and_not_together():
+    proxy = Proxy(fleet(web=pods("a", "b")))
+    (endpoint, _) = proxy.find("a", "b")
+    given = [Tunnel(Home(proxy.scope(), endpoint, 0, 0.0)) for _ in range(1000)]
+    tunnels = Tunnels(Random(0))
+    for one in given:
+        tunnels.add(one)
+    tunnels.order(NOW, 100.0)
+    tunnels.end(200.0)
+    assert not any(one.reason for one in given)
+    proxy.apply(fleet(revision=2, web=pods("b")))
+    steps = [1000 + step / 4 for step in range(-4, 40)]
+    tunnels.order(NOW, 1000.0)
+    for now in steps:
+        tunnels.end(now)
+        tunnels.order(NOW, now)  # once ordered, no end is put off
+    assert {one.reason for one in given} == {BindingReason.POD_TERMINATED}
+    ends = [one.ended for one in given]
+    assert (min(ends), max(ends)) == (1000.25, 1000.0 + SPREAD)
+    # In each quarter of a second a twentieth of them, but for chance.
+    assert all(20 <= ends.count(now) <= 90 for now in steps if 1000 < now <= 1000 + SPREAD)
