@@ -1,20 +1,26 @@
 """The data plane beside other proxies: `make bench`, or `python -m bench --help`."""
 
 import argparse
+import os
 import shlex
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
-from bench import cost, install, machine, report, running
+from bench import cost, decide, install, machine, report, running
 from bench.figures import Results, Sample
 from bench.load.wrk import LoadError
 from bench.peers import Caddy, Envoy, HAProxy, Nginx, Peer, StickyRoute, Traefik
 from bench.rows import ROWS, Row
 from bench.targets import OURS
+
+Alone = tuple[str, Results, report.Table]
+"""What was measured of StickyRoute alone: the title, the figures and how they are shown."""
 
 
 def main() -> None:
@@ -23,7 +29,7 @@ def main() -> None:
     chosen = [peer for peer in known(given.python) if given.peers is None or peer.name in given.peers]
     if given.install:
         install.install(chosen)
-    if tools := install.absent_tools():
+    if set(given.rows) != {"decide"} and (tools := install.absent_tools()):
         raise SystemExit(f"missing: {' '.join(tools)}; on Debian `python -m bench --install` brings them")
     absent = {peer.name: "not installed" for peer in chosen if not peer.installed}
     for name, why in absent.items():
@@ -35,21 +41,20 @@ def main() -> None:
     print("\n".join(facts), flush=True)
     try:
         measured = measure(rows, present, given.peers, given.rounds, given.seconds)
-        costs = measure_cost(given.python) if "cost" in given.rows else None
+        alone = [(name, *work(given.python)) for name, work in ALONE.items() if name in given.rows]
     except (LoadError, running.StartError) as error:
         raise SystemExit(str(error)) from None
     everything = {row.name: results for row, results in measured}
-    if costs is not None:
-        everything["cost"] = costs[0]
+    everything |= {name: results for name, _, results, _ in alone}
     verdicts = report.verdict_table(everything)
     print(f"\n{report.text(verdicts)}\n\n{time.monotonic() - began:.0f} s")
     if given.write is not None:
-        table = costs[1] if costs is not None else None
-        given.write.write_text(report.document(facts, measured, table, verdicts))
+        tables = [(title, table) for _, title, _, table in alone]
+        given.write.write_text(report.document(facts, measured, tables, verdicts))
 
 
 def arguments() -> argparse.ArgumentParser:
-    names = [*(row.name for row in ROWS), "cost"]
+    names = [*(row.name for row in ROWS), *ALONE]
     peers = [peer.name for peer in known(sys.executable)]
 
     def several(known: Sequence[str]) -> Callable[[str], list[str]]:
@@ -145,7 +150,7 @@ def run(
     return Results(measured, absent)
 
 
-def measure_cost(python: str) -> tuple[Results, report.Table]:
+def measure_cost(python: str) -> Alone:
     """What metrics and access log cost, printed."""
     sample, unit = cost.measure(lambda: StickyRoute(python))
     results = Results({OURS: [sample]}, {} if "log" in sample else {"log": "no line was written"})
@@ -156,8 +161,26 @@ def measure_cost(python: str) -> tuple[Results, report.Table]:
         ["metrics, of it", f"{sample['metrics']:.1f} %"],
         ["access log of every request, more than it", log],
     ]
-    print(f"\nMetrics and access log [cost]\n{report.text(table)}", flush=True)
-    return results, table
+    return shown("cost", "Metrics and access log", results, table)
+
+
+def measure_decide(python: str) -> Alone:
+    """What decisions cost, printed."""
+    environment = {**os.environ, **StickyRoute(python).environment}
+    try:
+        results, table = decide.measure(python, environment)
+    except subprocess.CalledProcessError as error:
+        raise running.StartError(f"bench.decide ended with status {error.returncode}") from None
+    return shown("decide", "Decisions, in one process", results, table)
+
+
+def shown(name: str, title: str, results: Results, table: report.Table) -> Alone:
+    print(f"\n{title} [{name}]\n{report.text(table)}", flush=True)
+    return title, results, table
+
+
+ALONE: Final[dict[str, Callable[[str], Alone]]] = {"cost": measure_cost, "decide": measure_decide}
+"""By the row's name; each takes the interpreter. Raises StartError."""
 
 
 if __name__ == "__main__":

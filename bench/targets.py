@@ -52,4 +52,8 @@ TARGETS: Final = (
     Target("p99 with 10,000 idle connections ÷ without", "crowd", "times", 1.2, 1.05),
     Target("cost of metrics, of a request", "cost", "metrics", 3, 3, unit="%"),
     Target("cost of the access log, of a request", "cost", "log", 25, 25, unit="%"),
+    Target("deciding on a known token", "decide", "known", 3, 3, unit="µs"),
+    Target("deciding on a token not seen before", "decide", "unseen", 12, 12, unit="µs"),
+    Target("memory of a bound session", "decide", "session", 300, 300, unit="B"),
+    Target("forged and missing keys, medians apart", "decide", "apart", 20, 20, unit="µs"),
 )

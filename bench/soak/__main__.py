@@ -28,6 +28,8 @@ from bench.soak.stage import Stage, stage
 
 WARM_UP: Final = 15.0
 """Seconds of load before the idle counts are taken."""
+SHARE: Final = 0.7
+"""Of its core that the proxy is to be kept at."""
 SETTLE: Final = 60.0
 """Seconds in which everything has to be given back: what is stalled has 30 of them."""
 
@@ -39,6 +41,10 @@ class Soaked:
     tally: Tally = field(default_factory=Tally)
     load: Load = field(default_factory=Load)
     slow: Slow = field(default_factory=Slow)
+    before: dict[str, float] = field(default_factory=dict)
+    """What the idle proxy held after the warm-up."""
+    after: dict[str, float] = field(default_factory=dict)
+    """What it holds with the load gone."""
     faults: list[str] = field(default_factory=list)
 
 
@@ -46,6 +52,7 @@ def main() -> None:
     given = arguments().parse_args()
     seed = given.seed if given.seed is not None else int.from_bytes(os.urandom(4))
     command = ["python", "-m", "bench.soak", "--minutes", f"{given.minutes:g}", "--seed", str(seed)]
+    command += ["--share", f"{given.share:g}"] if given.share != SHARE else []
     clients = sum(count for _, count, _ in kinds.KINDS.values())
     facts = [
         f"Date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
@@ -58,7 +65,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                soaked = runner.run(soak(Path(name), given.minutes * 60, seed))
+                soaked = runner.run(soak(Path(name), given.minutes * 60, seed, given.share))
         except StartError as error:
             raise SystemExit(str(error)) from None
     summary = report.summary(soaked)
@@ -79,29 +86,35 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seed", type=int, help="what clients and pods do follows from it (default: a new one)"
     )
+    parser.add_argument(
+        "--share",
+        type=float,
+        default=SHARE,
+        help=f"of its core that the proxy is to be kept at, as far as the load's allows (default: {SHARE:g})",
+    )
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the summary, such as docs/soak.md")
     return parser
 
 
-async def soak(folder: Path, seconds: float, seed: int) -> Soaked:
+async def soak(folder: Path, seconds: float, seed: int, share: float) -> Soaked:
     """Warm up, load, let slow clients crowd in, and look at what is left. Raises StartError."""
     soaked = Soaked()
     tally = soaked.tally
     async with stage(folder, seed) as made:
-        await load(made, WARM_UP, f"{seed}/warm-up", tally)
+        await load(made, WARM_UP, f"{seed}/warm-up", tally, share)
         await settled(made, {})
-        before = await made.idle_counts()
+        soaked.before = before = await made.idle_counts()
         print(f"idle after the warm-up: {report.counts(before)}", flush=True)
         tally.good.clear()
-        soaked.load = await load(made, seconds, str(seed), tally)
+        soaked.load = await load(made, seconds, str(seed), tally, share)
         await settled(made, before)
         soaked.slow = await measure(made, seed, tally)
-        after = await settled(made, before)
+        soaked.after = after = await settled(made, before)
         print(f"idle after the load: {report.counts(after)}", flush=True)
         soaked.faults += tally.faults
         soaked.faults += verdict.unreturned(before, after)
         soaked.faults += verdict.grown(soaked.load.memory)
-        soaked.faults += verdict.harmed(soaked.slow.pairs)
+        soaked.faults += verdict.harmed(soaked.slow.pairs, soaked.slow.void)
         soaked.faults += verdict.costly(soaked.slow.each)
         soaked.faults += made.told()
     return soaked

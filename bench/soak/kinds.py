@@ -21,6 +21,8 @@ SLACK: Final = 3.0
 """Seconds by which a slow client may be closed later than its time: ticks, and a loaded machine."""
 STALL: Final = 30.0
 """Seconds that a client which takes nothing has, once its exchange has been cut."""
+THOUGHT: Final = 0.08
+"""Mean seconds between two requests of a session."""
 SIZES: Final = (0, 16, 200, 1024, 1024, 5000, 20_000)
 
 _HOST: Final = f"Host: {fleet.HOST}"
@@ -74,6 +76,7 @@ async def _session(client: Client, connection: Connection, count: int) -> None:
         client.good()
         if answer.closes or client.stop.is_set():
             return
+        await asyncio.sleep(THOUGHT * 2 * random.random())
 
 
 async def fresh(client: Client) -> None:

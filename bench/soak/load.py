@@ -2,12 +2,13 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
 from bench import machine
-from bench.soak import kinds
+from bench.soak import kinds, press
 from bench.soak.client import Aim, Client, Tally
 from bench.soak.pulse import Pulse
 from bench.soak.stage import MEMORY, REQUESTS, SHED, Stage
@@ -30,6 +31,8 @@ class Load:
     shed: int = 0
     cpu: float = 0.0
     """The share of its core that the proxy used."""
+    idle: float = 0.0
+    """The share of its own core that the load left."""
     joined: int = 0
     left: int = 0
 
@@ -74,10 +77,38 @@ class Clients:
         await asyncio.gather(self._pulse, *everything, return_exceptions=True)
 
 
-async def load(made: Stage, seconds: float, seed: str, tally: Tally) -> Load:
-    """Load for so many seconds. Raises TimeoutError where the proxy does not take a push."""
+async def load(made: Stage, seconds: float, seed: str, tally: Tally, share: float) -> Load:
+    """Load for so many seconds, with which the proxy uses about that share of its core.
+
+    Raises TimeoutError where the proxy does not take a push.
+    """
+    aim = Aim.at(made.port, made.tls_port)
+    async with press.pressed(aim, f"{seed}/{press.KIND}", tally) as at_rate:
+        return await _load(made, seconds, seed, tally, Rate(made.process.pid, share, at_rate))
+
+
+class Rate:
+    """The rate of small requests, by what proxy and load have used of their cores."""
+
+    def __init__(self, pid: int, share: float, at_rate: Callable[[float], None]) -> None:
+        self._pid = pid
+        self._share = share
+        self._set = at_rate
+        self._rate = press.FIRST
+        self._began, self._cpu, self._idle = time.monotonic(), machine.cpu(pid), machine.Idle()
+        at_rate(self._rate)
+
+    def adapt(self) -> None:
+        now, cpu = time.monotonic(), machine.cpu(self._pid)
+        used = (cpu - self._cpu) / (now - self._began)
+        self._rate = press.adapted(self._rate, used, self._idle.share(), self._share)
+        self._began, self._cpu, self._idle = now, cpu, machine.Idle()
+        self._set(self._rate)
+
+
+async def _load(made: Stage, seconds: float, seed: str, tally: Tally, rate: Rate) -> Load:
     done = Load()
-    before, cpu = await made.metrics(), machine.cpu(made.process.pid)
+    before, cpu, idle = await made.metrics(), machine.cpu(made.process.pid), machine.Idle()
     joined, left = made.fleet.joined, made.fleet.left
     clients = Clients(Aim.at(made.port, made.tls_port), seed, tally)
     churning = asyncio.create_task(churn(made, Random(f"{seed}/churn")))
@@ -102,12 +133,14 @@ async def load(made: Stage, seconds: float, seed: str, tally: Tally) -> Load:
             if churning.done():
                 churning.result()
             await asyncio.sleep(1)
+            rate.adapt()
         after = await made.metrics()
         done.seconds = time.monotonic() - began
         done.requests, done.shed = (
             round(after.get(name, 0.0) - before.get(name, 0.0)) for name in (REQUESTS, SHED)
         )
         done.cpu = (machine.cpu(made.process.pid) - cpu) / done.seconds
+        done.idle = idle.share()
         done.joined, done.left = made.fleet.joined - joined, made.fleet.left - left
     finally:
         churning.cancel()

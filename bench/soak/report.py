@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Final
 
 from bench import report
 from bench.soak import crowd, verdict
-from bench.soak.slow import PAIRS
 
 if TYPE_CHECKING:
     from bench.soak.__main__ import Soaked
@@ -32,6 +31,13 @@ def _memory(soaked: "Soaked") -> report.Table:
     return [["memory at", *(f"{mark:.0%}" for mark in _MARKS)], ["", *marks]]
 
 
+def _idle(soaked: "Soaked") -> report.Table:
+    lines = [
+        [name, f"{count:g}", f"{soaked.after.get(name, 0.0):g}"] for name, count in soaked.before.items()
+    ]
+    return [["held with no load", "after the warm-up", "at the end"], *lines]
+
+
 def _slow(soaked: "Soaked") -> str:
     slow = soaked.slow
     void = f"; {slow.void} pairs void, as other processes used the cores" if slow.void else ""
@@ -48,7 +54,8 @@ def _line(soaked: "Soaked") -> str:
     load = soaked.load
     return (
         f"{load.requests:,} requests in {load.seconds:,.0f} s, {load.requests / load.seconds:,.0f} a second; "
-        f"the proxy used {load.cpu:.0%} of a core and shed {load.shed}; "
+        f"the proxy used {load.cpu:.0%} of a core, the load left {load.idle:.0%} of its own; "
+        f"the proxy shed {load.shed}; "
         f"{load.joined} pods joined, {load.left} left"
     )
 
@@ -61,7 +68,7 @@ def _verdict(soaked: "Soaked") -> list[str]:
 
 def summary(soaked: "Soaked") -> str:
     """For a terminal."""
-    tables = [report.text(table) for table in (_clients(soaked), _memory(soaked))]
+    tables = [report.text(table) for table in (_clients(soaked), _memory(soaked), _idle(soaked))]
     return "\n\n".join(
         [_line(soaked), *tables, f"slow clients: {_slow(soaked)}", "\n".join(_verdict(soaked))]
     )
@@ -77,7 +84,8 @@ def document(facts: Sequence[str], soaked: "Soaked") -> str:
                 "\n".join(f"- {one}" for one in [*facts, f"Traffic: {_line(soaked)}"]),
                 report.markdown(_clients(soaked)),
                 report.markdown(_memory(soaked)),
-                f"Slow clients, in {PAIRS} pairs of rounds: {_slow(soaked)}.",
+                report.markdown(_idle(soaked)),
+                f"Slow clients, in {soaked.slow.count} pairs of rounds: {_slow(soaked)}.",
                 "\n".join(f"- {one}" for one in _verdict(soaked)),
             ]
         )
@@ -90,7 +98,8 @@ One proxy at high load while pods join and leave every few seconds and clients o
 `python -m bench.soak --write docs/soak.md` writes this page. Each request has an id that the pod repeats in
 head and body of its answer: an answer counts as it should be when it is the only one, complete, and its own.
 What went amiss by the clock is not judged where the soak's own process did not keep time, for other work on
-the machine.
+the machine. Small requests are added at a rate that keeps the proxy at the share of its core which is asked
+for, unless the load's own core has too little left.
 Memory is resident memory, the median of a tenth of the run. When the load has gone, slow clients crowd in
 (heads and bodies that trickle, bodies that stop, answers that nobody reads), and 1,000 requests a second of
 others are timed beside them and without them."""

@@ -12,7 +12,7 @@ from random import Random
 from typing import Final
 
 from bench import machine
-from bench.soak import crowd
+from bench.soak import crowd, verdict
 from bench.soak.client import Aim, Client, Connection, Tally, check, request, session
 from bench.soak.messages import WrongError
 from bench.soak.pulse import Pulse
@@ -20,6 +20,8 @@ from bench.soak.stage import MEMORY, Stage
 
 PAIRS: Final = 5
 """Rounds with the crowd, and without it."""
+MOST: Final = 8
+"""So many where too few of them count."""
 SECONDS: Final = 6.0
 """Of a round."""
 RATE: Final = 1000
@@ -44,6 +46,11 @@ class Slow:
     each: float = 0.0
     """Bytes of the proxy's memory for each slow client."""
 
+    @property
+    def count(self) -> int:
+        """All pairs."""
+        return len(self.pairs) + self.void
+
 
 async def measure(made: Stage, seed: int, tally: Tally) -> Slow:
     """The rounds, every other pair with the crowd first. What is amiss is added to the tally."""
@@ -51,7 +58,9 @@ async def measure(made: Stage, seed: int, tally: Tally) -> Slow:
     await p99(aim, f"{seed}/before", tally)
     before = (await made.metrics())[MEMORY]
     most = before
-    for number in range(PAIRS):
+    for number in range(MOST):
+        if number >= PAIRS and len(slow.pairs) >= verdict.PAIRS:
+            break
         found: dict[bool, float] = {}
         foreign = 0.0
         for beside in (False, True) if number % 2 else (True, False):

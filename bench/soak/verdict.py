@@ -47,9 +47,17 @@ def harm(pairs: Sequence[tuple[float, float]]) -> float:
     return median(beside / alone for alone, beside in pairs)
 
 
-def harmed(pairs: Sequence[tuple[float, float]]) -> list[str]:
-    """The fault of slow clients that harm the others; too few pairs that count say nothing."""
-    if len(pairs) < PAIRS or (times := harm(pairs)) <= HARM:
+def harmed(pairs: Sequence[tuple[float, float]], void: int) -> list[str]:
+    """The fault of slow clients that harm the others, or of too few pairs that count: nothing is known then.
+
+    `void`: how many do not count.
+    """
+    if len(pairs) < PAIRS:
+        pairs_void = (
+            f"of {len(pairs) + void} pairs of rounds {void} are void, as other processes used the cores"
+        )
+        return [f"slow clients were not judged: {pairs_void}; have the machine rest, {PAIRS} have to count"]
+    if (times := harm(pairs)) <= HARM:
         return []
     return [f"the others' p99 beside slow clients is {times:.2f} times that without them"]
 

@@ -10,6 +10,7 @@ sessions, on which no decision depends.
 """
 
 from random import Random
+from typing import Final
 
 from stickyroute_api.reasons import EXPIRED, BindingReason
 from stickyroute_proxy.affinity.bind import begin, keep
@@ -19,7 +20,10 @@ from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.failover import fail_over, full, none
 from stickyroute_proxy.affinity.keys import Facts
 from stickyroute_proxy.affinity.rule import Kind, Rule
-from stickyroute_proxy.affinity.token import Binding
+from stickyroute_proxy.affinity.token import LENGTH, Binding
+
+MAX_FORGED: Final = 3
+"""So many values of a token's length that are none are tried: who makes them up is to win no time of ours."""
 
 
 def choose(rule: Rule, facts: Facts, now: float, random: Random) -> Decision:
@@ -66,10 +70,15 @@ def _examine(rule: Rule, facts: Facts, tokens: list[bytes], now: float, random: 
     scope = rule.scope
     lost: Lost | None = None
     refusal: BindingReason | None = None
+    forged = 0
     for token in tokens:
         opened = scope.keyring.open(token, scope.identity)
         if not isinstance(opened, Binding):
             refusal = refusal or opened
+            if opened is BindingReason.INVALID_TOKEN and len(token) >= LENGTH:
+                forged += 1
+                if forged == MAX_FORGED:
+                    break
             continue
         reason = first_failure(rule, opened, now)
         if reason is None:

@@ -15,7 +15,10 @@ def strip(value: bytes, name: bytes) -> bytes | None:
     if name not in value:
         return value
     pairs = value.split(b";")
-    kept = [pair for pair in pairs if name not in pair or not _is_named(pair, name)]
+    usual = b" " + name + b"="  # most need no closer look
+    kept = [
+        pair for pair in pairs if name not in pair or not (pair.startswith(usual) or _is_named(pair, name))
+    ]
     if len(kept) == len(pairs):
         return value
     rest = b";".join(kept)

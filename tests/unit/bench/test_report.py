@@ -44,14 +44,20 @@ def test_both_forms_hold_the_same_cells():
 
 
 def test_the_document_holds_facts_targets_and_rows():
-    text = report.document(["Date: today"], [(SPEED, RESULTS)], None, report.verdict_table({"cpu": RESULTS}))
+    text = report.document(
+        ["Date: today"],
+        [(SPEED, RESULTS)],
+        [("Decisions", [["", "µs"], ["one", "1"]])],
+        report.verdict_table({"cpu": RESULTS}),
+    )
     assert "- Date: today" in text
     assert f"## {SPEED.title}" in text
+    assert "## Decisions" in text
     assert text.endswith("|\n")
 
 
 def test_each_target_has_its_row():
-    assert {target.row for target in TARGETS} <= {*(row.name for row in ROWS), "cost"}
+    assert {target.row for target in TARGETS} <= {*(row.name for row in ROWS), "cost", "decide"}
 
 
 def test_a_small_answer_is_complete_with_its_last_byte():

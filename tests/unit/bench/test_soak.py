@@ -3,7 +3,7 @@ import time
 from random import Random
 
 import pytest
-from bench.soak import ids, kinds, stage, verdict
+from bench.soak import ids, kinds, press, stage, verdict
 from bench.soak.client import Client, Tally, check
 from bench.soak.fleet import LEAST, Fleet
 from bench.soak.messages import Answer, UntimelyError, WrongError, take_answer
@@ -47,12 +47,35 @@ def test_what_is_read_of_the_proxy_has_the_names_that_it_gives():
         ([(1.0, 1.6)] * 5, False),
         ([(1.0, 1.6)] * 3 + [(1.0, 1.0)] * 2, False),
         ([(1.0, 1.0)] * 3 + [(1.0, 9.0)] * 2, True),
-        ([(1.0, 9.0)] * 2, True),
     ],
-    ids=["at the limit", "each", "most", "two outliers", "too few to say"],
+    ids=["at the limit", "each", "most", "two outliers"],
 )
 def test_slow_clients_harm_where_most_pairs_say_so(pairs, right):
-    assert (verdict.harmed(pairs) == []) is right
+    assert (verdict.harmed(pairs, 0) == []) is right
+
+
+def test_too_few_pairs_to_judge_slow_clients_by_are_a_fault():
+    (fault,) = verdict.harmed([(1.0, 1.0)] * 2, 6)
+    assert fault.startswith("slow clients were not judged: of 8 pairs of rounds 6 are void")
+
+
+@pytest.mark.parametrize(
+    ("used", "idle", "right"),
+    [
+        (0.35, 0.5, lambda rate: rate > 1000),
+        (0.7, 0.5, lambda rate: rate == 1000),
+        (1.0, 0.5, lambda rate: rate < 1000),
+        (0.35, 0.02, lambda rate: rate < 1000),
+    ],
+    ids=["more", "as it is", "less", "the load has nothing left"],
+)
+def test_the_rate_follows_what_the_proxy_uses(used, idle, right):
+    assert right(press.adapted(1000.0, used, idle, 0.7))
+
+
+def test_the_rate_has_its_bounds():
+    assert press.adapted(1e9, 0.1, 0.9, 0.7) < 1e6
+    assert press.adapted(1.0, 0.9, 0.9, 0.7) > 1
 
 
 def test_a_slow_client_may_hold_so_much_memory():

@@ -7,7 +7,8 @@ from tests.unit.proxy.fleets import KEYS, Client, Proxy, Request, fleet, persist
 
 from stickyroute_api.reasons import BindingReason
 from stickyroute_api.snapshot import TokenKeys
-from stickyroute_proxy.affinity.choose import choose
+from stickyroute_proxy.affinity.choose import MAX_FORGED, choose
+from stickyroute_proxy.affinity.keys import MAX_PRESENTED
 from stickyroute_proxy.affinity.retry import prolong, rechoose
 
 
@@ -137,6 +138,16 @@ def test_of_several_cookies_the_first_that_holds_decides():
     left = {"web-1", "web-2", "web-3"} - {one.endpoint.pod}
     proxy.apply(timed(2, names=sorted(left)))
     assert ask_with(proxy, one.token, other.token).endpoint.pod == other.endpoint.pod
+
+
+def test_forged_tokens_are_tried_only_so_often():
+    proxy = Proxy(timed())
+    token = proxy.ask().token
+    forged = token[:50] + (b"B" if token[50:51] == b"A" else b"A") + token[51:]
+    assert ask_with(proxy, *[forged] * (MAX_FORGED - 1), token).reason is BindingReason.BOUND
+    assert ask_with(proxy, *[forged] * MAX_FORGED, token).reason is BindingReason.INVALID_TOKEN
+    # what has not a token's length costs nothing to refuse
+    assert ask_with(proxy, *[b"x"] * (MAX_PRESENTED - 1), token).reason is BindingReason.BOUND
 
 
 def test_what_is_known_of_a_second_cookie_does_not_change_the_choice():
