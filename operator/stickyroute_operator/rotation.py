@@ -1,4 +1,4 @@
-"""The rotation of token keys: by time and by command, with no session lost.
+"""The rotation of token keys: by time and by command, with no session in use lost.
 
     made ──every proxy holds it──▶ seals ──the next one does──▶ opens ──no token of it lives──▶ gone
 
@@ -26,11 +26,16 @@ logger = logging.getLogger(__name__)
 EVERY: Final = timedelta(days=30)
 """How long a key seals where nothing else is said."""
 ENDLESS: Final = timedelta(days=30)
-"""How long a token without absoluteTimeout may be of use after it was sealed."""
+"""How long a token without absoluteTimeout may be of use after it was sealed: in use it is sealed anew."""
+WRAPPED: Final = timedelta(days=400)
+"""The same of an envelope, which only the application's giving its value out anew seals anew.
+
+As long as browsers keep a cookie that is not set anew (RFC 6265bis, section 5.5).
+"""
 SLACK: Final = timedelta(hours=1)
 """How long a proxy that is cut off may go on sealing with the key before."""
-MAX_KEYS: Final = 16
-"""More are never kept: a rotation waits until the oldest is gone."""
+MAX_KEYS: Final = 32
+"""More are never kept: a rotation waits until the oldest is gone. Twice those of WRAPPED by EVERY."""
 MAX_IDS: Final = 256
 POLL = 10.0
 """Seconds between two looks at the Secret."""
@@ -101,6 +106,8 @@ def _life(policy: Persistence) -> timedelta | None:
         return None
     if policy.absolute_timeout is not None:
         return timedelta(seconds=policy.absolute_timeout)
+    if policy.learn == "Envelope":
+        return WRAPPED
     return max(ENDLESS, timedelta(seconds=1.1 * (policy.idle_timeout or 0.0)))
 
 

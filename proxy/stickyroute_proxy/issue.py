@@ -24,14 +24,19 @@ def give(plane: Plane, rule: Rule, decision: Decision, answer: AnswerHead, *, se
 
 
 def wrap(plane: Plane, rule: Rule, decision: Decision, endpoint: Endpoint, answer: AnswerHead) -> bytes:
-    """Put the values that the application gives out into envelopes; further lines."""
+    """Put the values that the application gives out into envelopes; further lines.
+
+    The client needs them now, to be logged in: what lets shared caches keep the answer gives way.
+    """
     now = plane.clock()
     seal = sealer(rule, decision, endpoint, now, plane.random)
     lines = rule.scope.carrier.wrapped(answer.lines, seal, now)
-    if lines is answer.lines:
+    if lines == answer.lines:
         return b""
     answer.replace(lines)
-    return _private(answer) if may_set(answer.status, answer.cache_control) else b""
+    if answer.targets_caches() or not may_set(answer.status, answer.cache_control):
+        answer.leave_caches()
+    return _private(answer)
 
 
 def learn(

@@ -1,10 +1,12 @@
 """The cookie that carries the token: taken out of requests, put into answers."""
 
+from re import compile as regex
 from typing import Final
 
 from stickyroute_api import snapshot
 
 _SHARED: Final = (b"public", b"s-maxage")
+_DIRECTIVE: Final = regex(rb'(?:"(?:[^"\\]|\\.)*"?|[^,"])+')
 
 
 def strip(value: bytes, name: bytes) -> bytes | None:
@@ -67,3 +69,11 @@ def may_set(status: int, cache_control: bytes | None) -> bool:
         return True
     directives = (part.split(b"=", 1)[0].strip(b" \t") for part in cache_control.lower().split(b","))
     return not any(directive in _SHARED for directive in directives)
+
+
+def unshared(cache_control: bytes) -> bytes:
+    """A value of Cache-Control without what lets shared caches keep an answer that they would not else."""
+    directives = [found.strip(b" \t") for found in _DIRECTIVE.findall(cache_control)]
+    return b", ".join(
+        [each for each in directives if each and each.split(b"=", 1)[0].rstrip(b" \t").lower() not in _SHARED]
+    )

@@ -4,6 +4,7 @@ from http import HTTPStatus
 from re import compile as regex
 from typing import Final
 
+from stickyroute_proxy.affinity.cookie import unshared
 from stickyroute_proxy.changes import Fields
 from stickyroute_proxy.wire.fields import (
     CACHE_CONTROL,
@@ -215,11 +216,18 @@ class AnswerHead:
 
     def targets_caches(self) -> bool:
         """Whether it lets caches of a kind keep it, whatever Cache-Control says to the others (RFC 9213)."""
+        return any(map(_targets_caches, self._lines))
+
+    def leave_caches(self) -> None:
+        """Take out what lets shared caches keep it; what else is said to them and to browsers stays."""
+        kept = []
         for line in self._lines:
-            name, _, value = line.lower().partition(b":")
-            if name.endswith(_TARGETED) and b"no-store" not in value and b"private" not in value:
-                return True
-        return False
+            name, _, value = line.partition(b":")
+            if name.lower() == b"cache-control" and (left := unshared(value)) != value.strip(b" \t"):
+                line = b"%b: %b" % (name, left) if left else b""  # noqa: PLW2901
+            if line and not _targets_caches(line):
+                kept.append(line)
+        self.replace(kept)
 
     def take_trailers(self, trailers: Headers) -> None:
         """Keep of the fields behind the body those that may go on."""
@@ -246,6 +254,11 @@ class AnswerHead:
         self._written = b"\r\n".join(lines)
         self._written_with = written_with
         return self._written
+
+
+def _targets_caches(line: bytes) -> bool:
+    name, _, value = line.lower().partition(b":")
+    return name.endswith(_TARGETED) and b"no-store" not in value and b"private" not in value
 
 
 def chunk(parts: list[Slice], *, last: bool, trailers: bytes = b"") -> list[Slice]:

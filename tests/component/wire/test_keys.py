@@ -4,7 +4,7 @@ import re
 
 import pytest
 from tests.component.wire.apps import App, Browser, Clock, fleet_of, pod_of
-from tests.component.wire.harness import COOKIE, OK, echo, get, serving
+from tests.component.wire.harness import COOKIE, echo, get, serving
 
 from stickyroute_api import snapshot
 from stickyroute_proxy.affinity.token import LENGTH
@@ -261,10 +261,3 @@ async def test_an_idle_chat_finds_its_pod_again(policy):
         clock.now += 100
         await client.ask(proxies[0])
         assert proxies[0].plane.table.scopes["shop/shop/web"].expired == 1
-
-
-async def test_no_token_on_an_answer_that_shared_caches_keep():
-    for said in (b"public, max-age=60", b"s-maxage=60", b"max-age=5\r\nCDN-Cache-Control: max-age=60"):
-        answer = OK.replace(b"\r\n\r\n", b"\r\nCache-Control: " + said + b"\r\n\r\n")
-        async with serving(echo(lambda *_: answer), persistence=snapshot.Persistence(**HEADER)) as (proxy, _):  # noqa: B023
-            assert b"X-Session" not in await proxy.ask(get())

@@ -1,6 +1,7 @@
 """Keys come one after the other, and no token loses the key that opens it."""
 
 import base64
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 
@@ -13,7 +14,16 @@ from stickyroute_operator import keys
 from stickyroute_operator.cluster import CONFLICT, ApiError, HeldSecret
 from stickyroute_operator.keys import COMMAND, StoredKey
 from stickyroute_operator.pki import SecretError
-from stickyroute_operator.rotation import ENDLESS, MAX_KEYS, SLACK, Rotation, Terms, opens_for, step
+from stickyroute_operator.rotation import (
+    ENDLESS,
+    MAX_KEYS,
+    SLACK,
+    WRAPPED,
+    Rotation,
+    Terms,
+    opens_for,
+    step,
+)
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -101,11 +111,31 @@ def policy(**more):
         ([policy(idle_timeout=40 * 86400)], 44 * DAY),
         # What the store holds is sealed too.
         ([policy(absolute_timeout=60), policy(type="AppCookie", name="J", learn="Store")], ENDLESS),
+        # An envelope is not sealed anew by its use.
+        ([policy(absolute_timeout=60), policy(type="AppCookie", name="J", learn="Envelope")], WRAPPED),
+        ([policy(type="Header", name="S", learn="Envelope", absolute_timeout=60)], timedelta(minutes=1)),
         ([policy(absolute_timeout=60), policy(type="SourceIP", cookie=None)], timedelta(minutes=1)),
     ],
 )
 def test_how_long_a_key_opens(routes, life):
     assert opens_for(routes) == life
+
+
+def test_an_envelope_opens_for_as_long_as_browsers_keep_it_and_commands_need_not_wait():
+    """400 days after any sealing, with a rotation by time and another by command each month."""
+    route = policy(type="AppCookie", name="J", learn="Envelope")
+    stored, sealed = (key(0, 0),), []
+    for day in range(1200):
+        now = NOW + day * DAY
+        sealed.append(keys.sealing(stored).id)
+        taken = True
+        terms = Terms(now, timedelta(days=30), opens_for([route]), ordered=day % 30 == 15)
+        while taken:
+            taken = step(stored, terms, lambda _: True, bytes)
+            stored = taken.stored if taken else stored
+            terms = replace(terms, ordered=terms.ordered and not (taken and taken.obeys))
+        assert not terms.ordered
+        assert set(sealed[-401:]) <= {one.id for one in stored}
 
 
 class Secret:
@@ -186,7 +216,7 @@ async def test_a_secret_that_changed_meanwhile_is_read_again():
 async def test_an_order_that_must_wait_is_told_and_stays():
     secret, taken = Secret([key(n, 40 - n) for n in range(MAX_KEYS)]), []
     secret.order()
-    with pytest.raises(SecretError, match="holds 16 keys"):
+    with pytest.raises(SecretError, match=f"holds {MAX_KEYS} keys"):
         await rotation(secret, taken, life=99 * DAY).once()
     assert taken[-1].sealing == MAX_KEYS - 1
     assert COMMAND in secret.held.annotations
