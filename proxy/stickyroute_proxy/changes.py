@@ -27,12 +27,13 @@ class Fields:
 
     __slots__ = ("_added", "_gone")
 
-    def __init__(self, given: changes.HeaderChanges, ours: str = "") -> None:
-        """`ours`: the name of a field that is left alone."""
+    def __init__(self, given: changes.HeaderChanges, ours: str = "", *, theirs: bool = True) -> None:
+        """`ours`: the name of a field that no rule changes; not `theirs`: which goes, whoever says it."""
+        gone = [] if theirs else [ours.lower().encode()]
         ours = plain(ours)
         names = (*given.remove, *(name for name, _ in given.set))
         fields = (*given.set, *given.add)
-        self._gone = frozenset(name.lower().encode() for name in names if plain(name) != ours)
+        self._gone = frozenset((*gone, *(name.lower().encode() for name in names if plain(name) != ours)))
         self._added = [f"{name}: {value}".encode() for name, value in fields if plain(name) != ours]
 
     def apply(self, lines: Sequence[bytes]) -> list[bytes]:
@@ -138,13 +139,17 @@ class Changes:
         *,
         to_https: bool = False,
         notify_header: str = "",
+        token_header: str = "",
     ) -> None:
-        """Raises ValueError naming the field."""
+        """`token_header`: the field of answers that carries our token. Raises ValueError naming the field."""
         _check(given.request_headers, "request")
         _check(given.response_headers, "response")
         # Only the proxy tells of a lost session, under whatever name the route has chosen for it.
         self.request = _fields(given.request_headers, notify_header)
-        self.answer = _fields(given.response_headers)
+        if token_header:
+            self.answer = Fields(given.response_headers, token_header, theirs=False)
+        else:
+            self.answer = _fields(given.response_headers)
         rewrite = given.rewrite or changes.Rewrite()
         self.host = _hostname(rewrite.hostname)
         self.path = None if rewrite.path is None else Path(rewrite.path, matches)
@@ -193,11 +198,14 @@ UNCHANGED: Final = Changes()
 
 def compiled(rule: snapshot.Rule, *, to_https: bool) -> Changes:
     """The changes of a rule. Raises ValueError naming the field."""
-    given = rule.changes
-    if not to_https and given == changes.Changes():
+    given, policy = rule.changes, rule.persistence
+    token_header = policy.name if policy.type == "Header" and policy.learn is None else ""
+    if not to_https and not token_header and given == changes.Changes():
         return UNCHANGED
-    notice = rule.persistence.failover.notify_header
+    notice = policy.failover.notify_header
     try:
-        return Changes(given, rule.matches, to_https=to_https, notify_header=notice)
+        return Changes(
+            given, rule.matches, to_https=to_https, notify_header=notice, token_header=token_header
+        )
     except ValueError as error:
         raise ValueError(f"changes.{error}") from error

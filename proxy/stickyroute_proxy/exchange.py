@@ -322,7 +322,12 @@ class Exchange(Placement):
             self._plane.counters.sent_bytes += size
             if record is not None:
                 record.sent = size
-        told = self._decision.set_token is not None or answer.long_lived or rule.scope.learns
+        told = (
+            self._decision.set_token is not None
+            or answer.sets_cookies
+            or answer.long_lived
+            or rule.scope.learns
+        )
         self._client.answer(answer, self._issue(answer) if told else b"", parts, last)
 
     def _issue(self, answer: AnswerHead) -> bytes:

@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 
 from stickyroute_api import snapshot
 from stickyroute_proxy.affinity import envelope
-from stickyroute_proxy.affinity.cookie import attributes, strip
+from stickyroute_proxy.affinity.cookie import attributes, sets, strip
 from stickyroute_proxy.affinity.envelope import Seal
 from stickyroute_proxy.affinity.keys import MAX_PRESENTED, Facts
 
@@ -21,8 +21,6 @@ class Carrier:
 
     learns: ClassVar[bool] = False
     """The application gives the key out."""
-    header: bytes = b""
-    """The field that is ours in requests and answers, in lower case."""
 
     def presented(self, _facts: Facts) -> list[bytes]:
         """The keys that a request shows, in order, at most MAX_PRESENTED."""
@@ -34,6 +32,10 @@ class Carrier:
 
     def up_fields(self, lines: list[bytes]) -> list[bytes]:
         """The other fields of a request as they go upstream."""
+        return lines
+
+    def down_fields(self, lines: list[bytes]) -> list[bytes]:
+        """The fields of an answer without the cookies of our name; the same list where it has none."""
         return lines
 
     def given(self, _token: bytes, _secure: bool) -> bytes:
@@ -76,25 +78,32 @@ class OurCookie(Carrier):
     def up_cookie(self, field: bytes) -> bytes | None:
         return strip(field, self._name)
 
+    def down_fields(self, lines: list[bytes]) -> list[bytes]:
+        kept = [line for line in lines if self._name not in line or not sets(line, self._name)]
+        return lines if len(kept) == len(lines) else kept
+
     def given(self, token: bytes, secure: bool) -> bytes:
         tails = self._tails if token else self._ends
         return b"set-cookie: " + self._prefix + token + tails[secure]
 
 
 class OurHeader(Carrier):
-    """Type Header, where the application has no part in it (GEP-1619)."""
+    """Type Header, where the application has no part in it (GEP-1619).
+
+    What it says under that name in answers goes with what the rule changes there: `changes.compiled`.
+    """
 
     def __init__(self, name: str) -> None:
-        self.header = name.lower().encode()
+        self._header = name.lower().encode()
         self._given = name.encode() + b": "
 
     def presented(self, facts: Facts) -> list[bytes]:
         # Who passes it on may have joined several.
-        joined = b",".join(facts.values(self.header))
+        joined = b",".join(facts.values(self._header))
         return [value.strip(_BLANKS) for value in joined.split(b",", MAX_PRESENTED)[:MAX_PRESENTED] if value]
 
     def up_fields(self, lines: list[bytes]) -> list[bytes]:
-        ours = _plain(self.header)
+        ours = _plain(self._header)
         return [line for line in lines if _plain(line.partition(b":")[0]) != ours]
 
     def given(self, token: bytes, _secure: bool) -> bytes:

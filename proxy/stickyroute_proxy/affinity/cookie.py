@@ -30,6 +30,12 @@ def strip(value: bytes, name: bytes) -> bytes | None:
     return rest if kept[0] is pairs[0] else rest.lstrip(b" \t")
 
 
+def sets(line: bytes, name: bytes) -> bool:
+    """Whether a field of an answer sets the cookie of that name, or ends it."""
+    field, _, value = line.partition(b":")
+    return field.lower() == b"set-cookie" and _is_named(value.partition(b";")[0], name)
+
+
 def _is_named(pair: bytes, name: bytes) -> bool:
     """White space around a name is no part of it; a pair without `=` has no name."""
     found, equals, _ = pair.partition(b"=")

@@ -14,6 +14,7 @@ from stickyroute_proxy.wire.fields import (
     DATE,
     DIGITS,
     LENGTH,
+    SET_COOKIE,
     TRAILER,
     UPGRADE,
     AnswerKinds,
@@ -52,6 +53,7 @@ class AnswerHead:
         "dated",
         "keep_alive",
         "long_lived",
+        "sets_cookies",
         "status",
         "trailer",
         "trailers",
@@ -70,6 +72,8 @@ class AnswerHead:
     """The rule's that are applied; see `change`."""
     dated: bool
     """It has a Date."""
+    sets_cookies: bool
+    """The endpoint sets cookies in it."""
     trailer: bytes
     """The line that announces trailers, complete; empty when none are."""
     trailers: bytes
@@ -114,7 +118,7 @@ class AnswerHead:
         kept: list[bytes] = []
         self.changes = None
         self.cache_control = None
-        self.dated = False
+        self.dated = self.sets_cookies = False
         self.trailer = self.trailers = b""
         self._nominated = _NONE
         self.long_lived = status == 101
@@ -130,6 +134,9 @@ class AnswerHead:
             elif kind == DATE:
                 kept.append(b": ".join(field))
                 self.dated = True
+            elif kind == SET_COOKIE:
+                kept.append(b": ".join(field))
+                self.sets_cookies = True
             elif kind == CONTENT_TYPE:
                 kept.append(b": ".join(field))
                 self.long_lived = field[1].lower().startswith(b"text/event-stream")
@@ -207,12 +214,6 @@ class AnswerHead:
         """Let these fields go down in their place, in this answer alone."""
         self._lines = lines
         self._written_with = self._read = None
-
-    def drop(self, name: bytes) -> None:
-        """Let the fields of that lower-case name go no further."""
-        kept = [line for line in self._lines if line.partition(b":")[0].lower() != name]
-        if len(kept) != len(self._lines):
-            self.replace(kept)
 
     def targets_caches(self) -> bool:
         """Whether it lets caches of a kind keep it, whatever Cache-Control says to the others (RFC 9213)."""

@@ -6,7 +6,7 @@ from typing import Final
 # 0 is everything else: it goes on untouched.
 DROP, LENGTH, CODING, CONNECTION, UPGRADE, TRAILER = range(1, 7)
 HOST, COOKIE, EXPECT, ID, FORWARDED, NOTICE, TE, HOPS = range(7, 15)
-CACHE_CONTROL, CONTENT_TYPE, DATE = range(15, 18)
+CACHE_CONTROL, CONTENT_TYPE, DATE, SET_COOKIE = range(15, 19)
 
 _REQUESTS: Final = {
     b"host": HOST,
@@ -38,6 +38,7 @@ _ANSWERS: Final = {
     b"cache-control": CACHE_CONTROL,
     b"content-type": CONTENT_TYPE,
     b"date": DATE,
+    b"set-cookie": SET_COOKIE,
     b"keep-alive": DROP,
 }
 _NEVER_TRAILERS: Final = frozenset(

@@ -7,6 +7,7 @@ from tests.component.wire.apps import App, Browser, Clock, fleet_of, pod_of
 from tests.component.wire.harness import COOKIE, echo, get, serving
 
 from stickyroute_api import snapshot
+from stickyroute_api.changes import Changes, HeaderChanges
 from stickyroute_proxy.affinity.token import LENGTH
 
 HEADER = {"type": "Header", "name": "X-Session"}
@@ -74,10 +75,49 @@ async def test_the_first_valid_of_several_headers_counts():
 
 
 async def test_a_field_of_our_header_s_name_does_not_come_from_the_application():
-    answer = b"HTTP/1.1 200 OK\r\nx-session: theirs\r\nContent-Length: 0\r\n\r\n"
+    def reply(head, _):
+        control = b"Cache-Control: public\r\n" if b"/public" in head else b""
+        return b"HTTP/1.1 200 OK\r\nx-session: theirs\r\n" + control + b"Content-Length: 0\r\n\r\n"
+
     policy = snapshot.Persistence(**HEADER)
-    async with serving(echo(lambda *_: answer), persistence=policy) as (proxy, _):
-        assert b"theirs" not in await proxy.ask(get())
+    changes = Changes(response_headers=HeaderChanges(set=(("X-Session", "of the rule"), ("X-Rule", "1"))))
+    for given in (Changes(), changes):
+        async with serving(echo(reply), persistence=policy, changes=given) as (proxy, _):
+            raw = await proxy.connect()
+            await raw.send(get())
+            head, _ = await raw.answer()
+            (token,) = re.findall(rb"(?im)^x-session: (.*)\r$", head)
+            assert len(token) == LENGTH
+            # Nor where there is no token of ours beside it.
+            for path, lines in (("/", [f"X-Session: {token.decode()}"]), ("/public", [])):
+                for _ in range(2):
+                    await raw.send(get(path, *lines))
+                    head, _ = await raw.answer()
+                    assert b"x-session" not in head.lower()
+                    assert (b"X-Rule: 1" in head) == (given is changes)
+            await raw.close()
+
+
+async def test_a_cookie_of_our_name_does_not_come_from_the_application():
+    theirs = b"Set-Cookie: a=1\r\nset-cookie:  sr =theirs; Path=/x\r\nSet-Cookie: sr=; Max-Age=0\r\n"
+
+    def reply(head, _):
+        control = b"Cache-Control: public\r\n" if b"/public" in head else b""
+        return b"HTTP/1.1 200 OK\r\n" + theirs + control + b"X-Next: sr=1\r\nContent-Length: 0\r\n\r\n"
+
+    async with serving(echo(reply)) as (proxy, _):
+        raw = await proxy.connect()
+        await raw.send(get())
+        head, _ = await raw.answer()
+        assert len(re.findall(rb"(?im)^set-cookie: *sr *=", head)) == 1
+        token = re.search(rb"set-cookie: (sr=[^;]{%d});" % LENGTH, head)[1].decode()
+        for path, lines in (("/", [f"Cookie: {token}"]), ("/public", [])):
+            for _ in range(2):
+                await raw.send(get(path, *lines))
+                head, _ = await raw.answer()
+                assert re.findall(rb"(?im)^set-cookie:.*\r$", head) == [b"Set-Cookie: a=1\r"]
+                assert b"\r\nX-Next: sr=1\r\n" in head
+        await raw.close()
 
 
 @pytest.mark.parametrize(
