@@ -24,11 +24,13 @@ from stickyroute_operator.costs import Cost, Costs, costs
 from stickyroute_operator.epoch import Superseded, raise_epoch
 from stickyroute_operator.handlers import Watches
 from stickyroute_operator.health import Health
+from stickyroute_operator.joining import Sets
 from stickyroute_operator.journal import Journal
 from stickyroute_operator.ledger import ScopeView
 from stickyroute_operator.lend import Lender
-from stickyroute_operator.objects import EndpointSlice, Key
+from stickyroute_operator.objects import SERVICE_LABEL, EndpointSlice, Key
 from stickyroute_operator.publish import Publisher
+from stickyroute_operator.recall import recall
 from stickyroute_operator.reconcile import Acked, Reconciler
 from stickyroute_operator.references import References
 from stickyroute_operator.report import Collector
@@ -184,6 +186,8 @@ class Operator:
         await self._ensure_secrets()
         self.health.waiting_for = f"Lease {self._options.namespace}/{self._options.lease}"
         epoch = await until_granted("the epoch", lambda: self._take_epoch(0, must_hold=False))
+        self.health.waiting_for = "the proxies to say what they serve"
+        self.reconciler.take_past(await self._recall())
         self.health.waiting_for = ""
         logger.info("operator of fleet %s, epoch %s", self._options.fleet, epoch)
         self.reconciler.take_epoch(epoch)
@@ -193,6 +197,16 @@ class Operator:
             await asyncio.sleep(RENEWAL.total_seconds())
             await self._ensure_secrets()
             self.reconciler.poke()  # a certificate may have come near its end
+
+    async def _recall(self) -> Sets:
+        """What the proxies serve, all of them being known: what began under another operator goes on."""
+        if self._is_fleet_watched:
+            await self.resync.listed.wait()
+            slices = list(self.store.slices.values())
+        else:
+            slices = await self._fleet_slices()
+        found = fleet.proxies(slices, self._options.namespace, self._options.control_service)
+        return await recall(self._options.fleet, found, self._context())
 
     async def _rotate(self) -> None:
         await self._leads.wait()
@@ -282,16 +296,17 @@ class Operator:
         return not watched or self._options.namespace in watched
 
     async def _poll_fleet(self) -> None:
-        selector = f"kubernetes.io/service-name={self._options.control_service}"
         while True:
-            items, _ = await until_granted(
-                "the fleet's EndpointSlices",
-                lambda: self._api.list_all(
-                    cluster.SLICES, namespace=self._options.namespace, selector=selector
-                ),
-            )
-            self._find_fleet(EndpointSlice.from_manifest(item) for item in items)
+            self._find_fleet(await self._fleet_slices())
             await asyncio.sleep(FLEET_POLL)
+
+    async def _fleet_slices(self) -> list[EndpointSlice]:
+        selector = f"{SERVICE_LABEL}={self._options.control_service}"
+        items, _ = await until_granted(
+            "the fleet's EndpointSlices",
+            lambda: self._api.list_all(cluster.SLICES, namespace=self._options.namespace, selector=selector),
+        )
+        return [EndpointSlice.from_manifest(item) for item in items]
 
     def _find_fleet(self, slices: Iterable[EndpointSlice]) -> None:
         if self._tls is None:

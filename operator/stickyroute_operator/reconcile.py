@@ -16,7 +16,7 @@ from typing import Protocol
 
 from stickyroute_api.settings import Settings
 from stickyroute_api.snapshot import Snapshot, TokenKeys, Version
-from stickyroute_operator.joining import CAP, Joining
+from stickyroute_operator.joining import CAP, Joining, Sets
 from stickyroute_operator.objects import Key, Reference, Referent
 from stickyroute_operator.store import Store
 from stickyroute_operator.translate import State, Translation, translate
@@ -114,6 +114,8 @@ class Reconciler:
         self._keys: TokenKeys | None = None
         self._epoch = 0
         self._revision = 0
+        self._past: Sets = {}
+        """The endpoint sets as they were published last, be it by another operator."""
         self._joining = Joining()
         self._acks: tuple[Acked, ...] = ()
         self._poked = asyncio.Event()
@@ -131,6 +133,10 @@ class Reconciler:
         if keys != self._keys:
             self._keys = keys
             self.poke()
+
+    def take_past(self, sets: Sets) -> None:
+        """What the proxies serve when this begins: what began there, such as a drain, goes on."""
+        self._past = sets
 
     def take_settings(self, settings: Settings) -> None:
         """What people say of the fleet from now on; what was found out about it stays."""
@@ -200,7 +206,7 @@ class Reconciler:
             services=self._store.services,
             slices=self._store.slices,
             pods=self._store.pods,
-            before=self.translation.endpoints if self.translation is not None else {},
+            before=self._past,
             referents=dict(self._named.referents) if self._named is not None else {},
             on_demand=self._named is not None,
             now=self._now(),
@@ -225,7 +231,7 @@ class Reconciler:
             self.version, self.published_at = version, now
             self._joining.published(translation.endpoints, version, now)
             self.starting_until = min(self.starting_until, now + CAP)
-        self.translation = translation
+        self.translation, self._past = translation, translation.endpoints
         self._done()
 
     def _settle(self) -> bool:

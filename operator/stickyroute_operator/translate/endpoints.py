@@ -50,7 +50,11 @@ def found(
     held = [
         _held(one, now)
         for one in known.before
-        if known.drain and one.id not in present and one.id in pods and pods[one.id].lives
+        if known.drain
+        and one.id not in present
+        and one.id in pods
+        and pods[one.id].lives
+        and _permitted(one.address, known.allow_loopback)  # it may have come from a proxy
     ]
     held = [one for one in held if now < one.draining_since + known.drain]
     until = min((one.draining_since + known.drain for one in held), default=inf)

@@ -1,5 +1,6 @@
 """What becomes of pods' lives, from the API's watch to the proxies, the status and the Events."""
 
+import asyncio
 import time
 from datetime import UTC, datetime
 
@@ -94,6 +95,42 @@ async def test_a_pod_that_leaves_its_slices_drains_until_it_is_deleted(api, star
         assert left.serving
         api.remove("pods", "web-1")
         await until(lambda: set(endpoints(running["proxy-0"])) == {"web-2"})
+
+
+async def test_a_pod_that_left_its_slices_drains_on_over_an_operators_restart(api, start, proxies):
+    fill(api)
+    async with start() as first, proxies("proxy-0") as running:
+        await until(lambda: condition(api, "Ready").get("status") == "True")
+        api.put("endpointslices", pods(2))
+        await until(lambda: endpoints(running["proxy-0"])["web-1"].state is EndpointState.DRAINING)
+        began = endpoints(running["proxy-0"])["web-1"].draining_since
+        await end(first)
+        async with start(instance="operator-1") as second:
+            await until(lambda: running["proxy-0"].receiver.snapshot.epoch == 2)
+            await until(lambda: condition(api, "Ready").get("status") == "True")
+            assert endpoints(running["proxy-0"])["web-1"].state is EndpointState.DRAINING
+            assert endpoints(running["proxy-0"])["web-1"].draining_since == began
+            await until(lambda: second.watches.heard["Pod"])
+            api.remove("pods", "web-1")
+            await until(lambda: set(endpoints(running["proxy-0"])) == {"web-2"})
+
+
+async def test_a_pod_that_leaves_its_slices_while_no_operator_runs_drains(api, start, proxies):
+    fill(api)
+    async with start() as first, proxies("proxy-0") as running:
+        await until(lambda: condition(api, "Ready").get("status") == "True")
+        await end(first)
+        api.put("endpointslices", pods(2))
+        before = time.time()
+        async with start(instance="operator-1"):
+            await until(lambda: running["proxy-0"].receiver.snapshot.epoch == 2)
+            assert endpoints(running["proxy-0"])["web-1"].state is EndpointState.DRAINING
+            assert before - 1 < endpoints(running["proxy-0"])["web-1"].draining_since < time.time() + 1
+
+
+async def end(operator):
+    operator.task.cancel()
+    await asyncio.wait({operator.task})
 
 
 async def test_a_pod_behind_no_route_costs_nothing(api, start, proxies):

@@ -234,3 +234,12 @@ def test_a_drain_goes_on_when_the_pods_are_checked_otherwise_from_now_on():
     assert name != WEB
     told = {one.pod: one.draining_since for one in story.last.endpoints[name]}
     assert told == {"web-1": began, "web-2": began, "web-3": 0.0}
+
+
+def test_an_endpoint_that_another_operator_published_drains_only_where_it_may_be_connected_to():
+    story = Story()
+    story.tell(pieces(on("web-1"), on("web-2")), pod("web-1"), pod("web-2"))
+    forged = story.last.endpoints[WEB][0].model_copy(update={"address": "169.254.169.254"})
+    past = {WEB: (forged, story.last.endpoints[WEB][1])}
+    told = state(story.route, service(), pieces(), pod("web-1"), pod("web-2"), now=story.now, before=past)
+    assert [one.pod for one in translate(told).endpoints[WEB]] == ["web-2"]
