@@ -1,4 +1,4 @@
-"""A Deployment follows its sessions as docs/autoscaling.md: none moves that need not."""
+"""A Deployment follows its sessions as docs/autoscaling.md says, and none moves that need not."""
 
 import base64
 import copy
