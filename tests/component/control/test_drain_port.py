@@ -219,7 +219,7 @@ def program(name):
     """Where it is: the docs' commands are run as they stand."""
     found = shutil.which(name)
     if not found:
-        pytest.skip(f"{name}, which docs/draining.md relies on, is not on PATH; on Debian: apt install {name}")
+        pytest.skip(f"{name}, which docs/draining.md runs, is not on PATH; on Debian: apt install {name}")
     return found
 
 
