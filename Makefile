@@ -7,6 +7,7 @@ HTTP   ?= 127.0.0.1:8080
 IMAGE  ?= stickyroute:dev
 BASE_IMAGE ?=
 BENCH  ?=
+SCALE  ?=
 SOAK   ?=
 INVARIANTS ?=
 
@@ -64,8 +65,8 @@ chart: $(VENV)/.ready crds  ## write the chart's README and schema, check the ch
 bench: $(VENV)/.ready  ## measure beside the peers that are installed, 20 minutes (BENCH=--install: bring them)
 	$(BIN)/python -m bench $(BENCH)
 
-scale: $(VENV)/.ready  ## whether decisions hold at full scale: agreement over 100,000 requests, a flood of keys
-	$(BIN)/python -m tests.scale
+scale: $(VENV)/.ready  ## agreement over 100,000 requests, 1,000,000 keys through a proxy, 2 minutes (SCALE="--write docs/scale.md")
+	$(BIN)/python -m tests.scale $(SCALE)
 
 soak: $(VENV)/.ready  ## load of every kind while pods come and go, 30 minutes (SOAK_MINUTES=5: shorter)
 	$(BIN)/python -m bench.soak $(SOAK)

@@ -25,6 +25,9 @@ THOUGHT: Final = 0.08
 """Mean seconds between two requests of a session."""
 SIZES: Final = (0, 16, 200, 1024, 1024, 5000, 20_000)
 
+_GOING: Final = b"\x88\x02\x03\xe9"
+"""A close frame of code 1001: the endpoint is going away."""
+
 _HOST: Final = f"Host: {fleet.HOST}"
 MALFORMED: Final = tuple(
     "\r\n".join([*lines, ""]).encode()
@@ -127,7 +130,8 @@ async def bulk(client: Client) -> None:
 
 
 async def websocket(client: Client) -> None:
-    """A WebSocket whose messages come back."""
+    """A WebSocket whose messages come back, until its pod is drained."""
+    began = monotonic()
     connection = await Connection.open(client.aim)
     try:
         name, key = client.name(), b"dGhlIHNhbXBsZSBub25jZQ=="
@@ -141,8 +145,11 @@ async def websocket(client: Client) -> None:
             payload = ids.repeated(client.name(), client.random.choice((130, 1024, 8000)))
             connection.writer.write(frame(payload))
             awaited = b"\x82\x7e" + len(payload).to_bytes(2, "big") + payload
-            while len(connection.buffer) < len(awaited):
+            while len(connection.buffer) < len(awaited) and connection.buffer != _GOING:
                 await connection.more()
+            if connection.buffer in (_GOING, awaited + _GOING) and monotonic() > began + fleet.DRAIN:
+                client.good()  # its pod's drain is over
+                return
             if connection.buffer != awaited:
                 raise WrongError("another message came back than was sent")
             connection.buffer.clear()
