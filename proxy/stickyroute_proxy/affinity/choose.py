@@ -113,7 +113,7 @@ def _begin(rule: Rule, facts: Facts, reason: BindingReason, now: float, random: 
 
 def _begin_at(rule: Rule, number: bytes, reason: BindingReason, now: float, random: Random) -> Decision:
     """A new session of a client that goes on showing an old key: where every proxy would place it."""
-    endpoint = rule.balancer.repin(number, ())
+    endpoint = rule.balancer.begin_at(number)
     if endpoint is None:
         return none(rule.scope)
     if not rule.balancer.takes(endpoint):
