@@ -260,12 +260,15 @@ class Balancer:
         return None
 
     def begin_at(self, session: bytes) -> Endpoint | None:
-        """Where every proxy would have a new session begin that goes by that id, if the limits let it."""
-        if self._sessions.quota is None:
+        """Where every proxy would have a new session of that id begin, as far as the limits leave room.
+
+        One that began lately, and may do so with each request, stays where it did.
+        """
+        quota = self._sessions.quota
+        if quota is None or not self.tiers:
             return self.repin(session, ())
-        if not self.tiers:
-            return None
-        return _rendezvous(self._roomy(self.tiers[0])).highest(self.keyring.number(session))
+        begun = _fitting(self.tiers[0], lambda one: quota.awaits(session, one))
+        return _rendezvous(begun or self._roomy(self.tiers[0])).highest(self.keyring.number(session))
 
     def _roomy(self, tier: "Tier") -> "Tier":
         """Those of the tier that are below the scope's limits; all, where none is."""

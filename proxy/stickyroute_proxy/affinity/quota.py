@@ -126,13 +126,21 @@ class Quota:
         return found
 
     def place(self, session: bytes, endpoint: Endpoint, now: float) -> None:
-        """A new session begins there; it is pending until it comes back."""
-        if not self.limits.sessions:
+        """A new session begins there; it is pending until it comes back.
+
+        One that begins there again, for its client shows an old key, has its place.
+        """
+        if not self.limits.sessions or self.awaits(session, endpoint):
             return
         count = self._count(endpoint)
         count.placed += 1
         count.pending += 1
         self._pending[session[:ID_BYTES]] = count, now
+
+    def awaits(self, session: bytes, endpoint: Endpoint) -> bool:
+        """Whether the session began there, and is pending."""
+        found = self._pending.get(session[:ID_BYTES])
+        return found is not None and found[0] is self._counts.get(endpoint.id)
 
     def shift(self, session: bytes, endpoint: Endpoint) -> None:
         """A new session that was just placed begins there instead."""
