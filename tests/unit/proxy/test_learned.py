@@ -176,3 +176,34 @@ def test_a_client_that_goes_on_showing_an_old_key_takes_one_place_of_a_limit(kin
         assert sum(map(scope.sessions.quota.placed, proxy.table.endpoints())) == 1
         proxy.tick(61)
         assert ask(proxy).endpoint.pod in homes
+
+
+def test_parallel_requests_of_a_stored_session_that_lost_its_pod_are_one_move():
+    policy = Persistence(type="AppCookie", name="ID", learn="Store", limits=SessionLimits(sessions=9))
+    served = route(rule(persistence=policy.model_copy(update={"idle_timeout": 600.0})))
+    web = pods("a", "b", "c")
+    proxy = Proxy(fleet((served,), web=web))
+    scope = proxy.scope()
+    home = scope.name(proxy.find("a")[0])
+    binding = Binding(b"s" * 12, home, NOW - 100, NOW - 100, NOW - 1, 0, 0, 1)
+
+    def ask(shown, count):
+        made = [choose_bound(proxy.rule(), Request(), shown, proxy.now, proxy.random) for _ in range(count)]
+        assert len({decision.endpoint.pod for decision in made}) == 1
+        return made
+
+    ask(binding, 2)
+    proxy.apply(fleet((served,), 2, web=web[1:]))
+    made = ask(binding, 6)  # before the first answer says where the session is from now on
+    assert {decision.notice for decision in made} == {b"PodTerminated"}
+    assert (scope.moved, sum(map(scope.sessions.quota.placed, proxy.table.endpoints()))) == (1, 1)
+    (departed,) = scope.sessions.departures
+    assert (departed.dropped, departed.moved) == (1, 1)
+    # So it is with a container that began anew: each of them is told, and one session counts.
+    (name,) = {decision.endpoint.pod for decision in made}
+    bound = made[-1].binding._replace(key=1)
+    started = [one.model_copy(update={"started": NOW + 1 if one.pod == name else 0.0}) for one in web[1:]]
+    proxy.tick(2)
+    proxy.apply(fleet((served,), 3, web=tuple(started)))
+    ask(bound, 6)
+    assert scope.restarted == 1
