@@ -29,6 +29,7 @@ from stickyroute_proxy.options import Options
 from stickyroute_proxy.receive import UnavailableError
 from stickyroute_proxy.shares import divide, raised
 from stickyroute_proxy.slices import Steps, at_once, in_slices
+from stickyroute_proxy.survivors import Survivors
 from stickyroute_proxy.worker import Duties
 
 logger = logging.getLogger(__name__)
@@ -140,6 +141,7 @@ class Supervisor:
         self._left_samples: Samples = {}
         """What ended workers counted."""
         self._left_report: AffinityReport | None = None
+        self._survivors = Survivors()
         self.tasks = ()
 
     # Starting
@@ -271,6 +273,7 @@ class Supervisor:
         self._running.pop(running.number, None)
         self._left_samples = metrics.total((self._left_samples, metrics.lasting(running.samples)))
         if running.report is not None:
+            self._survivors.add(running.report, time.monotonic())
             left = ended(running.report)
             self._left_report = at_once(self._merged(left)) if self._left_report else left
 
@@ -350,7 +353,8 @@ class Supervisor:
             for running in self._running.values()
             if running.report is not None
         ]
-        return await in_slices(self._merged(*told, leased=leased))
+        survived = self._survivors.told(self._accepted, time.monotonic())
+        return await in_slices(self._merged(*survived, *told, leased=leased))
 
     def _merged(self, *told: AffinityReport, leased: tuple[int, int] = (0, 0)) -> Steps[AffinityReport]:
         assert self._accepted is not None  # noqa: S101 - workers that serve nothing report nothing

@@ -7,7 +7,7 @@ from stickyroute_api.duration import parse_duration
 from stickyroute_api.problem import Problem
 
 _UNBOUND = frozenset({"None", "QueryParam", "SourceIP"})
-"""Types that keep no binding: there is nothing to hold, drain, move or count."""
+"""Types that keep no binding: there is nothing to hold, move or count. A drain has WebSockets to wait for."""
 
 
 def futile(spec: api.StickyRouteSpec) -> list[Problem]:
@@ -31,7 +31,6 @@ def _unbound(path: str, policy: api.Persistence) -> Iterator[Problem]:
         "bindTo": policy.bind_to != "Pod" and policy.type == "None",
         "failover.mode": policy.failover.mode != "Repin",
         "failover.hold": parse_duration(policy.failover.hold) > 0,
-        "drainTimeout": parse_duration(policy.drain_timeout) > 0,
         "limits.maxSessionsPerPod": policy.limits.max_sessions_per_pod > 0,
         "rebalance.sessionsPerMinute": policy.rebalance.sessions_per_minute > 0,
         "podDeletionCost": policy.pod_deletion_cost,

@@ -236,11 +236,12 @@ class Balancer:
     def repin(self, session: bytes, tried: Collection[Endpoint]) -> Endpoint | None:
         """The endpoint that takes over a session whose own is lost; None when nothing can serve.
 
-        By rendezvous, so that every proxy says the same.
+        By rendezvous, so that every proxy says the same; who has no share of a limit left takes the next.
         """
         number = self.keyring.number(session)
-        if self._sessions.quota is not None:
-            return self._repin_below(self._sessions.quota, session, number, tried)
+        quota = self._sessions.quota
+        if quota is not None and quota.limits.sessions:
+            return self._repin_below(quota, session, number, tried)
         if not tried and self.tiers:
             return self._highest(number)
         for tier in self.untried(tried):
@@ -255,8 +256,19 @@ class Balancer:
         for tier in self.untried(tried):
             if last is not None and any(last in endpoints for _, _, endpoints in tier):
                 return last
-            return _rendezvous(self._roomy(tier)).highest(number)
+            return _rendezvous(_fitting(tier, quota.has_place) or tier).highest(number)
         return None
+
+    def begin_at(self, session: bytes) -> Endpoint | None:
+        """Where every proxy would have a new session of that id begin, as far as the limits leave room.
+
+        One that began lately, and may do so with each request, stays where it did.
+        """
+        quota = self._sessions.quota
+        if quota is None or not self.tiers:
+            return self.repin(session, ())
+        begun = _fitting(self.tiers[0], lambda one: quota.awaits(session, one))
+        return _rendezvous(begun or self._roomy(self.tiers[0])).highest(self.keyring.number(session))
 
     def _roomy(self, tier: "Tier") -> "Tier":
         """Those of the tier that are below the scope's limits; all, where none is."""

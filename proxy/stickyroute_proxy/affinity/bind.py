@@ -68,7 +68,7 @@ def _tell_restart(
 ) -> Decision:
     """The pod lives, its memory is gone: told once for each session, and the binding says that it was."""
     scope = rule.scope
-    shown = token or binding.session
+    shown = token or mark(binding)
     told = scope.sessions.has_moved(binding.session, shown, endpoint, recheck(scope, binding))
     reason = BindingReason.BOUND if told else BindingReason.CONTAINER_RESTARTED
     if told:
@@ -91,8 +91,17 @@ def reseal(scope: Scope, binding: Binding, endpoint: Endpoint, reason: BindingRe
 
 
 def remember(scope: Scope, binding: Binding, endpoint: Endpoint, token: bytes | None) -> None:
-    """Know the session here; one that is stored is known by its id."""
-    scope.sessions.enter(binding.session, endpoint, token or binding.session, recheck(scope, binding))
+    """Know the session here."""
+    scope.sessions.enter(binding.session, endpoint, token or mark(binding), recheck(scope, binding))
+
+
+def mark(binding: Binding) -> bytes:
+    """What tells a stored binding from the session's others, as tokens do elsewhere.
+
+    To the millisecond: the store rounds.
+    """
+    session, endpoint, _, bound, sealed, _, _, _ = binding
+    return b"%b%b %d %d" % (session, endpoint, int(bound * 1000 + 0.5), int(sealed * 1000 + 0.5))
 
 
 def recheck(scope: Scope, binding: Binding) -> float:

@@ -13,14 +13,14 @@ from random import Random
 from typing import Final
 
 from stickyroute_api.reasons import EXPIRED, BindingReason
-from stickyroute_proxy.affinity.bind import begin, keep
+from stickyroute_proxy.affinity.bind import begin, keep, place
 from stickyroute_proxy.affinity.checks import first_failure
 from stickyroute_proxy.affinity.decision import NOTICES, Decision, Lost
 from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.failover import fail_over, full, none
 from stickyroute_proxy.affinity.keys import Facts
 from stickyroute_proxy.affinity.rule import Kind, Rule
-from stickyroute_proxy.affinity.token import LENGTH, Binding
+from stickyroute_proxy.affinity.token import LENGTH, SESSION_BYTES, Binding
 
 MAX_FORGED: Final = 3
 """So many values of a token's length that are none are tried: who makes them up is to win no time of ours."""
@@ -57,7 +57,7 @@ def choose_bound(
     """
     if binding is None:
         if key:
-            return _begin_at(rule, key, BindingReason.NEW, now, random)
+            return _begin_at(rule, key, BindingReason.NEW, now)
         return _begin(rule, facts, BindingReason.NEW, now, random)
     reason = first_failure(rule, binding, now)
     if reason is None:
@@ -103,7 +103,7 @@ def _lost(rule: Rule, facts: Facts, lost: Lost, now: float, random: Random) -> D
     if lost.reason in EXPIRED:
         rule.scope.expired += 1
         if rule.scope.fixed or rule.scope.stored:
-            return _begin_at(rule, lost.binding.session, lost.reason, now, random)
+            return _begin_at(rule, lost.binding.session, lost.reason, now)
         return _begin(rule, facts, lost.reason, now, random)
     return fail_over(rule, lost, now)
 
@@ -120,14 +120,22 @@ def _begin(rule: Rule, facts: Facts, reason: BindingReason, now: float, random: 
     return begin(rule, endpoint, reason, now, random)
 
 
-def _begin_at(rule: Rule, number: bytes, reason: BindingReason, now: float, random: Random) -> Decision:
-    """A new session of a client that goes on showing an old key: where every proxy would place it."""
-    endpoint = rule.balancer.repin(number, ())
+def _begin_at(rule: Rule, number: bytes, reason: BindingReason, now: float) -> Decision:
+    """A new session of a client that goes on showing an old key: where every proxy would place it.
+
+    It begins with each request anew until the client shows another, and takes one place all the same.
+    """
+    endpoint = rule.balancer.begin_at(number)
     if endpoint is None:
         return none(rule.scope)
-    if not rule.balancer.takes(endpoint):
-        return full(rule.scope)
-    return begin(rule, endpoint, reason, now, random)
+    scope, session = rule.scope, number[:SESSION_BYTES]
+    quota = scope.sessions.quota
+    if quota is None or not quota.awaits(session, endpoint):
+        if not rule.balancer.takes(endpoint):
+            return full(scope)
+        scope.new += 1
+    scope.count(reason)
+    return place(rule, session, endpoint, reason, now)
 
 
 def _below(rule: Rule, facts: Facts, endpoint: Endpoint, random: Random) -> Endpoint | None:

@@ -1,6 +1,7 @@
 """Which bindings to one endpoint have ended, where that concerns all of them: what is open by them ends too.
 
-Each cause is one that moves a session with its next request. That a pod is not ready is none: it may be a
+Without sessions it is the same: what is open there is as if it were bound. Each cause is one that moves a
+session with its next request. That a pod is not ready is none: it may be a
 moment's matter, and who talks to the pod already sees for himself.
 """
 
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 from stickyroute_api.reasons import BindingReason, EndpointState
 from stickyroute_proxy.affinity.endpoint import Endpoint
-from stickyroute_proxy.affinity.rule import Kind, Scope
+from stickyroute_proxy.affinity.rule import Scope
 
 
 class End(NamedTuple):
@@ -23,8 +24,6 @@ class End(NamedTuple):
 
 def end(scope: Scope, endpoint: Endpoint, epoch: int, now: float) -> End | None:
     """The end of bindings to the endpoint that were made under a policy of that epoch; None: they hold."""
-    if scope.kind is Kind.NONE:
-        return None
     order = next((one for one in scope.overrides if one.pod == endpoint.pod), None)
     if order is not None and order.action == "Disable":
         return End(inf, BindingReason.POD_DISABLED)

@@ -73,16 +73,26 @@ class Quota:
 
     def left(self, endpoint: Endpoint) -> float:
         """How many new sessions may be placed there."""
-        lease = self._leases.get(endpoint.id)
-        left = inf
-        if self.limits.sessions:
-            left = self.ceiling(endpoint) - self._count(endpoint).placed
+        left = self._places(endpoint)
         if self.limits.requests:
+            lease = self._leases.get(endpoint.id)
             requests = lease.requests if lease is not None else None
             if requests is None:
                 requests = self._own(self.limits.requests)
             left = min(left, requests - endpoint.in_flight)
         return left
+
+    def has_place(self, endpoint: Endpoint) -> bool:
+        """Whether a session that lost its pod had better be bound there.
+
+        Requests in flight say nothing of that: they come and go, and each proxy's are others.
+        """
+        return self._places(endpoint) > 0
+
+    def _places(self, endpoint: Endpoint) -> float:
+        if not self.limits.sessions:
+            return inf
+        return self.ceiling(endpoint) - self._count(endpoint).placed
 
     def ceiling(self, endpoint: Endpoint) -> int:
         """New sessions are placed there while `placed` is below it."""
@@ -116,13 +126,21 @@ class Quota:
         return found
 
     def place(self, session: bytes, endpoint: Endpoint, now: float) -> None:
-        """A new session begins there; it is pending until it comes back."""
-        if not self.limits.sessions:
+        """A new session begins there; it is pending until it comes back.
+
+        One that begins there again, for its client shows an old key, has its place.
+        """
+        if not self.limits.sessions or self.awaits(session, endpoint):
             return
         count = self._count(endpoint)
         count.placed += 1
         count.pending += 1
         self._pending[session[:ID_BYTES]] = count, now
+
+    def awaits(self, session: bytes, endpoint: Endpoint) -> bool:
+        """Whether the session began there, and is pending."""
+        found = self._pending.get(session[:ID_BYTES])
+        return found is not None and found[0] is self._counts.get(endpoint.id)
 
     def shift(self, session: bytes, endpoint: Endpoint) -> None:
         """A new session that was just placed begins there instead."""

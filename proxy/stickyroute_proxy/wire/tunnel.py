@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stickyroute_api.reasons import BindingReason
 from stickyroute_proxy.affinity.endpoint import Endpoint
-from stickyroute_proxy.affinity.rule import Kind, Scope
+from stickyroute_proxy.affinity.rule import Scope
 from stickyroute_proxy.wire.frames import GOING_AWAY, Frames
 from stickyroute_proxy.wire.unread import unread
 
@@ -83,8 +83,7 @@ class Tunnel:
         self.home = home
         self.opened = plane.clock()
         self.reason = None
-        framed = _End if home.scope.kind is Kind.NONE else _Framed
-        self._ends = (_End(self, client, upstream), framed(self, upstream, client))
+        self._ends = (_End(self, client, upstream), _Framed(self, upstream, client))
         self._due = inf  # when the end that was begun has to be over
         self._rest: Transport | None = None  # the one connection that is left
         self._pending = 0  # bytes it had not taken at the last look

@@ -198,18 +198,27 @@ async def test_a_drain_without_another_pod_keeps_its_tunnels(app):
         assert (await socket.receive(timeout=5)).data == "still there"
 
 
-async def test_a_rule_without_sessions_lets_tunnels_be(app):
-    port, _ = app
+@pytest.mark.parametrize("change", [draining(1.0), gone], ids=["its drain is over", "gone"])
+async def test_a_rule_without_sessions_ends_its_tunnels_with_their_pod(app, change):
+    port, closed = app
     made = fleet(
         endpoint(port),
         endpoint(port, "uid-b", state=EndpointState.JOINING),
-        persistence=snapshot.Persistence(),
+        persistence=snapshot.Persistence(drain_timeout=60.0),
     )
-    async with before(made) as proxy, chat(proxy) as (socket,):
-        proxy.apply(made.model_copy(update={"revision": 2, **draining(1.0)(made)}))
+    async with before(made) as proxy, chat(proxy, 3) as sockets:
+        proxy.apply(made.model_copy(update={"revision": 2, **draining(time.time())(made)}))
         await asyncio.sleep(0.3)
-        await socket.send_str("still there")
-        assert (await socket.receive(timeout=5)).data == "still there"
+        for socket in sockets:
+            await socket.send_str("still there")
+            assert (await socket.receive(timeout=5)).data == "still there"
+        proxy.apply(made.model_copy(update={"revision": 3, **change(made)}))
+        for socket in sockets:
+            message = await socket.receive(timeout=5)
+            assert (message.type, message.data) == (WSMsgType.CLOSE, 1001)
+        await eventually(lambda: closed == [1000] * 3)
+        await eventually(lambda: not proxy.plane.tunnels)
+        assert proxy.plane.counters.tunnels_ended == {"PodTerminated": 3}
 
 
 async def test_tunnels_of_one_cause_are_spread(app, monkeypatch):

@@ -1,13 +1,16 @@
 """What a supervisor decides, with workers that are told what to answer."""
 
 import asyncio
+import base64
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.component.control.support import snapshot, with_pods
+from tests.unit.proxy.test_merge import session
 
+from stickyroute_api.affinity import AffinityReport, EndpointSessions, ScopeReport
 from stickyroute_api.leases import Lease, Leases
 from stickyroute_api.snapshot import Delta
 from stickyroute_proxy import supervisor
@@ -145,6 +148,35 @@ async def test_who_hangs_is_told_and_remembered(monkeypatch):
     assert told["stickyroute_workers"] == {(): 2}
     await asyncio.sleep(0.03)
     assert found.stuck() == "worker 0 does not answer"
+
+
+async def test_the_sessions_of_a_worker_that_died_count_until_they_come_back():
+    route = "shop/route-0"
+    served = snapshot(routes=1)
+    endpoint = next(iter(served.endpoints.values()))[0]
+    lines = [session(number) for number in (1, 2)]
+
+    def report(*ids):
+        row = EndpointSessions(
+            endpoint=endpoint.id,
+            pod=endpoint.pod,
+            service="web",
+            active=len(ids),
+            in_flight=0,
+            ids=base64.b64encode(b"".join(ids)).decode(),
+        )
+        scopes = {f"{route}/web": ScopeReport(new=len(ids), endpoints=(row,))}
+        return AffinityReport(proxy="proxy-0", started=1.0, epoch=1, revision=1, scopes=scopes)
+
+    found = supervised(Scripted(REPORT=report(*lines).model_dump_json().encode()), Scripted())
+    await found.take(served, None)
+    assert (await found.report()).scopes[f"{route}/web"].endpoints[0].active == 2
+    found._bury(found._running[0])
+    for ids, count in ((lines[:0], 2), (lines[:1], 2), (lines, 2), ([*lines, session(3)], 3)):
+        found._running[1].report = report(*ids)
+        scope = (await found.report()).scopes[f"{route}/web"]
+        assert [one.active for one in scope.endpoints] == [count]
+        assert scope.new == 2 + len(ids)
 
 
 async def test_leases_are_shared_out_and_a_silent_worker_holds_up_no_other(monkeypatch):

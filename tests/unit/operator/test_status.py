@@ -128,17 +128,17 @@ def test_a_refusal_names_the_proxy_and_its_words():
 
 
 def test_a_route_that_is_not_accepted_says_so_everywhere():
-    given = seen(persistence={"type": "None", "drainTimeout": "30s"}, carried=None)
+    given = seen(persistence={"type": "None", "failover": {"hold": "30s"}}, carried=None)
     built = build(given, None, NOW)
     assert conditions(built)["Accepted"] == ("False", "UnsupportedValue")
     assert conditions(built)["Programmed"] == ("False", "NotAccepted")
     assert conditions(built)["Ready"] == ("False", "NotAccepted")
-    assert "drainTimeout" in message(built, ConditionType.READY)
+    assert "failover.hold" in message(built, ConditionType.READY)
     assert (built.fleet, built.sessions) == (None, None)
 
 
 @pytest.mark.parametrize(
-    ("policy", "accepted"), [({}, True), ({"type": "None", "drainTimeout": "30s"}, False)]
+    ("policy", "accepted"), [({}, True), ({"type": "None", "failover": {"hold": "30s"}}, False)]
 )
 def test_status_tells_the_generation_that_it_is_of(policy, accepted):
     old = build(seen(), None, NOW)
@@ -283,7 +283,7 @@ def test_a_new_message_of_refusal_is_an_event_again():
     bad = build(seen(healthCheck={}, carried=None), None, NOW)
     assert [one.reason for one in events(None, bad)] == [EventReason.NOT_ACCEPTED]
     assert events(bad, bad) == ()
-    futile = {"type": "SourceIP", "drainTimeout": "1m"}
+    futile = {"type": "SourceIP", "failover": {"hold": "1m"}}
     other = build(seen(persistence=futile, carried=None), bad, LATER)
     assert [one.reason for one in events(bad, other)] == [EventReason.NOT_ACCEPTED]
 

@@ -20,7 +20,7 @@ BROKEN = (
     {"rules": [rule()], "bogus": 1},
     {"rules": [rule()], "hosts": ["a b"]},
     {"rules": [rule()], "persistence": {"sessionName": "a b"}},
-    {"rules": [rule()], "persistence": {"type": "None", "drainTimeout": "30s"}},
+    {"rules": [rule()], "persistence": {"type": "None", "failover": {"hold": "30s"}}},
     {"rules": [rule()], "healthCheck": {}},
     {"rules": "all"},
     {"rules": [rule(path="cart")]},

@@ -19,8 +19,9 @@ from tests.unit.proxy.fleets import (
     rule,
 )
 
+from stickyroute_api.leases import Lease
 from stickyroute_api.reasons import EndpointState
-from stickyroute_api.snapshot import Failover, Override, Persistence
+from stickyroute_api.snapshot import Failover, Override, Persistence, SessionLimits
 from stickyroute_proxy.affinity.choose import choose, choose_bound
 from stickyroute_proxy.affinity.retry import rechoose
 from stickyroute_proxy.affinity.token import Binding
@@ -157,3 +158,53 @@ def test_a_browser_s_parallel_requests_at_two_proxies_with_one_old_token_end_on_
             assert kept == {answers[0].endpoint.pod}
         assert [proxy.scope().moved for proxy in proxies] == [1, 1]
     assert other.table.known.count == 0
+
+
+def lost(limits, count=2):
+    """Proxies with these limits, none of which knows the session that has just lost its pod; its token."""
+    policy = persistence(limits=limits)
+    web = tuple(pod(f"web-{n}") for n in range(6))
+    client = Client()
+    home = client.ask(Proxy(fleet(web=web))).endpoint.pod
+    left = fleet((route(rule(persistence=policy)),), web=tuple(one for one in web if one.pod != home))
+    return [Proxy(left, seed=n) for n in range(count)], client.token
+
+
+def lend(proxy, **placed):
+    """Let it place so many on each pod."""
+    quota = proxy.scope().sessions.quota
+    quota.obey({f"uid-{name.replace('_', '-')}": Lease(placed=count) for name, count in placed.items()})
+
+
+def test_requests_in_flight_part_no_parallel_requests_of_one_old_token():
+    for _ in range(20):
+        proxies, token = lost(SessionLimits(requests=2))
+        places = set()
+        for n in range(6):
+            found = proxies[n % 2].ask(token).endpoint
+            found.in_flight += 1
+            places.add(found.pod)
+        assert len(places) == 1
+
+
+def test_proxies_whose_shares_of_a_limit_differ_agree_as_long_as_each_has_one():
+    for _ in range(20):
+        proxies, token = lost(SessionLimits(sessions=20))
+        lend(proxies[0], **{f"web_{n}": 1 for n in range(6)})
+        lend(proxies[1], **{f"web_{n}": 9 - n for n in range(6)})
+        assert len({proxies[n % 2].ask(token).endpoint.pod for n in range(6)}) == 1
+
+
+def test_who_has_no_share_left_takes_the_next_pod_that_all_would_take():
+    for _ in range(20):
+        proxies, token = lost(SessionLimits(sessions=20), 3)
+        first, other, without = proxies
+        taken = first.ask(token).endpoint.pod
+        lend(other, **{f"web_{n}": 0 for n in range(6) if f"web-{n}" != taken})
+        assert other.ask(token).endpoint.pod == taken
+        lend(without, **{taken.replace("-", "_"): 0})
+        second = without.ask(token).endpoint.pod
+        given = first.table.snapshot
+        web = tuple(one for one in given.endpoints["shop/web:80"] if one.pod != taken)
+        first.apply(fleet(tuple(given.routes.values()), 2, web=web))
+        assert second == first.ask(token).endpoint.pod != taken

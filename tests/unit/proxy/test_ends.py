@@ -57,7 +57,8 @@ def found(pods, policy=None, overrides=(), others=(), **state):
         (found((A, B), unhealthy=True), End(inf, BindingReason.POD_UNHEALTHY)),
         (found((A,), unhealthy=True), None),
         (found((A, B), ejected_until=NOW + 9), None),
-        (found((B,), snapshot.Persistence()), None),
+        (found((B,), snapshot.Persistence()), GONE),
+        (found((A, B), snapshot.Persistence()), None),
     ],
     ids=[
         "serving",
@@ -77,7 +78,8 @@ def found(pods, policy=None, overrides=(), others=(), **state):
         "unhealthy",
         "unhealthy, and no other pod",
         "ejected",
-        "no sessions",
+        "no sessions, and gone",
+        "no sessions, and serving",
     ],
 )
 def test_the_end_of_bindings_to_an_endpoint(given, expected):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.unit.proxy.fleets import NOW, Proxy, Request, fleet, pods, route, rule
 
 from stickyroute_api.reasons import BindingReason
-from stickyroute_api.snapshot import Persistence
+from stickyroute_api.snapshot import Persistence, SessionLimits
 from stickyroute_proxy.affinity.choose import choose, choose_bound
 from stickyroute_proxy.affinity.mint import minted, sealer
 from stickyroute_proxy.affinity.token import LENGTH, Binding
@@ -148,3 +148,62 @@ def test_a_fresh_key_does_not_make_bound_envelopes_look_aged():
     decisions = [ask(proxy, envelope) for _ in range(3)]
     assert {decision.reason for decision in decisions} == {BindingReason.BOUND}
     assert all(one.token == other.token == envelope for one, other in pairwise(decisions))
+
+
+@pytest.mark.parametrize("kind", ["stored", "envelope"])
+def test_a_client_that_goes_on_showing_an_old_key_takes_one_place_of_a_limit(kind):
+    limits = SessionLimits(sessions=5)
+    policy = Persistence(type="AppCookie", name="ID", learn="Store", limits=limits)
+    if kind == "envelope":
+        policy = policy.model_copy(update={"learn": "Envelope", "absolute_timeout": 10.0})
+    proxies = [Proxy(fleet((route(rule(persistence=policy)),), web=pods("a", "b", "c")), n) for n in range(2)]
+    scope = proxies[0].scope()
+    old = NOW - 100
+    binding = Binding(b"s" * 12, scope.name(proxies[0].find("a")[0]), old, old, old, 0, 0, 1)
+    shown = b"ID=" + scope.keyring.seal_with(b"v", binding, scope.identity) + b"~v"
+
+    def ask(proxy):
+        if kind == "stored":
+            return choose_bound(proxy.rule(), Request(), None, proxy.now, proxy.random, key=b"k" * 16)
+        return proxy.ask(cookies=[shown])
+
+    # Neither the store nor its application says anything new of it.
+    homes = {ask(proxy).endpoint.pod for _ in range(30) for proxy in proxies}
+    assert len(homes) == 1
+    for proxy in proxies:
+        scope = proxy.scope()
+        assert (scope.new, scope.rejected) == (1, 0)
+        assert sum(map(scope.sessions.quota.placed, proxy.table.endpoints())) == 1
+        proxy.tick(61)
+        assert ask(proxy).endpoint.pod in homes
+
+
+def test_parallel_requests_of_a_stored_session_that_lost_its_pod_are_one_move():
+    policy = Persistence(type="AppCookie", name="ID", learn="Store", limits=SessionLimits(sessions=9))
+    served = route(rule(persistence=policy.model_copy(update={"idle_timeout": 600.0})))
+    web = pods("a", "b", "c")
+    proxy = Proxy(fleet((served,), web=web))
+    scope = proxy.scope()
+    home = scope.name(proxy.find("a")[0])
+    binding = Binding(b"s" * 12, home, NOW - 100, NOW - 100, NOW - 1, 0, 0, 1)
+
+    def ask(shown, count):
+        made = [choose_bound(proxy.rule(), Request(), shown, proxy.now, proxy.random) for _ in range(count)]
+        assert len({decision.endpoint.pod for decision in made}) == 1
+        return made
+
+    ask(binding, 2)
+    proxy.apply(fleet((served,), 2, web=web[1:]))
+    made = ask(binding, 6)  # before the first answer says where the session is from now on
+    assert {decision.notice for decision in made} == {b"PodTerminated"}
+    assert (scope.moved, sum(map(scope.sessions.quota.placed, proxy.table.endpoints()))) == (1, 1)
+    (departed,) = scope.sessions.departures
+    assert (departed.dropped, departed.moved) == (1, 1)
+    # So it is with a container that began anew: each of them is told, and one session counts.
+    (name,) = {decision.endpoint.pod for decision in made}
+    bound = made[-1].binding._replace(key=1)
+    started = [one.model_copy(update={"started": NOW + 1 if one.pod == name else 0.0}) for one in web[1:]]
+    proxy.tick(2)
+    proxy.apply(fleet((served,), 3, web=tuple(started)))
+    ask(bound, 6)
+    assert scope.restarted == 1
