@@ -1,6 +1,7 @@
 """I1 to I6: where sessions go. Each check yields a sentence for what it finds, and reads nothing but logs."""
 
 from collections import defaultdict
+from functools import lru_cache
 from itertools import pairwise
 
 from tests.invariants import tunnels
@@ -17,7 +18,7 @@ SOON = 3.0
 
 def judged(story):
     """Requests that show a token and were decided on, with all reasons that they may have."""
-    known, shelf = _known(story), Shelf(story)
+    known, shelf = _known(story), _shelf(story)
     for ask in story.asks.values():
         line, binding = ask.line, ask.binding
         if line is None or binding is None or not line.reason:
@@ -265,6 +266,10 @@ def _is_home(views, binding, uid):
     return uid == binding.uid or any(view.name(uid) == binding.name for view in views)
 
 
+_shelf = lru_cache(maxsize=1)(Shelf)
+
+
+@lru_cache(maxsize=1)
 def _known(story):
     """Requests by session and pod, of those whose keys applications give out."""
     found = defaultdict(list)

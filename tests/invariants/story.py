@@ -37,8 +37,7 @@ class Line:
     route: str
     scope: str
     retries: int
-    message: str
-    """Why a tunnel was ended; empty: nobody did."""
+    message: str  # why a tunnel was ended; empty: nobody did
 
 
 @dataclass(slots=True)
@@ -86,8 +85,7 @@ class Ask:
     seen: list = field(default_factory=list)
     binding: "Binding | None" = None
     """What its token says; None: it shows none."""
-    after: "Binding | None" = None
-    """What the one in the answer says."""
+    after: "Binding | None" = None  # what the one in the answer says
 
     @property
     def good(self):
@@ -394,5 +392,9 @@ def _applied(path, zone):
         for line in file:
             found = IN_USE.match(line)
             if found:
-                moment = datetime.fromisoformat(found[1].replace(",", ".")).replace(tzinfo=zone)
-                yield moment.timestamp(), (int(found[2]), int(found[3]))
+                yield moment(found[1], zone), (int(found[2]), int(found[3]))
+
+
+def moment(text, zone=None):
+    """A log's time (Unix seconds), which is the machine's or of that zone."""
+    return datetime.fromisoformat(text.replace(",", ".")).replace(tzinfo=zone).timestamp()
