@@ -20,6 +20,7 @@ from tests.e2e import faults, kube, manifests
 from tests.e2e.following import Fleet, Follower, split, until
 from tests.invariants import cluster, logs, pod, recorder
 from tests.invariants.__main__ import document
+from tests.invariants.routes import DRAIN, OF_DEPLOYMENTS, changing, services, specs
 from tests.invariants.verdict import judge
 
 from stickyroute_operator.keys import COMMAND
@@ -36,7 +37,9 @@ VALUES = (
 )
 LINGER = 3.0
 """Seconds that a pod still accepts connections after SIGTERM, beside its route's drain."""
-CHANGING = ("web", "canary", "desk", "lounge", "rooms")
+ROUTES = OF_DEPLOYMENTS
+"""Without those that need a StatefulSet."""
+CHANGING = tuple(changing(ROUTES))
 HEAD = """# Invariants on a cluster
 
 Sessions over three proxies of the chart on a real Kubernetes cluster, while Deployments are scaled and rolled
@@ -128,19 +131,19 @@ def _as_proxy(release, address):
 def routes(place, release):
     """The routes and Services of tests/invariants, as Deployments."""
     kube.apply(place, _code("pod", pod))
-    for service, count in cluster.SERVICES.items():
+    for service, count in services(ROUTES).items():
         kube.apply(place, _deployment(release.image, service, count), manifests.service(service, 80))
-    for name, spec in cluster.specs().items():
+    for name, spec in specs(ROUTES).items():
         kube.apply(place, _route(name, spec))
-    for service in cluster.SERVICES:
+    for service in services(ROUTES):
         kube.rollout(place, service)
-    for name in cluster.specs():
+    for name in ROUTES:
         kube.wait_ready(place, name)
     return place
 
 
 def _deployment(image, service, count):
-    linger = LINGER + cluster.DRAIN.get(service, 0.0)
+    linger = LINGER + DRAIN.get(service, 0.0)
     spec = manifests.pod(image, "pod", script="pod.py", env={"LINGER": linger})
     (container,) = spec["containers"]
     container["env"].append({"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}})
@@ -170,8 +173,8 @@ class Schedule:
     fleet: Fleet
     log: logs.Log
     random: Random
-    specs: dict = field(default_factory=cluster.specs)
-    counts: dict = field(default_factory=lambda: dict(cluster.SERVICES))
+    specs: dict = field(default_factory=lambda: specs(ROUTES))
+    counts: dict = field(default_factory=lambda: services(ROUTES))
     done: list = field(default_factory=list)
 
     async def follow(self, until_time):
@@ -326,6 +329,7 @@ async def _load(release, folder, seed):
     target = release.target
     plan = {
         "seed": seed,
+        "routes": ROUTES,
         "host": target.address,
         "sessions": SESSIONS,
         "requests": REQUESTS,
@@ -365,7 +369,7 @@ def _tell(release, namespace, log):
             if key.startswith("stickyroute_decisions_total")
         }
         log.event("decisions", proxy=name, counts=counts)
-    for route in cluster.specs():
+    for route in ROUTES:
         found = kube.get("-n", namespace, "stickyroute", route)
         log.event(
             "status",

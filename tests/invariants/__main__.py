@@ -91,9 +91,10 @@ def document(head, command, events, verdict):
 
 HEAD = """# Invariants
 
-Sessions over three proxies while pods, routes, keys, proxies and the operator change at random, in processes
-of one machine: the real operator over a small API server, real proxies, pods of our own. Clients, proxies and
-pods log every request by its id; a checker that knows nothing but the logs then judges them.
+Sessions over three proxies, one of two workers, while pods, routes, keys, proxies, the store and the operator
+change at random, in processes of one machine: the real operator over a small API server, real proxies, a real
+Valkey, pods of our own. Routes are of all kinds of keys and bindings. Clients, proxies and pods log every
+request by its id; a checker that knows nothing but the logs then judges them.
 `python -m tests.invariants --write docs/invariants.md` writes this page (`make invariants`); the seed in the
 command makes the same events again. For each line of the table a deliberate break in a copy of the code is
 detected (`tests/invariants/mutations.py`).

@@ -6,12 +6,9 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from tests.invariants.routes import DRAIN, STATEFUL
+
 NAMESPACE = "t"
-SERVICES = {"web": 4, "canary": 2, "desk": 3, "lounge": 3, "rooms": 4, "quiet": 3}
-"""How many pods each begins with."""
-CHANGING = [name for name in SERVICES if name != "quiet"]
-DRAIN = {"lounge": 3.0}
-"""Seconds that sessions stay on a terminating pod; elsewhere they leave at once."""
 LINGER = 1.0
 """Seconds that a pod which is told to end still accepts connections, as after a preStop sleep."""
 GRACE = 30
@@ -69,15 +66,29 @@ class Cluster:
 
     async def start(self, service, *, reuse=False):
         number = next(self.numbers)
+        name = self._ordinal(service) if service in STATEFUL else f"{service}-{number}"
         address = self.free.pop() if reuse and self.free else f"{self.network}.{next(self.hosts)}"
         now = time.time()
         version = self.versions.get(service, 1)
-        pod = Pod(f"{service}-{number}", f"uid-{number}", service, address, now, started=now, version=version)
+        pod = Pod(name, f"uid-{number}", service, address, now, started=now, version=version)
         await self.farm("start", pod, self.port)
         self.pods[pod.uid] = pod
         self._tell(pod, "started")
         self.put(pod)
         return pod
+
+    def _ordinal(self, service):
+        """The first name of a StatefulSet's pods that none has."""
+        taken = {pod.name for pod in self.pods.values()}
+        return next(name for number in itertools.count() if (name := f"{service}-{number}") not in taken)
+
+    async def replace(self, pod):
+        """As `kubectl delete pod`: its controller starts another, a StatefulSet once it has gone."""
+        self.terminate(pod)
+        if pod.service in STATEFUL:
+            while pod.uid in self.pods:
+                await asyncio.sleep(0.05)
+        return await self.start(pod.service)
 
     def terminate(self, pod):
         """Tell a pod to end; it lingers, stops and is gone."""
@@ -141,14 +152,17 @@ class Cluster:
     # Objects
 
     def put(self, pod):
+        version = f"v{pod.version}"
+        if pod.service in STATEFUL:
+            label, owner = "controller-revision-hash", {"kind": "StatefulSet", "name": pod.service}
+        else:
+            label, owner = "pod-template-hash", {"kind": "ReplicaSet", "name": f"{pod.service}-{version}"}
         meta = {
             "name": pod.name,
             "namespace": NAMESPACE,
             "uid": pod.uid,
-            "labels": {"pod-template-hash": f"v{pod.version}"},
-            "ownerReferences": [
-                {"kind": "ReplicaSet", "name": f"{pod.service}-v{pod.version}", "controller": True}
-            ],
+            "labels": {label: version},
+            "ownerReferences": [owner | {"controller": True}],
         }
         if pod.deleted:
             meta["deletionTimestamp"] = moment(pod.deleted + GRACE)
@@ -226,35 +240,3 @@ class Cluster:
 
     def spec(self, name, namespace=NAMESPACE):
         return self.api.get("stickyroutes", name, namespace)["spec"]
-
-
-def specs():
-    """The routes: one for each way to lose a pod, one of hashed values, and one that nobody touches."""
-    cookie = {"type": "Cookie", "sessionName": "sid", "idleTimeout": "10m"}
-    return {
-        "shop": _spec("shop", cookie, ("web", 80), ("canary", 20)),
-        "desk": _spec("desk", cookie | {"failover": {"mode": "Reject", "status": 503}}, ("desk", 1)),
-        "lounge": _spec(
-            "lounge",
-            cookie | {"failover": {"mode": "Temporary", "hold": "500ms"}, "drainTimeout": "3s"},
-            ("lounge", 1),
-        ),
-        "rooms": _spec("rooms", {"type": "QueryParam", "sessionName": "room"}, ("rooms", 1)),
-        "quiet": _spec("quiet", cookie, ("quiet", 1)),
-    }
-
-
-def _spec(host, persistence, *backends):
-    return {
-        "className": "stickyroute",
-        "hosts": [f"{host}.test"],
-        "persistence": persistence,
-        "rules": [
-            {
-                "name": "app",
-                "backends": [
-                    {"service": service, "port": 80, "weight": weight} for service, weight in backends
-                ],
-            }
-        ],
-    }

@@ -5,10 +5,11 @@ import base64
 import contextlib
 import json
 import time
+from dataclasses import replace
 
 from tests.component.operator.api import until
-from tests.invariants import attack, cluster
-from tests.invariants.cluster import CHANGING, NAMESPACE
+from tests.invariants import attack, cluster, routes
+from tests.invariants.cluster import NAMESPACE
 from tests.invariants.stage import RELEASE, SYSTEM
 
 from stickyroute_api.control import SNAPSHOT_PATH
@@ -18,13 +19,18 @@ LEAST, MOST = 2, 6
 """Pods of a Service."""
 SETTLED = 3.0
 """Seconds in which a change without faults has reached every proxy."""
-ROUTES = {"web": "shop", "canary": "shop", "desk": "desk", "lounge": "lounge", "rooms": "rooms"}
+PODS = ("scale_out", "scale_in", "delete_pod", "rollout", "reuse", "blip", "crash")
+SEVERAL = (*PODS, "release", "disable", "drain")
+"""What befalls several Services at a time, where there are many."""
+MANY = 8
 
 
 class Director:
     def __init__(self, stage):
         self.stage = stage
         self.cluster = stage.cluster
+        self.routes = routes.changing(stage.routes)
+        self.changing = list(self.routes)
         self.stale = None
         """A snapshot of long ago, to be pushed again."""
         self.done = []
@@ -36,9 +42,16 @@ class Director:
                 return
             await asyncio.sleep(event.pause)
             self.stage.log.event("begins", kind=event.kind)
-            told = await getattr(self, event.kind)(event)
+            told = await self._carry_out(event)
             self.done.append(f"{event.kind} {told or ''}".strip())
             self.stage.log.event("ends", kind=event.kind, of=told or "")
+
+    async def _carry_out(self, event):
+        do = getattr(self, event.kind)
+        if event.kind not in SEVERAL or len(self.changing) < MANY:
+            return await do(event)
+        others = [replace(event, where=(event.where + third / 3) % 1.0) for third in range(3)]
+        return ", ".join(filter(None, await asyncio.gather(*map(do, others))))
 
     async def start(self):
         """Before the load: what later events need of the beginning, which is past for every proxy."""
@@ -52,12 +65,12 @@ class Director:
     # Pods
 
     def _pod(self, event):
-        service = event.pick(CHANGING)
+        service = event.pick(self.changing)
         pods = self.cluster.of(service)
         return pods[int(event.size * len(pods))]
 
     async def scale_out(self, event):
-        service = event.pick(CHANGING)
+        service = event.pick(self.changing)
         new = 1 + int(event.size * 2)
         pods = [
             await self.cluster.start(service) for _ in range(min(new, MOST - len(self.cluster.of(service))))
@@ -66,7 +79,7 @@ class Director:
         return ", ".join(pod.name for pod in pods)
 
     async def scale_in(self, event):
-        service = event.pick(CHANGING)
+        service = event.pick(self.changing)
         pods = self.cluster.of(service)
         gone = pods[LEAST:][-1 - int(event.size * 2) :]
         for pod in gone:
@@ -75,19 +88,20 @@ class Director:
         return ", ".join(pod.name for pod in gone)
 
     async def delete_pod(self, event):
-        """As `kubectl delete pod`: a new one comes at once."""
         pod = self._pod(event)
-        self.cluster.terminate(pod)
-        new = await self.cluster.start(pod.service)
+        new = await self.cluster.replace(pod)
         await asyncio.sleep(0.3)
         return f"{pod.name}, then {new.name}"
 
     async def rollout(self, event):
         """New pods one by one, each in place of an old one."""
-        service = event.pick(CHANGING)
+        service = event.pick(self.changing)
         old = self.cluster.of(service)
         self.cluster.versions[service] = self.cluster.versions.get(service, 1) + 1
         for pod in old:
+            if service in routes.STATEFUL:
+                await self.cluster.replace(pod)
+                continue
             await self.cluster.start(service)
             await asyncio.sleep(0.4)
             self.cluster.terminate(pod)
@@ -139,7 +153,7 @@ class Director:
         order = {"pod": pod.name, "action": action}
         if action == "Release":
             order["since"] = cluster.moment(time.time())
-        route = ROUTES[pod.service]
+        route = self.routes[pod.service]
         self._change(route, overrides=[order])
         await asyncio.sleep(1.0 + event.size)
         self._change(route, overrides=[])
@@ -170,7 +184,7 @@ class Director:
 
     async def bad_routes(self, _event):
         """Routes that cannot work, that want another's host, and many of them."""
-        put, thief = self.cluster.route, cluster.specs()["quiet"]
+        put, thief = self.cluster.route, routes.specs(["quiet"])["quiet"]
         put("wrong", {"className": "stickyroute", "rules": "none"}, "evil")
         put("thief", thief, "evil")
         put("twin", thief | {"persistence": {"type": "None"}})
@@ -193,7 +207,7 @@ class Director:
     async def restart_proxy(self, event):
         """As a rollout does: a new one first."""
         proxy = event.pick(self.stage.serving)
-        new = await self.stage.add_proxy()
+        new = await self.stage.add_proxy(proxy.workers)
         await self.stage.drain_proxy(proxy)
         return f"{proxy.name}, after {new.name}"
 
@@ -209,13 +223,21 @@ class Director:
             await self.stage.start_proxy(proxy)
             told = proxy.name
         else:
-            self.cluster.terminate(pod)
-            await self.cluster.start(pod.service)
+            await self.cluster.replace(pod)
             await asyncio.sleep(1.0 + event.size)
             told = pod.name
         await self.stage.start_operator()
         await self.in_step()
         return told
+
+    async def store_slow(self, event):
+        """Answers come late, or none comes for a while."""
+        share = 0.6 if event.where < 0.5 else 1.0
+        await self.stage.slow_store(0.8 + event.size, share)
+        return "answers late" if share < 1.0 else "does not answer"
+
+    async def store_away(self, event):
+        await self.stage.empty_store(0.3 + event.size)
 
     async def api_outage(self, event):
         port = self.stage.api.port
@@ -250,4 +272,4 @@ class Director:
             )
 
         with contextlib.suppress(AssertionError):
-            await until(lambda: all(map(settled, cluster.specs())), 15)
+            await until(lambda: all(map(settled, self.stage.routes)), 15)

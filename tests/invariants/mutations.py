@@ -12,12 +12,18 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.invariants.routes import changing
 from tests.invariants.run import Plan
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("api", "operator", "proxy", "cli")
+FIRST = ("shop", "desk", "lounge", "rooms", "quiet")
+"""The routes of the breaks that need no others."""
 WEB, LOUNGE, ROOMS = 0.1, 0.7, 0.9
-"""Where events pick these Services."""
+"""Where events pick these Services among those of `FIRST`."""
+KEYED = ("shop", "badge", "wallet", "gate")
+STORED = ("shop", "vault")
+NAMED = ("shop", "troop", "rows")
 
 
 @dataclass(frozen=True)
@@ -31,8 +37,22 @@ class Mutation:
     plan: Plan
 
 
+def at(service, *routes):
+    """Where events pick a Service of those routes."""
+    names = list(changing(routes))
+    return (names.index(service) + 0.5) / len(names)
+
+
 def plan(*events, **more):
-    usual = {"sessions": 150, "requests": 40, "seconds": 8.0, "calm": 1.0, "settle": 0.2, "attacked": False}
+    usual = {
+        "routes": FIRST,
+        "sessions": 150,
+        "requests": 40,
+        "seconds": 8.0,
+        "calm": 1.0,
+        "settle": 0.2,
+        "attacked": False,
+    }
     return Plan(**{"seed": "mutation", "events": events, **usual, **more})
 
 
@@ -58,6 +78,82 @@ MUTATIONS = {
         "return Decision(endpoint, reason, token, NOTICES.get(reason), token, binding=fresh)",
         "return Decision(endpoint, reason, token, None, token, binding=fresh)",
         plan(("delete_pod", WEB, 0.1), ("delete_pod", WEB, 0.4)),
+    ),
+    "the token is left where it was": Mutation(
+        "I2",
+        "proxy/stickyroute_proxy/affinity/failover.py",
+        "return _turn_away(rule, lost, now, ends=True)",
+        "return _turn_away(rule, lost, now, ends=False)",
+        plan(("delete_pod", at("gate", *KEYED), 0.1), routes=KEYED),
+    ),
+    "our header is the application's": Mutation(
+        "I8",
+        "proxy/stickyroute_proxy/affinity/carrier.py",
+        'return [line for line in lines if _plain(line.partition(b":")[0]) != ours]',
+        "return lines",
+        plan(("weights", 0.0, 0.3), routes=KEYED, seconds=4.0),
+    ),
+    "an envelope is the application's to open": Mutation(
+        "I8",
+        "proxy/stickyroute_proxy/affinity/envelope.py",
+        "return key + equals + before + unwrap(value) + after",
+        "return key + equals + before + value + after",
+        plan(("weights", 0.0, 0.3), routes=KEYED, seconds=4.0),
+    ),
+    "a value belongs to the pod that the session left": Mutation(
+        "I1",
+        "proxy/stickyroute_proxy/affinity/mint.py",
+        "else moved(scope, held, endpoint, now)",
+        "else held",
+        # Parallel requests, one of which is the first to tell: the others' answers count.
+        plan(
+            *(("delete_pod", at("wallet", *KEYED), size) for size in (0.1, 0.1, 0.4, 0.1, 0.4, 0.1)),
+            routes=KEYED,
+            sessions=500,
+            requests=20,
+        ),
+    ),
+    "a StatefulSet's pods are as any": Mutation(
+        "I1",
+        "proxy/stickyroute_proxy/affinity/rule.py",
+        '"StatefulPod": attrgetter("stable")',
+        '"StatefulPod": attrgetter("key")',
+        plan(("delete_pod", at("rows", *NAMED), 0.1), routes=NAMED),
+    ),
+    "a version is one pod": Mutation(
+        "I1",
+        "proxy/stickyroute_proxy/affinity/rule.py",
+        '"Cohort": attrgetter("cohort")',
+        '"Cohort": attrgetter("key")',
+        plan(("delete_pod", at("troop", *NAMED), 0.1), routes=NAMED, seconds=12.0),
+    ),
+    "the store is not asked": Mutation(
+        "I1",
+        "proxy/stickyroute_proxy/store/memory.py",
+        "            link.find(Lookup(keys, recall))",
+        "            recall.failed()",
+        plan(("weights", 0.0, 0.3), routes=STORED, seconds=4.0),
+    ),
+    "an emptied store stays empty": Mutation(
+        "I1",
+        "proxy/stickyroute_proxy/store/memory.py",
+        "self._refill_some(reversed(list(self._known)))",
+        "self._refill_some(iter(()))",
+        plan(("store_away", 0.0, 0.1), routes=STORED, seconds=16.0, sessions=400, requests=12),
+    ),
+    "a chat that is silent is idle": Mutation(
+        "I1",
+        "proxy/stickyroute_proxy/affinity/retry.py",
+        "scope.keyring.seal(binding._replace(sealed=now, flags=binding.flags | LONG_LIVED), scope.identity)",
+        "scope.keyring.seal(binding._replace(sealed=now), scope.identity)",
+        plan(("weights", 0.0, 0.3), routes=("shop", "chat"), sessions=60, seconds=12.0),
+    ),
+    "chats outlast their pod's drain": Mutation(
+        "I5",
+        "proxy/stickyroute_proxy/affinity/ends.py",
+        "        if over and not scope.is_last_resort(endpoint):",
+        "        if over and scope.is_last_resort(endpoint):",
+        plan(("delete_pod", 0.9, 0.1), routes=("shop", "chat"), sessions=60, seconds=16.0),
     ),
     "values are placed by remainder": Mutation(
         "I3",

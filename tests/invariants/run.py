@@ -7,15 +7,16 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.invariants import cluster
+from tests.invariants import cluster, routes
 from tests.invariants.director import Director
-from tests.invariants.schedule import Event, schedule
+from tests.invariants.schedule import STORE, STORE_PAUSE, Event, schedule
 from tests.invariants.stage import Stage
 
 
 @dataclass(frozen=True)
 class Plan:
     seed: str
+    routes: tuple = routes.ALL
     sessions: int = 300
     requests: int = 40
     seconds: float = 30.0
@@ -29,15 +30,17 @@ class Plan:
     settle: float = 6.0
     """Seconds after the attack, and at the end, in which all is given back: idle connections are kept 4."""
 
-    def schedule(self):
-        if not self.events:
-            return schedule(self.seed)
-        return [Event(0.3, *one) for one in self.events]
+    def schedules(self):
+        """Events, in their order; each of these is followed for itself."""
+        if self.events:
+            return [[Event(0.3, *one) for one in self.events]]
+        stores = [schedule(f"{self.seed} store", STORE, STORE_PAUSE)] if "vault" in self.routes else []
+        return [schedule(self.seed), *stores]
 
 
 async def perform(plan, folder):
     """Leaves the logs of a run in the folder; the events that there were, as texts."""
-    async with Stage(folder, plan.seed) as stage:
+    async with Stage(folder, plan.seed, plan.routes) as stage:
         director = Director(stage)
         await director.start()
         if plan.attacked:
@@ -51,6 +54,7 @@ async def perform(plan, folder):
         await stage.start_load(
             {
                 "seed": plan.seed,
+                "routes": plan.routes,
                 "sessions": plan.sessions,
                 "requests": plan.requests,
                 "seconds": plan.seconds,
@@ -60,7 +64,8 @@ async def perform(plan, folder):
         # Some sessions are there when the events begin, others come later.
         begin = time.monotonic()
         await asyncio.sleep(0.1 * plan.seconds)
-        await director.follow(plan.schedule(), begin + plan.seconds - plan.calm)
+        end = begin + plan.seconds - plan.calm
+        await asyncio.gather(*(director.follow(events, end) for events in plan.schedules()))
         stage.log.event("calm")
         await stage.load_ended()
         await _final(stage, director, plan.settle)
@@ -96,7 +101,7 @@ async def _final(stage, director, settle):
             if name.startswith("stickyroute_decisions_total")
         }
         stage.log.event("decisions", proxy=proxy.name, counts=decisions)
-    for route in cluster.specs():
+    for route in stage.routes:
         found = stage.api.get("stickyroutes", route, cluster.NAMESPACE)
         stage.log.event(
             "status",

@@ -27,6 +27,9 @@ KINDS = {
 """How often each kind is drawn."""
 PAUSE = (0.3, 2.0)
 """Seconds between two events."""
+STORE = {"store_slow": 2, "store_away": 1}
+"""What befalls the store, beside all others."""
+STORE_PAUSE = (4.0, 9.0)
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,16 @@ class Event:
         return things[int(self.where * len(things))]
 
 
-def schedule(seed):
+def schedule(seed, kinds=None, pause=PAUSE):
     """Events without end: each kind once, and then at random."""
+    kinds = KINDS if kinds is None else kinds
     random = Random(f"events {seed}")
-    names, weights = list(KINDS), list(KINDS.values())
+    names, weights = list(kinds), list(kinds.values())
     for kind in random.sample(names, len(names)):
-        yield _event(random, kind)
+        yield _event(random, kind, pause)
     while True:
-        yield _event(random, random.choices(names, weights)[0])
+        yield _event(random, random.choices(names, weights)[0], pause)
 
 
-def _event(random, kind):
-    return Event(random.uniform(*PAUSE), kind, random.random(), random.random())
+def _event(random, kind, pause):
+    return Event(random.uniform(*pause), kind, random.random(), random.random())

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import aiohttp
 from tests.component.operator.api import FakeApi, until
-from tests.invariants import cluster, logs
+from tests.component.wire.valkeys import Server
+from tests.invariants import cluster, logs, routes
 
 from stickyroute_api.control import AFFINITY_PATH, SNAPSHOT_PATH
 from stickyroute_operator import pki
@@ -27,6 +28,8 @@ SETTINGS = {
     "retryBudget": {"percent": 100, "perSecond": 10000},
     "timeouts": {"head": "1s"},
 }
+WORKERS = (2, 1, 1)
+"""Of the proxies that there are at first, the processes of each."""
 START = 15.0
 """Seconds that anything may take to begin."""
 
@@ -93,8 +96,8 @@ def environment(**more):
 class Proxy:
     """One proxy pod; its process may begin anew on the same ports and disk."""
 
-    def __init__(self, name, folder):
-        self.name, self.folder = name, folder
+    def __init__(self, name, folder, workers):
+        self.name, self.folder, self.workers = name, folder, workers
         self.http, self.control, self.admin = free_port(), free_port(), free_port()
         self.lives = 0
         self.process = None
@@ -115,23 +118,33 @@ class Proxy:
                 f"--name={self.name}",
                 f"--tls-dir={self.folder / 'tls'}",
                 f"--state-dir={self.folder / self.name}",
+                f"--workers={self.workers}",
                 "--drain-delay=1.5",
                 "--grace=10s",
                 env=environment(),
                 stdout=out,
                 stderr=err,
+                start_new_session=True,
             )
         return stem
+
+    async def kill(self):
+        """With its workers, as a container's end is."""
+        if self.process is not None and self.process.returncode is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            await self.process.wait()
 
 
 class Stage:
     """All of it; `proxies` are those that there are, in rotation or not."""
 
-    def __init__(self, folder, seed):
-        self.folder, self.seed = folder, seed
+    def __init__(self, folder, seed, given=routes.ALL):
+        """`given`: the routes that there are."""
+        self.folder, self.seed, self.routes = folder, seed, given
         self.log = logs.Log(folder / logs.EVENTS)
         self.api = FakeApi()
         self.farm, self.load = Child(), Child()
+        self.store = Server() if "vault" in given else None
         self.operator = None
         self.proxies = {}
         self.rotation = {}
@@ -151,36 +164,42 @@ class Stage:
         self.http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5))
         await self.api.start()
         self.api.kubeconfig(self.folder / "kubeconfig")
-        (self.folder / "settings.json").write_text(json.dumps(SETTINGS))
+        settings = dict(SETTINGS)
+        if self.store is not None:
+            await self.store.start()
+            settings["store"] = {"address": f"{HOST}:{self.store.port}"}
+        (self.folder / "settings.json").write_text(json.dumps(settings))
         for name in ("ca", "operator-tls", "proxy-tls", "token-keys"):
             self.api.put("secrets", {"metadata": {"name": f"{RELEASE}-{name}", "namespace": SYSTEM}})
         self.api.put("leases", {"metadata": {"name": f"{RELEASE}-operator", "namespace": SYSTEM}})
         await self.farm.start("farm", self.folder / logs.PODS)
         network = f"127.{os.getpid() % 250 + 1}.{os.getpid() // 250 % 250}"
         self.cluster = cluster.Cluster(self.api, self._order, self.log, network, free_port())
-        for service, count in cluster.SERVICES.items():
+        for service, count in routes.services(self.routes).items():
             self.cluster.service(service)
             for _ in range(count):
                 await self.cluster.start(service)
-        for name, spec in cluster.specs().items():
+        for name, spec in routes.specs(self.routes).items():
             self.cluster.route(name, spec)
         await self.start_operator()
         await until(lambda: "data" in self.api.get("secrets", f"{RELEASE}-proxy-tls", SYSTEM), START)
         (self.folder / "tls").mkdir()
         for field, value in self._secret("proxy-tls").items():
             (self.folder / "tls" / field).write_bytes(value)
-        await asyncio.gather(*(self.add_proxy() for _ in range(3)))
-        await until(lambda: all(self.is_ready(name) for name in cluster.specs()), START, "routes Ready")
+        await asyncio.gather(*(self.add_proxy(workers) for workers in WORKERS))
+        await until(lambda: all(self.is_ready(name) for name in self.routes), START, "routes Ready")
         return self
 
     async def __aexit__(self, *_):
         for task in tuple(self.cluster.ending) if self.cluster is not None else ():
             task.cancel()
         for proxy in self.proxies.values():
-            await _kill(proxy.process)
+            await proxy.kill()
         await _kill(self.operator)
         await self.load.end()
         await self.farm.end()
+        if self.store is not None:
+            await self.store.stop()
         await self.http.close()
         await self.api.stop()
         self.log.close()
@@ -240,15 +259,15 @@ class Stage:
 
     # Proxies
 
-    async def add_proxy(self):
+    async def add_proxy(self, workers):
         self.names += 1
-        proxy = self.proxies[f"p{self.names}"] = Proxy(f"p{self.names}", self.folder)
+        proxy = self.proxies[f"p{self.names}"] = Proxy(f"p{self.names}", self.folder, workers)
         await self.start_proxy(proxy)
         return proxy
 
     async def start_proxy(self, proxy):
         stem = await proxy.start()
-        self.log.event("proxy", what="started", proxy=proxy.name, log=stem)
+        self.log.event("proxy", what="started", proxy=proxy.name, log=stem, workers=proxy.workers)
         self._list(proxy, ready=False)
         end = time.monotonic() + START
         while not await self._asks_ready(proxy):
@@ -274,7 +293,7 @@ class Stage:
 
     async def kill_proxy(self, proxy):
         self.log.event("proxy", what="killed", proxy=proxy.name)
-        await _kill(proxy.process)
+        await proxy.kill()
         self._list(proxy, ready=False)
         await self._out(proxy)
 
@@ -325,6 +344,27 @@ class Stage:
             text = await answer.text()
         lines = (line.rpartition(" ") for line in text.splitlines() if line and line[0] != "#")
         return {name: float(value) for name, _, value in lines}
+
+    # The store
+
+    async def slow_store(self, seconds, share):
+        """It answers nothing for that share of each fifth of a second; with 1.0 nothing at all."""
+        self.log.event("store", what="slow")
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.store.signal(signal.SIGSTOP)
+            await asyncio.sleep(0.2 * share if share < 1.0 else seconds)
+            self.store.signal(signal.SIGCONT)
+            await asyncio.sleep(0.2 * (1.0 - share))
+        self.log.event("store", what="well")
+
+    async def empty_store(self, seconds):
+        """It ends; another, that is empty, comes in its place."""
+        self.log.event("store", what="away")
+        await self.store.stop()
+        await asyncio.sleep(seconds)
+        await self.store.start()
+        self.log.event("store", what="well")
 
     # Clients
 

@@ -4,7 +4,7 @@ import json
 import re
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from math import inf
@@ -31,10 +31,13 @@ class Line:
     reason: str
     endpoint: str
     """The pod's name; empty: none."""
+    uid: str
+    """The pod's; empty: none."""
     address: str
     route: str
     scope: str
     retries: int
+    message: str  # why a tunnel was ended; empty: nobody did
 
 
 @dataclass(slots=True)
@@ -50,6 +53,10 @@ class Seen:
     session: str
     secret: str
     leaked: bool
+    shown: str
+    """The value of its own that the application saw; empty: none."""
+    gave: str
+    """The one that it gave out; empty: none."""
 
 
 @dataclass(slots=True)
@@ -72,10 +79,18 @@ class Ask:
     uid: str
     wrong: str
     error: str
+    close: int
+    """The code that a chat ended with; 0: none."""
     lines: list = field(default_factory=list)
     seen: list = field(default_factory=list)
     binding: "Binding | None" = None
     """What its token says; None: it shows none."""
+    after: "Binding | None" = None  # what the one in the answer says
+
+    @property
+    def good(self):
+        """The application answered, or a chat began."""
+        return self.status in {200, 101}
 
     @property
     def line(self):
@@ -92,6 +107,7 @@ class Life:
     proxy: str
     stem: str
     started: float
+    workers: int = 1
     ready: float = inf
     out: float = inf
     """When clients knew that it is no more to be asked."""
@@ -120,8 +136,12 @@ class Binding:
 
     uid: str
     pod: str
+    name: str
+    """What it names, as its route's policy says: the pod's UID, its stable name, its cohort."""
     bound: tuple
     epoch: tuple
+    value: str = ""
+    """The application's value that it is the key of; empty: the key is ours."""
 
 
 class Story:
@@ -146,9 +166,10 @@ class Story:
             if rule["persistence"]["failover"]["hold"]
         }
         """The routes whose requests may wait for their pod: they are decided later than they come."""
-        self.names, self.pods = {}, defaultdict(list)
+        self.pods, self._named = defaultdict(list), defaultdict(list)
         for event in self.of("pod"):
-            self.names[event["pod"]] = event["uid"]
+            if event["uid"] not in self.pods:
+                self._named[event["pod"]].append((event["time"], event.get("address", ""), event["uid"]))
             self.pods[event["uid"]].append(event)
         self.lives = list(self._lives())
         for life in self.lives:
@@ -190,6 +211,15 @@ class Story:
         found = [self.view(version, ask.route) for version in line.life.versions(line.start, line.decided)]
         return [] if None in found else found
 
+    def uid(self, name, address, time):
+        """Of the pod that had the name, and the address, then; empty: none had."""
+        host = address.rpartition(":")[0]
+        found = ""
+        for begin, its, uid in self._named.get(name, ()):
+            if its in {"", host} and (begin <= time or not found):
+                found = uid
+        return found
+
     # Reading
 
     def _lives(self):
@@ -197,7 +227,7 @@ class Story:
         for number, event in enumerate(events):
             if event["what"] != "started":
                 continue
-            life = Life(event["proxy"], event["log"], event["time"])
+            life = Life(event["proxy"], event["log"], event["time"], event.get("workers", 1))
             for other in events[number + 1 :]:
                 if other["proxy"] != life.proxy:
                     continue
@@ -232,6 +262,7 @@ class Story:
                     intern(it.get("uid", "")),
                     it.get("wrong", ""),
                     it.get("error", ""),
+                    it.get("close", 0),
                 )
 
     def _read_lines(self, life):
@@ -253,6 +284,7 @@ class Story:
                 waited = it["retries"] or it["connect"] is not None or it["route"] in self._holding
                 if waited or reason not in {"Bound", "New", "Hashed"}:
                     decided = end if it["firstByte"] is None else start + it["firstByte"] / 1000
+                endpoint, address = intern(it["endpoint"] or ""), intern(it["address"] or "")
                 ask.lines.append(
                     Line(
                         life,
@@ -261,11 +293,13 @@ class Story:
                         decided,
                         it["status"],
                         intern(reason),
-                        intern(it["endpoint"] or ""),
-                        intern(it["address"] or ""),
+                        endpoint,
+                        self.uid(endpoint, address, end),
+                        address,
                         intern(it["route"] or ""),
                         intern(it["scope"] or ""),
                         it["retries"],
+                        it["message"] or "",
                     )
                 )
 
@@ -276,7 +310,11 @@ class Story:
                 ask = self.asks.get(it["id"])
                 if ask is not None:
                     names = ("pod", "uid", "from", "to", "finished", "notice", "session", "secret", "leaked")
-                    ask.seen.append(Seen(*(it[name] for name in names)))
+                    values = it.get("shown", ""), it.get("gave", "")
+                    ask.seen.append(Seen(*(it[name] for name in names), *values))
+                    if ask.status == 101 and ask.line is not None:
+                        # Until it ended, and not until it was decided, its line's time tells.
+                        ask.line.decided = max(ask.line.start, it["from"])
 
     def _bind(self):
         """What each token says, from the answers that gave them, and with it what each request showed."""
@@ -284,21 +322,27 @@ class Story:
         for ask in sorted(self.asks.values(), key=lambda ask: ask.done):
             # A token is shown only after it came, so that its own answer is told before.
             ask.binding = tokens.get(ask.token)
-            line = ask.line
-            if line is None or ask.given in {"", "-"} or ask.given in tokens:
-                continue
-            before = ask.binding
-            uid = self.names.get(line.endpoint, "")
-            if line.reason == "Bound" and before is not None:
-                tokens[ask.given] = before
-                continue
-            views = self.views(ask)
-            epochs = [view.epoch for view in views] or [0]
-            epoch = (min(epochs), max(epochs))
-            if line.reason == "ContainerRestarted" and before is not None:
-                epoch = before.epoch
-            bound = (line.start - 0.01, line.decided + SLACK)
-            tokens[ask.given] = Binding(uid, line.endpoint, bound, epoch)
+            if ask.line is not None and ask.given not in {"", "-"}:
+                if ask.given not in tokens:
+                    tokens[ask.given] = self._bound(ask, ask.binding)
+                ask.after = tokens[ask.given]
+
+    def _bound(self, ask, before):
+        """What the token in the answer says, `before` being what the one in the request did."""
+        line, views = ask.line, self.views(ask)
+        value = ask.seen[-1].gave if ask.seen else ""
+        here = next((view.name(line.uid) for view in views if line.uid in view.endpoints), line.uid)
+        begin, end = line.start - 0.01, line.decided + SLACK
+        if line.reason == "Bound" and before is not None and here == before.name:
+            # It goes on; a container may have begun anew, of which another request has told.
+            began = any(one["started"] > before.bound[0] for view in views for one in view.named(before))
+            bound = (before.bound[0], end) if began else before.bound
+            return replace(before, bound=bound, value=value or before.value)
+        epochs = [view.epoch for view in views] or [0]
+        epoch = (min(epochs), max(epochs))
+        if line.reason == "ContainerRestarted" and before is not None:
+            epoch = before.epoch
+        return Binding(line.uid, line.endpoint, here, (begin, end), epoch, value)
 
     # What is true of the cluster
 
@@ -348,5 +392,9 @@ def _applied(path, zone):
         for line in file:
             found = IN_USE.match(line)
             if found:
-                moment = datetime.fromisoformat(found[1].replace(",", ".")).replace(tzinfo=zone)
-                yield moment.timestamp(), (int(found[2]), int(found[3]))
+                yield moment(found[1], zone), (int(found[2]), int(found[3]))
+
+
+def moment(text, zone=None):
+    """A log's time (Unix seconds), which is the machine's or of that zone."""
+    return datetime.fromisoformat(text.replace(",", ".")).replace(tzinfo=zone).timestamp()

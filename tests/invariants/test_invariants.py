@@ -1,6 +1,7 @@
 """A run of random events holds every invariant; and of each deliberate break the checker tells."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.invariants.__main__ import SHORT
@@ -24,9 +25,21 @@ def test_each_check_is_proved():
     assert {mutation.check for mutation in MUTATIONS.values()} == set(CHECKS)
 
 
+@pytest.fixture(scope="module")
+def runs(request, tmp_path_factory):
+    """The logs of the breaks that are asked for: two at a time, for they sleep most of theirs."""
+    names = [item.callspec.params["name"] for item in request.session.items if "runs" in item.fixturenames]
+    with ThreadPoolExecutor(2) as pool:
+        yield {
+            name: pool.submit(perform, MUTATIONS[name], tmp_path_factory.mktemp(f"break-{number}"))
+            for number, name in enumerate(names)
+        }
+        pool.shutdown(cancel_futures=True)
+
+
 @pytest.mark.parametrize("name", MUTATIONS)
-def test_a_deliberate_break_is_detected(name, tmp_path):
+def test_a_deliberate_break_is_detected(name, runs):
     mutation = MUTATIONS[name]
-    verdict = judge(perform(mutation, tmp_path))
+    verdict = judge(runs[name].result())
     print(verdict)
     assert mutation.check in verdict.violations, f"{name} was not seen as {mutation.check}"

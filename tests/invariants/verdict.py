@@ -66,7 +66,7 @@ def judge(folder, namespace="t"):
             for ask in asks
             if ask.line is not None and ask.line.reason in MOVED and ask.line.endpoint
         ),
-        excused=Counter(why for ask in asks if ask.status != 200 and (why := service.excuse(story, ask))),
+        excused=Counter(why for ask in asks if not ask.good and (why := service.excuse(story, ask))),
     )
     for name, check in CHECKS.items():
         found = list(islice(check(story), SHOWN))

@@ -11,6 +11,10 @@ RETURNS = {"PodNotReady", "PodUnhealthy", "PodDisabled", "ConnectFailed"}
 ENDS = {"Released", "PodTerminated", "PolicyChanged", "EpochRaised", "Rebalanced", "EndpointsChanged"}
 MOVED = RETURNS | ENDS
 NOTICED = MOVED | {"ContainerRestarted"}
+NAMES = {"Pod": "id", "StatefulPod": "stable", "Cohort": "cohort"}
+"""What of a pod a binding names, where the pod has it; else its UID."""
+TURNED_AWAY = {"Reject": 503, "Redirect": 302}
+"""What clients get by failover modes that answer in the pod's place."""
 DEADLINE = 0.5
 """Seconds by which the end of a drain may be noticed late."""
 
@@ -24,14 +28,16 @@ class View:
     weights: tuple
     """Of the backends, by their sets."""
     everywhere: frozenset
-    """The UIDs in any set of the snapshot."""
+    """What a binding may name in any set of the snapshot."""
     orders: dict
     """By pod: (action, since)."""
     epoch: int
     drain: float
     hold: float
     mode: str
-    idle: float
+    bind_to: str
+    learn: str
+    """How the application's own key is kept; empty: the key is ours."""
 
     @classmethod
     def of(cls, snapshot, key):
@@ -52,13 +58,16 @@ class View:
             endpoints,
             ranks,
             tuple((backend["endpoints"], backend["weight"]) for backend in rule["backends"]),
-            frozenset(one["id"] for found in snapshot["endpoints"].values() for one in found),
+            frozenset(
+                _name(one, policy["bind_to"]) for found in snapshot["endpoints"].values() for one in found
+            ),
             orders,
             policy["epoch"],
             policy["drain_timeout"],
             policy["failover"]["hold"],
             policy["failover"]["mode"],
-            policy["idle_timeout"] or 0.0,
+            policy["bind_to"],
+            policy["learn"] or "",
         )
 
     @property
@@ -72,42 +81,69 @@ class View:
         """All that the choice of a pod for a key depends on."""
         return frozenset(self.best), self.weights
 
+    def name(self, uid):
+        """What a binding to the pod names."""
+        one = self.endpoints.get(uid)
+        return uid if one is None else _name(one, self.bind_to)
+
+    def named(self, binding):
+        """The endpoints that a binding names."""
+        return [one for one in self.endpoints.values() if _name(one, self.bind_to) == binding.name]
+
+    def may_return(self, binding, reason):
+        """Whether what the binding names can come back: its pod lives, or its pod's name does."""
+        return reason in RETURNS or (
+            reason == "PodTerminated" and self.bind_to == "StatefulPod" and binding.name != binding.uid
+        )
+
     def reasons(self, binding, begin, end):
         """Why a request that shows this binding may go where it goes, between two moments."""
         if self.epoch > binding.epoch[1]:
             return {"EpochRaised"}
         found = {"EpochRaised"} if self.epoch > binding.epoch[0] else set()
-        one = self.endpoints.get(binding.uid)
-        action, since = self.orders.get(binding.pod, ("", 0.0))
-        if one is None:
-            return found | {"PolicyChanged" if binding.uid in self.everywhere else "PodTerminated"}
-        if action == "Release" and binding.bound[1] < since:
-            return found | {"Released"}
-        if action == "Release" and binding.bound[0] < since:
-            found.add("Released")
-        if action == "Disable":
+        named = self.named(binding)
+        orders = [self.orders.get(one["pod"], ("", 0.0)) for one in named]
+        left = [one for one, (action, _) in zip(named, orders, strict=True) if action != "Disable"]
+        for action, since in orders:
+            if action != "Release" or self.bind_to == "Cohort":
+                continue
+            if binding.bound[1] < since:
+                return found | {"Released"}
+            if binding.bound[0] < since:
+                found.add("Released")
+        if not named:
+            return found | {"PolicyChanged" if binding.name in self.everywhere else "PodTerminated"}
+        if not left:
             return found | {"PodDisabled"}
-        return found | self._by_state(one, binding, begin, end)
+        return found | self._by_state(left, binding, begin, end)
 
-    def _by_state(self, one, binding, begin, end):
-        found = set()
-        if one["state"] in KEEPING:
+    def _by_state(self, named, binding, begin, end):
+        """It holds while one of those that it names keeps sessions."""
+        holds, lost = False, set()
+        for one in named:
+            if one["state"] in KEEPING:
+                keeps, loses = True, ""
+            elif one["state"] == "Draining":
+                deadline = one["draining_since"] + self.drain
+                keeps = one["serving"] and self.drain and begin < deadline + DEADLINE
+                over = not one["serving"] or not self.drain or end > deadline - DEADLINE
+                loses = "PodTerminated" if over else ""
+            else:
+                keeps, loses = False, "PodNotReady"
+            holds = holds or keeps
+            lost.add(loses)
+        found = set() if "" in lost else set(lost)
+        if holds or (found and any(one["id"] in self.best for one in named)):
+            # Nobody gains by a move where no other pod is better.
             found.add("Bound")
-        elif one["state"] == "Draining":
-            deadline = one["draining_since"] + self.drain
-            if one["serving"] and self.drain and begin < deadline + DEADLINE:
-                found.add("Bound")
-            if not one["serving"] or not self.drain or end > deadline - DEADLINE:
-                found |= self._lost(binding.uid, "PodTerminated")
-        else:
-            found |= self._lost(binding.uid, "PodNotReady")
-        if "Bound" in found and one["started"] > binding.bound[0]:
+        began = any(one["started"] > binding.bound[0] for one in named)
+        if "Bound" in found and began and self.bind_to != "Cohort":
             found.add("ContainerRestarted")
         return found
 
-    def _lost(self, uid, reason):
-        """Nobody gains by a move where no other pod is better."""
-        return {reason, "Bound"} if uid in self.best else {reason}
+
+def _name(one, bind_to):
+    return one[NAMES[bind_to]] or one["id"]
 
 
 def _rank(one, order):

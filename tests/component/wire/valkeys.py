@@ -15,6 +15,7 @@ class Server:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.port = listener.getsockname()[1]
         given = {"port": self.port, "bind": "127.0.0.1", "save": "", "appendonly": "no", **options}
+        self._process = None
         self._command = [str(get_binary_path()), *(f"--{name} {value!r}" for name, value in given.items())]
 
     async def start(self):
@@ -29,9 +30,14 @@ class Server:
             await asyncio.sleep(0.01)
 
     async def stop(self):
+        if self._process is None:
+            return
         if self._process.returncode is None:
             self._process.kill()
         await self._process.wait()
+
+    def signal(self, number):
+        self._process.send_signal(number)
 
 
 @asynccontextmanager
