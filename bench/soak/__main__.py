@@ -58,7 +58,7 @@ def main() -> None:
         f"Date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         f"Version: {StickyRoute().version()}",
         f"Command: `{shlex.join(command)}`",
-        f"Load: {given.minutes:g} minutes, {clients} clients at a time",
+        f"Load: {given.minutes:g} minutes, {clients} clients at a time, {given.share:.0%} of a core wanted",
     ]
     print("\n".join(facts), flush=True)
     machine.prepare()
