@@ -20,6 +20,7 @@ from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.failover import fail_over, full, none
 from stickyroute_proxy.affinity.keys import Facts
 from stickyroute_proxy.affinity.rule import Kind, Rule
+from stickyroute_proxy.affinity.sessions import mark
 from stickyroute_proxy.affinity.token import LENGTH, SESSION_BYTES, Binding
 
 MAX_FORGED: Final = 3
@@ -34,7 +35,7 @@ def choose(rule: Rule, facts: Facts, now: float, random: Random) -> Decision:
     tokens = scope.presented(facts)
     if not tokens:
         return _begin(rule, facts, BindingReason.NEW, now, random)
-    session = scope.sessions.known.tokens.get(hash(tokens[0]))
+    session = scope.sessions.known.tokens.get(mark(tokens[0]))
     if session is not None and session.place.scope is scope.sessions and now < session.recheck:
         # Opened before, and it held: nothing can have changed but the endpoint.
         endpoint = rule.members.get(session.place.key)

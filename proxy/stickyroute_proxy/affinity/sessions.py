@@ -7,6 +7,7 @@ do, and a proxy that has just started knows none and decides the same.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from math import ceil, inf
 from operator import attrgetter
 from typing import Final
@@ -33,14 +34,19 @@ SWEEP_AT_LEAST: Final = 250
 """How many sessions and places each sweep visits, where there are so many."""
 
 
+def mark(token: bytes) -> bytes:
+    """What stands for a token that was opened: every byte of it counts, whatever seeds Python's own hash."""
+    return sha256(token).digest()
+
+
 class Session:
     """A session that has shown its token here. Kept small: there may be a million."""
 
     __slots__ = ("place", "recheck", "token", "used")
 
     place: "Place"
-    token: int
-    """The hash of the token that was last seen or given."""
+    token: bytes
+    """What `mark` makes of the token that was last seen or given."""
     recheck: float
     """Until then the token needs no other look than at its endpoint (Unix seconds)."""
     used: float
@@ -119,7 +125,7 @@ class ScopeSessions:
 
     def enter(self, session_id: bytes, endpoint: Endpoint, token: bytes, recheck: float) -> None:
         """Know a session at an endpoint, by the token that it has shown or is being given."""
-        known, hashed = self.known, hash(token)
+        known, marked = self.known, mark(token)
         place = self.places.get(self.name(endpoint)) or self._open(endpoint)
         if place.endpoint != endpoint.id:
             # Its successor, or another of its version.
@@ -134,12 +140,12 @@ class ScopeSessions:
             known.count += 1
             session = place.sessions[key] = Session()
             session.place = place
-        elif session.token != hashed:
+        elif session.token != marked:
             known.tokens.pop(session.token, None)
-        session.token = hashed
+        session.token = marked
         session.recheck = recheck
         session.used = known.second
-        known.tokens[hashed] = session
+        known.tokens[marked] = session
 
     def follow(self, name: bytes, endpoint: Endpoint) -> None:
         """Have the bindings to that name looked at anew where its pod has begun anew since."""
@@ -161,7 +167,7 @@ class ScopeSessions:
         """
         place = self.places.get(self.name(new))
         session = None if place is None else place.sessions.get(session_id[:ID_BYTES])
-        return session is not None and session.token != hash(token) and session.recheck >= recheck
+        return session is not None and session.token != mark(token) and session.recheck >= recheck
 
     def use(self, session_id: bytes, endpoint: Endpoint) -> None:
         """Note that the session, which is known at the endpoint, made a request."""
@@ -268,11 +274,10 @@ class KnownSessions:
     __slots__ = ("_visits", "count", "homes", "placed", "second", "tokens")
 
     def __init__(self, now: float) -> None:
-        self.tokens: dict[int, Session] = {}
+        self.tokens: dict[bytes, Session] = {}
         """Tokens that were opened and held good, one for each session: garbage never enters.
 
-        By their hashes, for a token is half of what a session would cost. Nobody can make one that is taken
-        for another's: that takes the other's hash, 64 bits which only who has that token can know.
+        By their digests, for a token is half of what a session would cost.
         """
         self.count = 0
         self.second = now

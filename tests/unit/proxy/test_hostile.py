@@ -81,6 +81,24 @@ def test_ten_thousand_hostile_tokens_are_no_tokens():
     assert client.ask(proxy).endpoint is home
 
 
+def test_no_token_is_known_by_python_s_hash_of_it(monkeypatch):
+    """That has 64 bits, and is no secret where PYTHONHASHSEED is set."""
+    proxy = Proxy(fleet(web=WEB))
+    client = Client()
+    client.ask(proxy)
+    assert client.ask(proxy).reason is BindingReason.BOUND
+    known = client.token
+
+    class Alike(bytes):
+        def __hash__(self):
+            return hash(known)
+
+    forged = Alike(flipped(Random(0), known, None))
+    assert hash(forged) == hash(known) != forged
+    monkeypatch.setattr(type(proxy.scope()), "presented", lambda *_: [forged])
+    assert client.ask(proxy).reason is BindingReason.INVALID_TOKEN
+
+
 def test_a_token_of_an_ended_epoch_is_not_accepted_again():
     proxy = Proxy(fleet(web=WEB))
     clients = [Client() for _ in range(50)]
