@@ -283,7 +283,7 @@ class Endpoint(Part):
     stable: str = ""
     """`namespace/name` of a StatefulSet's pod, which a successor takes over; empty for other pods."""
     cohort: str = ""
-    """What pods of one version share: owner and template hash; empty where it is not known."""
+    """What pods of one version share: namespace, owner and template hash; empty where it is not known."""
     started: Seconds = 0.0
     """When the youngest of its containers began to run; 0 = not known. Later for one pod: memory is lost."""
 

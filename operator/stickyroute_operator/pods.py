@@ -55,8 +55,12 @@ class Pod:
 
     @property
     def cohort(self) -> str:
-        """What pods of one version share; empty where it is not known."""
-        return f"{self.owner}/{self.revision}" if self.owner and self.revision else ""
+        """What pods of one version share, and no others do; empty where it is not known.
+
+        One template has one hash in every namespace, so that the namespace is part of it.
+        """
+        known = self.owner and self.revision
+        return f"{self.namespace}/{self.owner}/{self.revision}" if known else ""
 
     @classmethod
     def from_manifest(cls, manifest: Mapping[str, Any]) -> Self:

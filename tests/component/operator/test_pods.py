@@ -59,7 +59,7 @@ async def test_a_restarted_container_reaches_the_proxies_the_status_and_an_event
     async with start(), proxies("proxy-0") as running:
         await until(lambda: condition(api, "Ready").get("status") == "True")
         assert endpoints(running["proxy-0"])["web-1"].started == 1000
-        assert endpoints(running["proxy-0"])["web-1"].cohort == "Deployment/web/7f9"
+        assert endpoints(running["proxy-0"])["web-1"].cohort == "default/Deployment/web/7f9"
         api.put("pods", pod(1, started=2000, restarts=1))
         await until(lambda: endpoints(running["proxy-0"])["web-1"].started == 2000)
         assert endpoints(running["proxy-0"])["web-1"].state is EndpointState.SERVING

@@ -79,25 +79,30 @@ def test_grace(spec, grace):
     ("meta", "owner", "stable", "cohort"),
     [
         ({}, "", "", ""),
-        (owned("ReplicaSet", "web-7f9", pod_template_hash="7f9"), "Deployment/web", "", "Deployment/web/7f9"),
+        (
+            owned("ReplicaSet", "web-7f9", pod_template_hash="7f9"),
+            "Deployment/web",
+            "",
+            "default/Deployment/web/7f9",
+        ),
         (owned("ReplicaSet", "bare"), "ReplicaSet/bare", "", ""),
         (
             owned("StatefulSet", "db", controller_revision_hash="db-1"),
             "StatefulSet/db",
             "default/web-1",
-            "StatefulSet/db/db-1",
+            "default/StatefulSet/db/db-1",
         ),
         (
             owned("DaemonSet", "agent", controller_revision_hash="5c"),
             "DaemonSet/agent",
             "",
-            "DaemonSet/agent/5c",
+            "default/DaemonSet/agent/5c",
         ),
         (
             owned("ReplicaSet", "web-9a", rollouts_pod_template_hash="9a"),
             "Deployment/web",
             "",
-            "Deployment/web/9a",
+            "default/Deployment/web/9a",
         ),
         ({"labels": {"pod-template-hash": "7f9"}}, "", "", ""),
     ],
@@ -105,6 +110,13 @@ def test_grace(spec, grace):
 def test_whose_it_is(meta, owner, stable, cohort):
     read = Pod.from_manifest(manifest(**meta))
     assert (read.owner, read.stable, read.cohort) == (owner, stable, cohort)
+
+
+def test_a_version_is_its_namespaces_own():
+    """Else the end of one is taken for a change of policy while the other lives."""
+    told = owned("ReplicaSet", "web-7f9", pod_template_hash="7f9")
+    cohorts = {Pod.from_manifest(manifest(namespace=one, **told)).cohort for one in ("staging", "shop")}
+    assert cohorts == {"staging/Deployment/web/7f9", "shop/Deployment/web/7f9"}
 
 
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
