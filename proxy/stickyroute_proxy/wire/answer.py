@@ -134,9 +134,6 @@ class AnswerHead:
             elif kind == DATE:
                 kept.append(b": ".join(field))
                 self.dated = True
-            elif kind == SET_COOKIE:
-                kept.append(b": ".join(field))
-                self.sets_cookies = True
             elif kind == CONTENT_TYPE:
                 kept.append(b": ".join(field))
                 self.long_lived = field[1].lower().startswith(b"text/event-stream")
@@ -146,6 +143,9 @@ class AnswerHead:
                 self.cache_control = (
                     value if self.cache_control is None else self.cache_control + b"," + value
                 )
+            elif kind == SET_COOKIE:
+                kept.append(b": ".join(field))
+                self.sets_cookies = True
             elif kind == CONNECTION:
                 connection = field[1] if connection is None else connection + b"," + field[1]
             elif kind == CODING:
