@@ -7,11 +7,13 @@ from stickyroute_api.problem import Problem
 from stickyroute_api.spec import StickyRouteSpec
 
 
-def unsupported(spec: StickyRouteSpec, *, has_store: bool = True, may_cost: bool = True) -> list[Problem]:
+def unsupported(
+    spec: StickyRouteSpec, *, has_store: bool = True, may_cost: bool = True, alone: bool = False
+) -> list[Problem]:
     """Fields of a valid spec that are not served, each with what to do instead.
 
     `has_store`: the fleet has one, for `learn.mode` Store; `may_cost`: its operator may write to pods, for
-    `podDeletionCost`.
+    `podDeletionCost`; `alone`: a proxy serves without an operator.
     """
     problems = list(_persistence("spec.persistence", spec.persistence, has_store=has_store))
     policies = [("spec.persistence", spec.persistence)]
@@ -21,8 +23,23 @@ def unsupported(spec: StickyRouteSpec, *, has_store: bool = True, may_cost: bool
             problems += _persistence(path, rule.persistence, has_store=has_store)
             policies.append((path, rule.persistence))
     for path, policy in policies:
-        problems += _pods(path, policy, may_cost=may_cost)
+        problems += _operators(path, policy) if alone else _pods(path, policy, may_cost=may_cost)
     return problems
+
+
+def _operators(path: str, policy: Persistence) -> Iterator[Problem]:
+    """What the operator does, where there is none."""
+    given = {
+        "rebalance.sessionsPerMinute": policy.rebalance.sessions_per_minute > 0,
+        "podDeletionCost": policy.pod_deletion_cost,
+    }
+    for field, is_given in given.items():
+        if is_given:
+            yield Problem(
+                f"{path}.{field}",
+                "is the operator's work, and stickyroute serve has none: remove it, or serve the route in a"
+                " cluster",
+            )
 
 
 def _pods(path: str, policy: Persistence, *, may_cost: bool) -> Iterator[Problem]:

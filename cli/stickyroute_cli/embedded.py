@@ -63,7 +63,9 @@ class Embedded:
         settings: Settings | None = None,
     ) -> None:
         self._plane = plane
-        self._state = State(fleet=class_name, keys=keys, allow_loopback=True, settings=settings or Settings())
+        self._state = State(
+            fleet=class_name, keys=keys, alone=True, allow_loopback=True, settings=settings or Settings()
+        )
         self._random = random
         self._started = started
         self._read: dict[Key, tuple[Manifest, Any]] = {}

@@ -22,6 +22,9 @@ from stickyroute_proxy.trust import Trust
 
 __all__ = ["Endpoint", "Rule", "Scope", "Table", "build", "prepare"]
 
+AT_ONCE: Final = 32
+"""So many routes follow health checks in one go: about a millisecond's work."""
+
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _LOCATION: Final = re.compile(r"[!-~]*")
 _ATTRIBUTE: Final = re.compile(r"[ -:<-~]*")
@@ -45,7 +48,9 @@ class Table:
         "sets",
         "sharers",
         "snapshot",
+        "stale",
         "stirred",
+        "touched",
         "trust",
         "users",
         "version",
@@ -80,6 +85,10 @@ class Table:
     ejected: set[Endpoint]
     """Those that take no new sessions until their time is over."""
     random: Random
+    stale: dict[str, None]
+    """The routes that have yet to follow what health checks found; each does before its next request."""
+    touched: float
+    """When health checks last found something (Unix seconds)."""
     stirred: list[Any]
     """The data path's queues at endpoints that a health check has found to keep no sessions."""
 
@@ -99,6 +108,8 @@ class Table:
         self.pods = {} if previous is None else previous.pods
         self.known = KnownSessions(now) if previous is None else previous.known
         self.ejected = set() if previous is None else previous.ejected
+        self.stale = {}
+        self.touched = now
         self.stirred = []
 
     def find(self, host: bytes, path: bytes, query: bytes, method: bytes, headers: Headers) -> Rule | None:
@@ -107,7 +118,11 @@ class Table:
         `host` is in lower case and without a port; `path` and `query` are the target's raw bytes before and
         after its first `?`; `headers` are as received.
         """
-        return self.index.find(host, path, query, method, headers)
+        rule = self.index.find(host, path, query, method, headers)
+        if self.stale and rule is not None and rule.route in self.stale:
+            del self.stale[rule.route]
+            self.routes[rule.route].refresh(self, self.touched)
+        return rule
 
     def endpoints(self) -> Iterator[Endpoint]:
         """Every endpoint; a pod behind several Services more than once."""
@@ -132,7 +147,10 @@ class Table:
         """The queues of exchanges that are to decide anew, each once.
 
         What they wait for has come back, will not, or keeps no sessions, as a health check has found.
+        None before their routes know of it: they would decide as before.
         """
+        if self.stale:
+            return []
         found, self.stirred = self.stirred, []
         for scope in self.scopes.values():
             if scope.returned:
@@ -157,8 +175,10 @@ class Table:
                 scope.mover.obey(leases.moves.get(scope_id, {}))
 
     def touch(self, endpoints: Iterable[Endpoint], now: float) -> None:
-        """Follow what health checks found: their `unhealthy` or `ejected_until` has been set."""
-        routes: dict[str, None] = {}
+        """Follow what health checks found: their `unhealthy` or `ejected_until` has been set.
+
+        A Service may be that of very many routes: `AT_ONCE` follow now, the others by `freshen`.
+        """
         for endpoint in endpoints:
             endpoint.settle()
             if endpoint.ejected_until > now:
@@ -167,9 +187,15 @@ class Table:
                 self.ejected.discard(endpoint)
             if endpoint.queue and not endpoint.keep_until:
                 self.stirred.append(endpoint.queue)
-            routes |= dict.fromkeys(self.users.get(endpoint.set_id, ()))
-        for key in routes:
-            self.routes[key].refresh(self, now)
+            self.stale |= dict.fromkeys(self.users.get(endpoint.set_id, ()))
+        self.touched = now
+        self.freshen()
+
+    def freshen(self) -> None:
+        """Have some of the stale routes follow; to be called until none is left, with requests in between."""
+        for _ in range(min(AT_ONCE, len(self.stale))):
+            key, _ = self.stale.popitem()
+            self.routes[key].refresh(self, self.touched)
 
 
 def build(
@@ -255,6 +281,9 @@ def _adopt(table: Table, previous: Table | None, now: float, random: Random) -> 
         touched = routes
     for key in touched:
         routes[key].refresh(table, now)
+    if previous is not None:
+        table.stale = {key: None for key in previous.stale if key in routes}
+        table.touched = previous.touched
     return table
 
 

@@ -65,6 +65,8 @@ class State:
     """Routes of several namespaces may name one host."""
     may_cost: bool = True
     """Pods may be given a deletion cost."""
+    alone: bool = False
+    """A proxy serves without an operator: what only that does is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +245,7 @@ def _compile(state: State, previous: Translation | None) -> dict[Key, Compiled]:
         form = (
             known
             if known is not None and known.source is route
-            else compile_route(route, has_store=has_store, may_cost=state.may_cost)
+            else compile_route(route, has_store=has_store, may_cost=state.may_cost, alone=state.alone)
         )
         if form.class_name == state.fleet and not route.deleting:
             compiled[key] = form

@@ -44,17 +44,20 @@ from stickyroute_operator.translate.policy import futile
 _DEFAULT_CLASS = api.StickyRouteSpec.model_fields["class_name"].default
 
 
-def compile_route(source: RouteObject, *, has_store: bool = True, may_cost: bool = True) -> Compiled:
+def compile_route(
+    source: RouteObject, *, has_store: bool = True, may_cost: bool = True, alone: bool = False
+) -> Compiled:
     """The route's form; what is wrong with it becomes its refusal.
 
-    `has_store`: the fleet has one; `may_cost`: pods may be given a deletion cost.
+    `has_store`: the fleet has one; `may_cost`: pods may be given a deletion cost; `alone`: there is
+    no operator.
     """
     try:
         spec = parse_route(source.manifest).spec
     except InvalidObject as error:
         return _refused(source, ConditionReason.INVALID, error.problems)
     problems = [
-        *unsupported(spec, has_store=has_store, may_cost=may_cost),
+        *unsupported(spec, has_store=has_store, may_cost=may_cost, alone=alone),
         *futile(spec),
         *_bad_patterns(spec),
         *_notices_changed(spec),

@@ -40,6 +40,7 @@ class Watch:
         self._due: list[tuple[float, int, Endpoint]] = []
         self._scheduled: set[Endpoint] = set()
         self._running: set[asyncio.Task[None]] = set()
+        self._freshens = False
         self._numbers = count()
 
     def follow(self, table: Table, now: float) -> None:
@@ -72,6 +73,7 @@ class Watch:
 
     def tick(self, now: float) -> None:
         """Begin the checks that are due; `now` is on the monotonic clock."""
+        self._freshen_soon()
         due = self._due
         while due and due[0][0] <= now and len(self._running) < AT_ONCE:
             _, _, endpoint = heappop(due)
@@ -133,3 +135,15 @@ class Watch:
     def _touch(self, endpoints: Iterable[Endpoint]) -> None:
         if self._table is not None:
             self._table.touch(endpoints, self.clock())
+            self._freshen_soon()
+
+    def _freshen_soon(self) -> None:
+        if self._table is not None and self._table.stale and not self._freshens:
+            self._freshens = True
+            asyncio.get_running_loop().call_soon(self._freshen)
+
+    def _freshen(self) -> None:
+        self._freshens = False
+        if self._table is not None:
+            self._table.freshen()
+            self._freshen_soon()

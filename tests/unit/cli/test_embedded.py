@@ -1,6 +1,7 @@
 import copy
 from random import Random
 
+import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -73,6 +74,26 @@ def test_a_folder_becomes_a_table_and_a_status():
     assert set(conditions(shop).values()) == {"True"}
     assert shop.statuses["default/shop"].endpoints[0].pod == "web-1"
     assert shop.look(1002.0) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "given"),
+    [
+        ("rebalance.sessionsPerMinute", "rebalance: {sessionsPerMinute: 60}"),
+        ("podDeletionCost", "podDeletionCost: true"),
+    ],
+)
+def test_what_needs_an_operator_is_refused_by_name(field, given):
+    _, shop = start()
+    asks = SHOP.replace("idleTimeout: 30m}", f"idleTimeout: 30m, {given}}}")
+    shop.take(read(Folder(CHECKS, judged), asks), 1000.0)
+    (news,) = shop.look(1001.0)
+    assert (news.route, news.event.reason) == ("default/shop", "NotAccepted")
+    accepted = shop.statuses["default/shop"].conditions[0]
+    assert (accepted.type, accepted.status, accepted.reason) == ("Accepted", "False", "UnsupportedValue")
+    assert f"spec.persistence.{field}: " in accepted.message
+    assert "stickyroute serve" in accepted.message
+    assert "remove it" in accepted.message
 
 
 def test_what_did_not_change_is_not_applied_again():
@@ -198,7 +219,7 @@ def test_pods_are_read_where_they_are_given():
     shop.take(read(folder, text.replace("RESTARTS", "0")), 1000.0)
     shop.look(1000.0)
     (endpoint,) = shop.snapshot.endpoints["default/web:80"]
-    assert (endpoint.stable, endpoint.cohort) == ("default/web-1", "StatefulSet/web/v1")
+    assert (endpoint.stable, endpoint.cohort) == ("default/web-1", "default/StatefulSet/web/v1")
     assert conditions(shop)["GracePeriodTooShort"] == "True"
     shop.take(read(folder, text.replace("RESTARTS", "1")), 1001.0)
     assert [news.event.reason for news in shop.look(1001.0)] == ["ContainerRestarted"]

@@ -1,8 +1,11 @@
+from random import Random
+
 import pytest
-from tests.unit.proxy.fleets import Client, Proxy, fleet, persistence, pod, pods, route, rule
+from tests.unit.proxy.fleets import NOW, Client, Proxy, fleet, persistence, pod, pods, route, rule
 
 from stickyroute_api.reasons import BindingReason, EndpointState
 from stickyroute_api.snapshot import Cookie, Delta, Failover, HeaderMatch, Match
+from stickyroute_proxy.table import build
 
 
 def test_endpoints_rules_and_scopes_outlive_snapshots():
@@ -150,3 +153,29 @@ def test_a_bad_snapshot_is_refused_whole_and_changes_nothing(bad, message):
         proxy.apply(fleet([route(bad)], web=pods("web-2"), revision=2))
     decision = client.ask(proxy)
     assert (decision.endpoint.pod, decision.reason) == ("web-1", BindingReason.BOUND)
+
+
+def test_a_pod_of_very_many_routes_is_followed_by_a_few_at_once_and_by_each_before_its_next_request():
+    hosts = [f"h{number}.example.com" for number in range(300)]
+    routes = [route(name=f"r{number}", hosts=(host,)) for number, host in enumerate(hosts)]
+    table = build(fleet(routes, web=pods("web-1", "web-2")), None, NOW, Random(1))
+    one = table.sets["shop/web:80"].endpoints[0]
+
+    def following():
+        return sum(
+            one not in rule.balancer.tiers[0][0][2] for own in table.routes.values() for rule in own.rules
+        )
+
+    one.unhealthy = True
+    table.touch([one], NOW)
+    assert 0 < following() < 50
+    for host in hosts[:100]:
+        rule = table.find(host.encode(), b"/", b"", b"GET", [])
+        assert one not in rule.balancer.tiers[0][0][2]
+    waiting = object()
+    table.stirred.append(waiting)
+    assert table.returned() == []
+    table = build(fleet(routes, revision=2, web=pods("web-1", "web-2")), table, NOW, Random(1))
+    while table.stale:
+        table.freshen()
+    assert following() == 300
