@@ -4,7 +4,7 @@ Each request gets one whole answer or one clear error, or its answer is seen to 
 body is its request's number, both ways: nothing crosses between clients on the connections that they share.
 
 One thing no proxy can tell: what a backend says unasked when its connection has been used again already is,
-in HTTP/1.1, the answer to that. What comes before is found in time (here, and in `test_answers`).
+in HTTP/1.1, the answer to that. What comes before is found in time (here, and in `test_kept_connections`).
 """
 
 import asyncio

@@ -1,13 +1,12 @@
 """Hostile tokens: none is accepted, none is an error, and none costs a bound session its place."""
 
-import base64
 import os
 import tracemalloc
 from random import Random
 
+from tests.hostile import HOSTILE, Good
 from tests.unit.proxy.fleets import (
     COOKIE,
-    KEYS,
     NOW,
     Client,
     Proxy,
@@ -20,44 +19,10 @@ from tests.unit.proxy.fleets import (
 )
 
 from stickyroute_api.reasons import BindingReason
-from stickyroute_api.snapshot import TokenKeys
 from stickyroute_proxy.affinity.choose import choose
-from stickyroute_proxy.affinity.token import Binding, Keyring
 
 WEB = pods("web-1", "web-2", "web-3")
-SCOPE = b"shop/shop/web"
 NO_SESSION = {BindingReason.NEW, BindingReason.INVALID_TOKEN, BindingReason.KEY_RETIRED}
-OTHER_KEYS = TokenKeys(sealing=1, keys={1: base64.b64encode(b"o" * 32).decode()})
-RETIRED = TokenKeys(sealing=7, keys={7: base64.b64encode(b"k" * 32).decode()})
-
-
-def sealed(random, endpoint, keys=KEYS, scope=SCOPE):
-    return Keyring(keys).seal(Binding(random.randbytes(12), endpoint, NOW, NOW, NOW, 0, 0, 0), scope)
-
-
-def flipped(random, good, _):
-    at = random.randrange(len(good))
-    return good[:at] + bytes([good[at] ^ 1 << random.randrange(8)]) + good[at + 1 :]
-
-
-HOSTILE = {
-    "a flipped bit": flipped,
-    "cut off": lambda random, good, _: good[: random.randrange(len(good))],
-    "lengthened": lambda random, good, _: good + random.choice([b"=", b"A", b"\0", b" x", b"=="]),
-    "another scope": lambda random, _, endpoint: sealed(
-        random, endpoint, scope=random.choice([b"shop/shop/other", b"shop/other/web", b""])
-    ),
-    "another key": lambda random, _, endpoint: sealed(random, endpoint, OTHER_KEYS),
-    "a retired key": lambda random, _, endpoint: sealed(random, endpoint, RETIRED),
-    "any bytes": lambda random, *_: random.randbytes(random.randrange(200)).replace(b";", b""),
-    "8 KiB": lambda random, *_: bytes(random.choices(b"ABab01-_", k=8192)),
-    "padded": lambda _, good, __: base64.b64encode(base64.urlsafe_b64decode(good + b"=")),
-    "hexadecimal": lambda _, good, __: good.hex().encode(),
-    "the other case": lambda _, good, __: good.swapcase(),
-    "in quotes": lambda _, good, __: b'"' + good + b'"',
-    "escaped": lambda _, good, __: b"%%%02X" % good[0] + good[1:],
-}
-"""Values of the cookie, made of a good token or of nothing: by randomness, the token, a pod's name."""
 
 
 def test_ten_thousand_hostile_tokens_are_no_tokens():
@@ -66,11 +31,11 @@ def test_ten_thousand_hostile_tokens_are_no_tokens():
     client = Client()
     home = client.ask(proxy).endpoint
     client.ask(proxy)
+    good = Good(client.token, home.key, now=NOW)
     accepted = []
     for _ in range(10_000):
         made = random.choice(tuple(HOSTILE))
-        value = HOSTILE[made](random, client.token, home.key)
-        cookie = COOKIE.encode() + b"=" + value
+        cookie = COOKIE.encode() + b"=" + HOSTILE[made](random, good)
         decision = choose(proxy.rule(), Request(cookies=[cookie]), proxy.now, proxy.random)
         if decision.reason not in NO_SESSION:
             accepted.append(made)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections import Counter
 from hashlib import blake2b
+from statistics import median
 
 import pytest
 from hypothesis import given
@@ -29,10 +30,16 @@ def one(endpoints):
     return Rendezvous([(1, 1, tuple(endpoints))])
 
 
-def test_keys_are_spread_evenly_over_a_hundred_endpoints():
-    homes = Counter(map(one(ENDPOINTS[:100]).highest, NUMBERS))
-    assert len(homes) == 100
-    assert max(homes.values()) / 1000 <= 1.1
+def test_keys_are_spread_over_a_hundred_endpoints_as_evenly_as_chance_does():
+    """Equal shares of 100,000 values have a peak of 1.08 times the mean: no placement by value has less."""
+    peaks = []
+    for fleet_of in range(9):
+        pods_of = [Endpoint(pod(f"web-{fleet_of}-{number}"), "web") for number in range(100)]
+        homes = Counter(map(one(pods_of).highest, NUMBERS))
+        assert len(homes) == 100
+        peaks.append(max(homes.values()) / 1000)
+    assert 1.06 <= median(peaks) <= 1.095
+    assert max(peaks) <= 1.15  # six standard deviations hold 1.19
 
 
 def test_one_endpoint_less_or_more_moves_its_share_and_spreads_it():
