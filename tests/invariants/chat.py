@@ -8,15 +8,19 @@ from tests.invariants.session import Session, digest
 
 TEXT, CLOSE = 1, 8
 NORMAL, GOING_AWAY = 1000, 1001
-HOLDS = (1.0, 9.0)
-"""Seconds that chats last at most, by turns: longer than a drain with all that follows it."""
+HOLDS = (1.0, 10.5)
+"""Seconds that chats last at most: longer than a drain and all that follows it, and no longer than a proxy
+
+that is told to end lets them.
+"""
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 
 
 class Chatter(Session):
     async def run(self, _count, start, seconds):
+        self.end = start + seconds
         await asyncio.sleep(self.random.random() * 0.3 * seconds)
-        while time.monotonic() < start + seconds:
+        while time.monotonic() < self.end:
             await self.ask()
             await asyncio.sleep(0.2 + self.random.random())
 
@@ -50,7 +54,8 @@ class Chatter(Session):
             content = await reader.readexactly(int(dict(fields)["content-length"]))
             return found | {"error": content.decode("utf-8", "replace")[:200]}
         said = f"{told['id']} of {digest(self.name)}"
-        hold = HOLDS[self.random.randrange(2)] * self.random.uniform(0.5, 1.0)
+        hold = self.random.choice(HOLDS) * self.random.uniform(0.8, 1.0)
+        hold = min(hold, max(0.5, self.end - time.monotonic()))
         try:
             _send(writer, TEXT, said.encode())
             found["uid"], _, heard = (await _receive(reader))[1].decode().partition(" ")

@@ -150,10 +150,17 @@ MUTATIONS = {
     ),
     "chats outlast their pod's drain": Mutation(
         "I5",
-        "proxy/stickyroute_proxy/affinity/ends.py",
-        "        if over and not scope.is_last_resort(endpoint):",
-        "        if over and scope.is_last_resort(endpoint):",
-        plan(("delete_pod", 0.9, 0.1), routes=("shop", "chat"), sessions=60, seconds=16.0),
+        "proxy/stickyroute_proxy/wire/tunnels.py",
+        "            if found is None:",
+        "            if found is None or found.before:",
+        plan(
+            ("delete_pod", 0.9, 0.1),
+            ("delete_pod", 0.9, 0.1),
+            routes=("shop", "chat"),
+            sessions=240,
+            requests=10,
+            seconds=16.0,
+        ),
     ),
     "values are placed by remainder": Mutation(
         "I3",
