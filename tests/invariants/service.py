@@ -252,8 +252,9 @@ def _moves_of(story, life, scope, told):
 
 def sessions_counted(story):
     """The status counts the sessions that made a request since the last proxy began, within 2 %."""
-    since = max(life.ready for life in story.lives if life.ready is not inf)
-    since = max(since, *(event["time"] for event in story.of("calm")))
+    began = max(life.ready for life in story.lives if life.ready is not inf)
+    last = story.snapshots[max(story.snapshots)]["endpoints"].values()
+    there = {one["id"] for endpoints in last for one in endpoints}
     least, most = defaultdict(dict), defaultdict(set)
     for ask in story.asks.values():
         if not ask.token or ask.line is None:
@@ -265,13 +266,23 @@ def sessions_counted(story):
             if ask.line.reason == "New" or ask.given == "-":
                 # Another session begins; proxies may know the one before, which nobody ends there.
                 most[key].add(ask.token)
-        if ask.good and ask.sent >= since:
-            least[key][ask.session] = _is_counted(story, ask)
+        if ask.good and ask.sent >= max(began, _ordered(story, key)):
+            least[key][ask.session] = ask.uid in there and _is_counted(story, ask)
     for event in story.of("status"):
         route, told = event["route"], event["status"]["sessions"]["active"]
         low, high = sum(least[route].values()), len(most[route])
         if route not in map(story.key, UNCOUNTED) and not 0.98 * low <= told <= 1.02 * high:
             yield f"{route}: status has {told} active sessions, the clients {low} to {high}"
+
+
+def _ordered(story, key):
+    """When the route last came to say something else: of an epoch, or of pods."""
+    last, since = None, 0.0
+    for version, time in sorted(story.published.items()):
+        route = story.snapshots[version]["routes"].get(key)
+        if route != last:
+            last, since = route, time
+    return since
 
 
 def _is_counted(story, ask):
