@@ -68,8 +68,7 @@ def _tell_restart(
 ) -> Decision:
     """The pod lives, its memory is gone: told once for each session, and the binding says that it was."""
     scope = rule.scope
-    shown = token or binding.session
-    told = scope.sessions.has_moved(binding.session, shown, endpoint, recheck(scope, binding))
+    told = scope.sessions.has_moved(binding.session, token, endpoint, recheck(scope, binding))
     reason = BindingReason.BOUND if told else BindingReason.CONTAINER_RESTARTED
     if told:
         scope.bound += 1

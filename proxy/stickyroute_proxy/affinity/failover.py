@@ -136,8 +136,7 @@ def _repin(rule: Rule, lost: Lost, now: float, tried: Collection[Endpoint]) -> D
     endpoint = endpoint or rule.balancer.repin(binding.session, tried)
     if endpoint is None:
         return none(scope)
-    shown = token or binding.session
-    has_moved = scope.sessions.has_moved(binding.session, shown, endpoint, recheck(scope, binding))
+    has_moved = scope.sessions.has_moved(binding.session, token, endpoint, recheck(scope, binding))
     if has_moved and scope.fixed:
         # Told already: the client will show the old token until the application gives out another value.
         scope.bound += 1

@@ -151,14 +151,19 @@ class ScopeSessions:
         place = self.places.get(self.name(endpoint))
         return 0 if place is None else len(place.sessions)
 
-    def has_moved(self, session_id: bytes, token: bytes, new: Endpoint, recheck: float) -> bool:
+    def has_moved(self, session_id: bytes, token: bytes | None, new: Endpoint, recheck: float) -> bool:
         """Whether the session that shows this token is known at `new` already, by a later one.
 
         `recheck`: the shown token's own. One of another proxy's is not known here, and may be the later.
+        None: the session is stored, and its bindings differ by that time alone.
         """
         place = self.places.get(self.name(new))
         session = None if place is None else place.sessions.get(session_id[:ID_BYTES])
-        return session is not None and session.token != hash(token) and session.recheck >= recheck
+        if session is None:
+            return False
+        if token is None:
+            return session.recheck > recheck
+        return session.token != hash(token) and session.recheck >= recheck
 
     def use(self, session_id: bytes, endpoint: Endpoint) -> None:
         """Note that the session, which is known at the endpoint, made a request."""
