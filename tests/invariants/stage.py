@@ -30,7 +30,7 @@ SETTINGS = {
 }
 WORKERS = (2, 1, 1)
 """Of the proxies that there are at first, the processes of each."""
-START = 15.0
+START = 60.0
 """Seconds that anything may take to begin."""
 
 
