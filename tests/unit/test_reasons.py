@@ -3,10 +3,10 @@
 from datetime import UTC, datetime
 
 import pytest
+from tests.hostile import RETIRED
 from tests.unit.operator.test_status import build, seen
 from tests.unit.proxy.fleets import NOW, Request, fleet, pod
 from tests.unit.proxy.test_failover import REST, lose, routed, start
-from tests.unit.proxy.test_hostile import RETIRED
 from tests.unit.proxy.test_rebalance import LONG, allow, crowded
 
 from stickyroute_api.reasons import EXPIRED, MOVED, BindingReason, EventReason
