@@ -13,6 +13,7 @@ from tests.certificates import authorities, secret
 from tests.e2e import kube, manifests
 from tests.e2e.conftest import Application
 from tests.e2e.load import amnesia, failures, moves, sessions, summary
+from tests.e2e.test_limits import cost
 
 PAGE = (Path(__file__).parents[2] / "docs/autoscaling.md").read_text()
 SHOWN = [
@@ -171,9 +172,11 @@ async def test_pods_come_and_go_with_sessions_and_the_emptiest_goes_first(scaled
         assert held[new] > 1, "or else it would be as empty"
         shrunk = set(await staying.during(15, kube.off(kube.until, "two pods", pods_are(2), 120)))
         await staying.each(2)
+        costs = {name: cost(pod) for name, pod in (await kube.off(scaled.pods)).items()}
         print(f"scaled in: {dict(sessions(staying.records))}; {told()}; {summary(crowd.records)}")
 
     assert shrunk == grown - {emptied}, "the emptiest pod goes"
+    assert min(costs.values()) > 1, "and not by chance"
     assert [(client, pod, notice) for client, pod, _, notice in moves(crowd.records)] == [
         (last, emptied, "PodTerminated")
     ], "sessions on pods that stay, stay"
