@@ -27,19 +27,20 @@ class Fields:
 
     __slots__ = ("_added", "_gone")
 
-    def __init__(self, given: changes.HeaderChanges, ours: str = "", *, theirs: bool = True) -> None:
-        """`ours`: the name of a field that no rule changes; not `theirs`: which goes, whoever says it."""
-        gone = [] if theirs else [ours.lower().encode()]
+    def __init__(self, given: changes.HeaderChanges, ours: str = "", *, removes: Sequence[str] = ()) -> None:
+        """`ours`: the name of a field that no rule changes; `removes`: names of fields that go besides."""
+        gone = (name.lower().encode() for name in removes)
         ours = plain(ours)
         names = (*given.remove, *(name for name, _ in given.set))
         fields = (*given.set, *given.add)
         self._gone = frozenset((*gone, *(name.lower().encode() for name in names if plain(name) != ours)))
         self._added = [f"{name}: {value}".encode() for name, value in fields if plain(name) != ours]
 
-    def apply(self, lines: Sequence[bytes]) -> list[bytes]:
-        """The lines of a head's fields, changed."""
+    def apply(self, lines: list[bytes]) -> list[bytes]:
+        """The lines of a head's fields, changed; the same ones where there is nothing to change."""
         gone = self._gone
-        return [line for line in lines if line.partition(b":")[0].lower() not in gone] + self._added
+        kept = [line for line in lines if line.partition(b":")[0].lower() not in gone]
+        return kept + self._added if self._added or len(kept) != len(lines) else lines
 
 
 class Path:
@@ -147,7 +148,7 @@ class Changes:
         # Only the proxy tells of a lost session, under whatever name the route has chosen for it.
         self.request = _fields(given.request_headers, notify_header)
         if token_header:
-            self.answer = Fields(given.response_headers, token_header, theirs=False)
+            self.answer = Fields(given.response_headers, token_header, removes=(token_header,))
         else:
             self.answer = _fields(given.response_headers)
         rewrite = given.rewrite or changes.Rewrite()

@@ -324,7 +324,7 @@ class Exchange(Placement):
                 record.sent = size
         told = (
             self._decision.set_token is not None
-            or answer.sets_cookies
+            or (answer.sets_cookies and rule.scope.cleans)
             or answer.long_lived
             or rule.scope.learns
         )

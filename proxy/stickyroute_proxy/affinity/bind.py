@@ -68,8 +68,7 @@ def _tell_restart(
 ) -> Decision:
     """The pod lives, its memory is gone: told once for each session, and the binding says that it was."""
     scope = rule.scope
-    shown = token or mark(binding)
-    told = scope.sessions.has_moved(binding.session, shown, endpoint, recheck(scope, binding))
+    told = scope.sessions.has_moved(binding.session, shown(binding, token), endpoint, recheck(scope, binding))
     reason = BindingReason.BOUND if told else BindingReason.CONTAINER_RESTARTED
     if told:
         scope.bound += 1
@@ -92,14 +91,16 @@ def reseal(scope: Scope, binding: Binding, endpoint: Endpoint, reason: BindingRe
 
 def remember(scope: Scope, binding: Binding, endpoint: Endpoint, token: bytes | None) -> None:
     """Know the session here."""
-    scope.sessions.enter(binding.session, endpoint, token or mark(binding), recheck(scope, binding))
+    scope.sessions.enter(binding.session, endpoint, shown(binding, token), recheck(scope, binding))
 
 
-def mark(binding: Binding) -> bytes:
-    """What tells a stored binding from the session's others, as tokens do elsewhere.
+def shown(binding: Binding, token: bytes | None) -> bytes:
+    """What tells the binding from the session's others: its token; of a stored one its times.
 
     To the millisecond: the store rounds.
     """
+    if token:
+        return token
     session, endpoint, _, bound, sealed, _, _, _ = binding
     return b"%b%b %d %d" % (session, endpoint, int(bound * 1000 + 0.5), int(sealed * 1000 + 0.5))
 

@@ -21,6 +21,8 @@ class Carrier:
 
     learns: ClassVar[bool] = False
     """The application gives the key out."""
+    cleans: ClassVar[bool] = False
+    """What the application sets under our name is taken out of answers: see `down_fields`."""
 
     def presented(self, _facts: Facts) -> list[bytes]:
         """The keys that a request shows, in order, at most MAX_PRESENTED."""
@@ -63,6 +65,8 @@ NOTHING: Final = Carrier()
 class OurCookie(Carrier):
     """Type Cookie."""
 
+    cleans = True
+
     def __init__(self, cookie: snapshot.Cookie, absolute_timeout: float | None) -> None:
         self._name = cookie.name.encode()
         self._prefix = self._name + b"="
@@ -90,7 +94,8 @@ class OurCookie(Carrier):
 class OurHeader(Carrier):
     """Type Header, where the application has no part in it (GEP-1619).
 
-    What it says under that name in answers goes with what the rule changes there: `changes.compiled`.
+    What the application says under that name in answers goes with what the rule changes there, see
+    `changes.compiled`.
     """
 
     def __init__(self, name: str) -> None:

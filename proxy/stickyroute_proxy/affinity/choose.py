@@ -21,10 +21,12 @@ from stickyroute_proxy.affinity.failover import fail_over, full, none
 from stickyroute_proxy.affinity.keys import Facts
 from stickyroute_proxy.affinity.rule import Kind, Rule
 from stickyroute_proxy.affinity.sessions import mark
-from stickyroute_proxy.affinity.token import LENGTH, SESSION_BYTES, Binding
+from stickyroute_proxy.affinity.token import LENGTH, SEPARATOR, SESSION_BYTES, Binding
 
 MAX_FORGED: Final = 3
 """So many values of a token's length that are none are tried: who makes them up is to win no time of ours."""
+_AFTER: Final = (b"", SEPARATOR)
+"""What may follow a token's length: others are refused at a look."""
 
 
 def choose(rule: Rule, facts: Facts, now: float, random: Random) -> Decision:
@@ -76,8 +78,8 @@ def _examine(rule: Rule, facts: Facts, tokens: list[bytes], now: float, random: 
         opened = scope.keyring.open(token, scope.identity)
         if not isinstance(opened, Binding):
             refusal = refusal or opened
-            if opened is BindingReason.INVALID_TOKEN and len(token) >= LENGTH:
-                forged += 1
+            if opened is BindingReason.INVALID_TOKEN and token[LENGTH : LENGTH + 1] in _AFTER:
+                forged += len(token) >= LENGTH
                 if forged == MAX_FORGED:
                     break
             continue

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Final, NamedTuple
 
 from stickyroute_api.reasons import MOVED, BindingReason
-from stickyroute_proxy.affinity.bind import bound_at, keep, mark, recheck, reseal
+from stickyroute_proxy.affinity.bind import bound_at, keep, recheck, reseal, shown
 from stickyroute_proxy.affinity.decision import NOTICES, Decision, Followed, Lost, Parked
 from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.rule import Rule, Scope
@@ -136,8 +136,8 @@ def _repin(rule: Rule, lost: Lost, now: float, tried: Collection[Endpoint]) -> D
     endpoint = endpoint or rule.balancer.repin(binding.session, tried)
     if endpoint is None:
         return none(scope)
-    shown = token or mark(binding)
-    has_moved = scope.sessions.has_moved(binding.session, shown, endpoint, recheck(scope, binding))
+    seen = shown(binding, token)
+    has_moved = scope.sessions.has_moved(binding.session, seen, endpoint, recheck(scope, binding))
     if has_moved and scope.fixed:
         # Told already: the client will show the old token until the application gives out another value.
         scope.bound += 1

@@ -58,6 +58,7 @@ class Scope:
         "absolute",
         "bound",
         "carrier",
+        "cleans",
         "disabled",
         "draining",
         "endpoints",
@@ -103,6 +104,8 @@ class Scope:
     """Whether it is of kind STORED."""
     learns: bool
     """The application gives its keys out."""
+    cleans: bool
+    """What an application sets under our name is taken out of answers."""
     fixed: bool
     """No fresh token of ours reaches the client: it stays in the application's value."""
     carrier: Carrier
@@ -179,6 +182,7 @@ class Scope:
         self.stored = self.kind is Kind.STORED
         self.carrier = carrier(policy)
         self.learns = self.carrier.learns
+        self.cleans = self.carrier.cleans
         self.fixed = self.learns and self.sticky
         self.presented = self.carrier.presented
         self.name = _NAMES[policy.bind_to]

@@ -201,6 +201,9 @@ class AnswerHead:
             self._lines, self.cache_control = self._kept, self._given_cache_control
             return
         self._lines = changes.apply(self._kept)
+        if self._lines is self._kept:
+            self.cache_control = self._given_cache_control
+            return
         pairs = [line.partition(b":") for line in self._lines]
         given = [value.strip(b" \t") for name, _, value in pairs if name.lower() == b"cache-control"]
         self.cache_control = b",".join(given) if given else None
