@@ -38,7 +38,7 @@ MAX_KEYS: Final = 32
 """More are never kept: a rotation waits until the oldest is gone. Twice those of WRAPPED by EVERY."""
 MAX_IDS: Final = 256
 RECENT: Final = timedelta(days=1)
-"""How long a route still counts that is gone, invalid or has shorter timers: it may be mended, a key is gone."""
+"""How long a route still counts that is gone, invalid or has shorter timers: it may be mended."""
 POLL = 10.0
 """Seconds between two looks at the Secret."""
 

@@ -22,7 +22,7 @@ def give(plane: Plane, rule: Rule, decision: Decision, answer: AnswerHead, *, se
 
 
 def drop_ours(rule: Rule, answer: AnswerHead) -> None:
-    """Take cookies of the token's name out: the application, which never sees them in requests, gives none."""
+    """Take cookies of the token's name out: the application never sees them, and gives none."""
     if answer.sets_cookies:
         kept = rule.scope.carrier.down_fields(answer.lines)
         if kept is not answer.lines:

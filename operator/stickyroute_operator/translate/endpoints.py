@@ -144,7 +144,7 @@ def _endpoint(
 
 
 def _may_keep(one: Endpoint, pod: Pod) -> bool:
-    """Whether its pod lives, at that address: one that has got another may have left this one to a stranger."""
+    """Whether its pod lives, at that address: where it has got another, this one may be a stranger's."""
     return pod.lives and (not pod.addresses or one.address in pod.addresses)
 
 
