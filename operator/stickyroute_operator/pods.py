@@ -38,6 +38,8 @@ class Pod:
     """Kind and name of what made it, such as `Deployment/web`; empty: it stands alone."""
     revision: str = ""
     """What tells its version from its owner's others; empty: nothing does."""
+    addresses: tuple[str, ...] = ()
+    """Its own now, which another may have had before; empty: none is known."""
 
     @property
     def key(self) -> Key:
@@ -82,7 +84,14 @@ class Pod:
             grace=GRACE if grace is None else float(grace),
             owner=intern(_owner(meta, revision)),
             revision=intern(revision),
+            addresses=_addresses(status),
         )
+
+
+def _addresses(status: Mapping[str, Any]) -> tuple[str, ...]:
+    """One of each family; the first is `podIP` too."""
+    given = [one.get("ip") for one in status.get("podIPs") or ()] or [status.get("podIP")]
+    return tuple(str(one) for one in given if one)
 
 
 def _starts(containers: Any) -> Iterator[float]:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import aiohttp
 from pydantic import BaseModel, ValidationError
 
-from stickyroute_api.control import SNAPSHOT_PATH, VERSION_PATH, Held
+from stickyroute_api.control import MAX_SNAPSHOT_BYTES, SNAPSHOT_PATH, VERSION_PATH, Held
 from stickyroute_api.snapshot import Endpoint, Version
 from stickyroute_operator.joining import Sets
 from stickyroute_operator.publish import FAILURES, ProxyAddress, PushError, refusal
@@ -23,6 +23,8 @@ M = TypeVar("M", bound=BaseModel)
 
 TIMEOUT = aiohttp.ClientTimeout(total=5, sock_connect=2)
 """For one answer. Until all are there or given up, nothing is published, and proxies serve what they have."""
+LIMIT = 15.0
+"""Seconds for all of it, however many proxies stall one after the other."""
 
 
 class _Served(BaseModel):
@@ -42,6 +44,17 @@ async def recall(
 
     Empty where none serves one, or none answers. Never raises for what proxies do.
     """
+    try:
+        async with asyncio.timeout(LIMIT):
+            return await _newest(fleet, proxies, tls, timeout)
+    except TimeoutError:
+        logger.warning("the proxies do not say within %g s what they serve: drains may begin anew", LIMIT)
+        return {}
+
+
+async def _newest(
+    fleet: str, proxies: Mapping[str, ProxyAddress], tls: ssl.SSLContext, timeout: aiohttp.ClientTimeout
+) -> Sets:
     async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(ssl=tls)) as session:
 
         async def version(name: str) -> Version | None:
@@ -67,11 +80,16 @@ async def recall(
 
 async def _read(session: aiohttp.ClientSession, proxy: ProxyAddress, path: str, model: type[M]) -> M:
     async with session.get(proxy.url(path)) as answer:
-        content = await answer.read()
+        content = bytearray()
+        async for part in answer.content.iter_any():
+            content += part
+            if len(content) > MAX_SNAPSHOT_BYTES:
+                raise PushError("its answer is larger than any snapshot")
         if answer.status != 200:
-            raise PushError(refusal(answer.status, content).error)
+            raise PushError(refusal(answer.status, bytes(content)).error)
     try:
-        return model.model_validate_json(content)
+        # What a newer version says beside is passed over: after a rollback drains go on.
+        return model.model_validate_json(content, extra="ignore")
     except ValidationError:
         raise PushError("its answer is of no use: is it of another version?") from None
 

@@ -37,6 +37,8 @@ SLACK: Final = timedelta(hours=1)
 MAX_KEYS: Final = 32
 """More are never kept: a rotation waits until the oldest is gone. Twice those of WRAPPED by EVERY."""
 MAX_IDS: Final = 256
+RECENT: Final = timedelta(days=1)
+"""How long a route still counts that is gone, invalid or has shorter timers: it may be mended."""
 POLL = 10.0
 """Seconds between two looks at the Secret."""
 
@@ -173,6 +175,8 @@ class Rotation:
         self._every = every
         self._now = now
         self._random = random
+        self._longest = timedelta(), datetime.min.replace(tzinfo=UTC)
+        """How long keys have had to open of late, and when that was so last."""
         self._waits_for: int | None = None
         """The key that is being handed out."""
         self._told = ""
@@ -212,7 +216,7 @@ class Rotation:
             return False
         held = await self._secret.look(self._name)
         stored = keys.read(self._name, held.data)
-        terms = Terms(self._now(), self._every, life, ordered=COMMAND in held.annotations)
+        terms = Terms(self._now(), self._every, self._recent(life), ordered=COMMAND in held.annotations)
         todo = step(stored, terms, self._everywhere, self._random)
         if todo is not None:
             without = [COMMAND] if todo.obeys else []
@@ -232,3 +236,10 @@ class Rotation:
                 " a further one is made when the oldest is gone"
             )
         return todo is not None
+
+    def _recent(self, life: timedelta) -> timedelta:
+        """How long keys open, that being what the routes say now."""
+        longest, last = self._longest
+        if life >= longest or self._now() - last >= RECENT:
+            self._longest = life, self._now()
+        return self._longest[0]

@@ -14,7 +14,7 @@ from stickyroute_proxy.accesslog import Record
 from stickyroute_proxy.affinity.choose import choose, choose_bound
 from stickyroute_proxy.affinity.token import Binding
 from stickyroute_proxy.changes import Changes
-from stickyroute_proxy.issue import give, learn, wrap
+from stickyroute_proxy.issue import drop_ours, give, learn, wrap
 from stickyroute_proxy.placement import Placement
 from stickyroute_proxy.seams import Client, Plane
 from stickyroute_proxy.store.memory import Result
@@ -300,6 +300,8 @@ class Exchange(Placement):
         self._client.unhold()
 
     def interim(self, answer: AnswerHead) -> None:
+        assert self._rule is not None  # noqa: S101 - only a routed request has an answer
+        drop_ours(self._rule, answer)
         self._client.interim(answer)
 
     def answer(self, answer: AnswerHead, parts: list[Slice], last: bool) -> None:

@@ -11,21 +11,22 @@ from stickyroute_proxy.wire.answer import AnswerHead
 
 
 def give(plane: Plane, rule: Rule, decision: Decision, answer: AnswerHead, *, secure: bool) -> bytes:
-    """The lines that give the client its token; empty where it has the right one.
-
-    A cookie of the token's name does not come from the application, which never sees it in requests either.
-    """
-    carrier = rule.scope.carrier
-    if answer.sets_cookies:
-        kept = carrier.down_fields(answer.lines)
-        if kept is not answer.lines:
-            answer.replace(kept)
+    """The lines that give the client its token; empty where it has the right one."""
+    drop_ours(rule, answer)
     token = decision.set_token
     if answer.long_lived and decision.token is not None:
         token = prolong(rule, decision, plane.clock())
     if token is None or not may_set(answer.status, answer.cache_control) or answer.targets_caches():
         return b""
-    return carrier.given(token, secure) + _private(answer)
+    return rule.scope.carrier.given(token, secure) + _private(answer)
+
+
+def drop_ours(rule: Rule, answer: AnswerHead) -> None:
+    """Take cookies of the token's name out: the application never sees them, and gives none."""
+    if answer.sets_cookies:
+        kept = rule.scope.carrier.down_fields(answer.lines)
+        if kept is not answer.lines:
+            answer.replace(kept)
 
 
 def wrap(plane: Plane, rule: Rule, decision: Decision, endpoint: Endpoint, answer: AnswerHead) -> bytes:

@@ -53,7 +53,7 @@ def found(
         if known.drain
         and one.id not in present
         and one.id in pods
-        and pods[one.id].lives
+        and _may_keep(one, pods[one.id])
         and _permitted(one.address, known.allow_loopback)  # it may have come from a proxy
     ]
     held = [one for one in held if now < one.draining_since + known.drain]
@@ -141,6 +141,11 @@ def _endpoint(
         # While a container is down the others say nothing of its age.
         started=max(pod.started if pod else 0.0, before.started if before else 0.0),
     )
+
+
+def _may_keep(one: Endpoint, pod: Pod) -> bool:
+    """Whether its pod lives, at that address: where it has got another, this one may be a stranger's."""
+    return pod.lives and (not pod.addresses or one.address in pod.addresses)
 
 
 def _held(one: Endpoint, now: float) -> Endpoint:

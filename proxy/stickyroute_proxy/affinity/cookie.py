@@ -31,9 +31,13 @@ def strip(value: bytes, name: bytes) -> bytes | None:
 
 
 def sets(line: bytes, name: bytes) -> bool:
-    """Whether a field of an answer sets the cookie of that name, or ends it."""
+    """Whether a field of an answer sets the cookie of that name, or ends it.
+
+    One without a name is sent back as its value alone (RFC 6265bis, section 5.8.3): `=sr=x` as `sr=x`.
+    """
     field, _, value = line.partition(b":")
-    return field.lower() == b"set-cookie" and _is_named(value.partition(b";")[0], name)
+    pair = value.partition(b";")[0].strip(b" \t")
+    return field.lower() == b"set-cookie" and _is_named(pair.removeprefix(b"="), name)
 
 
 def _is_named(pair: bytes, name: bytes) -> bool:

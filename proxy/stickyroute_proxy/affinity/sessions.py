@@ -234,15 +234,22 @@ class ScopeSessions:
                     del place.sessions[key]
                     known.drop(session)
                 yield
-            if (
-                place.left is not None
-                and place.left + DEPARTURE_SECONDS <= known.second
-                and not place.sessions
-            ):
-                self.gone.pop(place.key, None)
+            if not place.sessions:
+                self._tidy(place)
             yield
         while self.departures and self.departures[-1].time + DEPARTURE_SECONDS <= known.second:
             self.departures.pop()
+
+    def _tidy(self, place: Place) -> None:
+        """Forget a place without sessions that was left long ago, or is no endpoint's.
+
+        An endpoint that goes while it is disabled leaves one: its sessions left one by one.
+        """
+        if place.left is None:
+            if self._endpoint(place.key) is None:
+                self.places.pop(place.key, None)
+        elif place.left + DEPARTURE_SECONDS <= self.known.second:
+            self.gone.pop(place.key, None)
 
     def _endpoint(self, name: bytes) -> Endpoint | None:
         """One that bindings name so; asked for seldom, so the names are found when they are."""

@@ -4,7 +4,9 @@ import asyncio
 
 import h11
 import pytest
-from tests.component.wire.harness import OK, echo, get, serving
+from tests.component.wire.harness import COOKIE, OK, echo, get, serving
+
+from stickyroute_api import snapshot
 
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nX-A: 1\r\n\r\n"
 PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
@@ -171,3 +173,18 @@ async def test_a_length_behind_chunks_is_refused():
         answers = await proxy.ask(get("/", "Transfer-Encoding: chunked", method="POST") + chunks)
         assert answers.startswith(b"HTTP/1.1 400 ")
         assert answers.count(b"HTTP/1.1 ") == 1
+
+
+async def test_interim_answers_set_no_cookie_of_our_name():
+    """As other answers do not: there are clients that take cookies from both."""
+    forged = f"Set-Cookie: {COOKIE}=forged; Path=/\r\n".encode()
+    others = f"Set-Cookie: a=1\r\nset-cookie: {COOKIE}2=2\r\n".encode()
+    sent = b"HTTP/1.1 103 Early Hints\r\n" + forged + others + b"\r\n"
+    policy = snapshot.Persistence(type="Cookie", cookie=snapshot.Cookie(name=COOKIE))
+    async with serving(echo(lambda *_: sent + OK), persistence=policy) as (proxy, _):
+        raw = await proxy.connect()
+        for _ in range(2):
+            await raw.send(get("/"))
+            assert await raw.head() == (b"HTTP/1.1 103 Early Hints\r\n" + others + b"\r\n")
+            assert (await raw.answer())[1] == b"ok"
+        await raw.close()

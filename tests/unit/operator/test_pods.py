@@ -255,3 +255,23 @@ def test_an_endpoint_that_another_operator_published_drains_only_where_it_may_be
     past = {WEB: (forged, story.last.endpoints[WEB][1])}
     told = state(story.route, service(), pieces(), pod("web-1"), pod("web-2"), now=story.now, before=past)
     assert [one.pod for one in translate(told).endpoints[WEB]] == ["web-2"]
+
+
+def test_where_a_pod_is_reached():
+    assert Pod.from_manifest(manifest()).addresses == ()
+    assert Pod.from_manifest(manifest(status={"podIP": "10.0.0.1"})).addresses == ("10.0.0.1",)
+    both = {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}
+    assert Pod.from_manifest(manifest(status=both)).addresses == ("10.0.0.1", "fd00::1")
+
+
+def test_a_pod_that_left_its_slices_drains_only_at_an_address_that_is_still_its_own():
+    """One whose sandbox is made anew has another; its old one may be another pod's by now."""
+    story = Story()
+    story.tell(pieces(on("web-1"), on("web-2")), pod("web-1"), pod("web-2"))
+    there = {one.pod: one.address for one in story.last.endpoints[WEB]}
+    story.tell(
+        pieces(),
+        pod("web-1", addresses=("fd00::1", there["web-1"])),
+        pod("web-2", addresses=("10.9.9.9",)),
+    )
+    assert [one.pod for one in story.last.endpoints[WEB]] == ["web-1"]

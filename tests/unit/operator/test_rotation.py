@@ -17,6 +17,7 @@ from stickyroute_operator.pki import SecretError
 from stickyroute_operator.rotation import (
     ENDLESS,
     MAX_KEYS,
+    RECENT,
     SLACK,
     WRAPPED,
     Rotation,
@@ -220,6 +221,32 @@ async def test_an_order_that_must_wait_is_told_and_stays():
         await rotation(secret, taken, life=99 * DAY).once()
     assert taken[-1].sealing == MAX_KEYS - 1
     assert COMMAND in secret.held.annotations
+
+
+async def test_keys_outlive_a_route_that_is_invalid_for_a_while():
+    """Its tokens are of use again once it is mended; a key that is gone is gone for good."""
+    secret, lives, clock = Secret([key(1, 100), key(2, 40)]), [400 * DAY], [NOW]
+    rotating = Rotation(
+        secret,
+        "it",
+        lambda _: None,
+        lambda _: True,
+        lambda: lives[-1],
+        every=timedelta(),
+        now=lambda: clock[-1],
+        random=bytes,
+    )
+    assert not await rotating.once()
+    lives.append(30 * DAY)
+    clock.append(NOW + RECENT - timedelta(seconds=1))
+    assert not await rotating.once()
+    assert [one.id for one in secret.stored] == [1, 2]
+    lives.append(400 * DAY)
+    assert not await rotating.once()
+    lives.append(30 * DAY)
+    clock.append(clock[-1] + RECENT)
+    assert await rotating.once()
+    assert [one.id for one in secret.stored] == [2]
 
 
 class Fleet:

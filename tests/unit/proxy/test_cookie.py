@@ -134,3 +134,23 @@ def test_set_cookie(options, secure, line):
 )
 def test_may_set(status, cache_control, may):
     assert cookie.may_set(status, cache_control) is may
+
+
+@pytest.mark.parametrize(
+    ("line", "is_set"),
+    [
+        (b"Set-Cookie: sr=x; Path=/", True),
+        (b"SET-COOKIE:sr = x", True),
+        (b"set-cookie: \tsr=", True),
+        (b"Set-Cookie: =sr=x", True),  # without a name its value goes back alone, and reads as ours
+        (b"Set-Cookie: = sr=x", True),
+        (b"Set-Cookie: ==sr=x", False),  # goes back as `=sr=x`
+        (b"Set-Cookie: sr; Path=/", False),
+        (b"Set-Cookie: sr2=x; a=sr=1", False),
+        (b"Set-Cookie: SR=x", False),
+        (b"Set-Cookie: a=sr=x", False),
+        (b"Set-Cookie2: sr=x", False),
+    ],
+)
+def test_which_lines_set_it(line, is_set):
+    assert cookie.sets(line, NAME) == is_set

@@ -2,7 +2,18 @@ import base64
 from random import Random
 
 import pytest
-from tests.unit.proxy.fleets import Client, Proxy, Request, fleet, persistence, pod, pods, route, rule
+from tests.unit.proxy.fleets import (
+    Client,
+    Proxy,
+    Request,
+    fleet,
+    persistence,
+    pod,
+    pods,
+    route,
+    rule,
+    session_on,
+)
 
 from stickyroute_api.affinity import ID_BYTES
 from stickyroute_api.reasons import BindingReason, EndpointState
@@ -270,3 +281,18 @@ def test_rejected_counts_requests_without_an_endpoint():
     proxy.ask()
     assert said(proxy).scopes["shop/shop/web"].rejected == 1
     assert proxy.scope().decisions() == {BindingReason.BOUND: 0, BindingReason.NO_ENDPOINT: 1}
+
+
+def test_the_place_of_a_pod_that_went_while_it_was_disabled_is_forgotten():
+    orders = (Override(pod="web-1", action="Disable"),)
+    routes = [route(rule(persistence=persistence(idle_timeout=60)), overrides=orders)]
+    known = Proxy(fleet([route(rule(persistence=persistence(idle_timeout=60)))], web=pods("web-1", "web-2")))
+    client = session_on("web-1", known)
+    proxy = Proxy(fleet(routes, web=pods("web-1", "web-2")))
+    assert client.ask(proxy).reason is BindingReason.POD_DISABLED
+    places = proxy.scope().sessions.places
+    assert len(places) == 2
+    proxy.apply(fleet(routes, 2, web=pods("web-2")))
+    proxy.tick(1)
+    proxy.tick(1)
+    assert [place.pod for place in places.values()] == ["web-2"]
