@@ -44,7 +44,7 @@ check: $(VENV)/.ready  ## ruff, mypy strict, import layers, fresh CRD, chart lin
 e2e: $(VENV)/.ready  ## end-to-end tests on the cluster of KUBECONFIG, else on kind
 	PYTHON=$(BIN)/python bash tests/e2e/kind.sh
 
-e2e-invariants: $(VENV)/.ready  ## 10,000 sessions through random events on that cluster, 20 minutes
+e2e-invariants: $(VENV)/.ready  ## 10,000 sessions through random events on the cluster of KUBECONFIG, else on kind, 20 minutes
 	STICKYROUTE_INVARIANTS=$${STICKYROUTE_INVARIANTS:-10000x50x900} STICKYROUTE_INVARIANTS_WRITE=docs/invariants-cluster.md \
 	  PYTHON=$(BIN)/python bash tests/e2e/kind.sh -k test_every_invariant_holds_on_a_cluster
 
@@ -65,13 +65,13 @@ chart: $(VENV)/.ready crds  ## write the chart's README and schema, check the ch
 bench: $(VENV)/.ready  ## measure beside the peers that are installed, 20 minutes (BENCH=--install: bring them)
 	$(BIN)/python -m bench $(BENCH)
 
-scale: $(VENV)/.ready  ## agreement over 100,000 requests, 1,000,000 keys through a proxy, 2 minutes (SCALE="--write docs/scale.md")
+scale: $(VENV)/.ready  ## agreement over 100,000 requests, 1,000,000 keys through a proxy, 4 minutes (SCALE="--write docs/scale.md")
 	$(BIN)/python -m tests.scale $(SCALE)
 
 soak: $(VENV)/.ready  ## load of every kind while pods come and go, 30 minutes (SOAK_MINUTES=5: shorter)
 	$(BIN)/python -m bench.soak $(SOAK)
 
-invariants: $(VENV)/.ready  ## the same in processes of this machine, 6 minutes (INVARIANTS=--short: fewer, and breaks that it must see)
+invariants: $(VENV)/.ready  ## 10,000 sessions through random events in processes of this machine, 6 minutes (INVARIANTS=--short: fewer, and breaks that it must see)
 	$(BIN)/python -m $(if $(filter --short,$(INVARIANTS)),pytest -q -s tests/invariants,tests.invariants --write docs/invariants.md $(INVARIANTS))
 
 differential: $(VENV)/.ready  ## the corpus of odd messages beside HAProxy and nginx; writes docs/differential.md

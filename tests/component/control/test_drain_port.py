@@ -2,17 +2,11 @@
 
 import asyncio
 import contextlib
-import os
 import re
-import shutil
-import signal
-import sys
 import time
-from pathlib import Path
 
 import aiohttp
 import pytest
-import yaml
 from aiohttp import web
 from tests.component.control.processes import browser, get, is_closed, pod, publishing, serving, start
 from tests.component.control.support import client
@@ -203,80 +197,3 @@ async def test_a_process_knows_more_than_the_last_lease(authority, files, worker
             await asyncio.sleep(2 * drainport.LOOK)
             assert await ask() == (503, 1)
             assert not await is_closed(session, proxy)
-
-
-PAGE = (Path(__file__).parents[3] / "docs/draining.md").read_text(encoding="utf-8")
-PYTHON = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1]
-SPECS = [
-    yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if "exec:" in text
-]
-CURL, BUSYBOX = [spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"] for spec in SPECS]
-SERVICE = "stickyroute-drain.stickyroute:9091"
-POD_FIELDS = {"POD_NAMESPACE": "shop", "POD_NAME": "web-0-0"}
-
-
-def program(name):
-    """Where it is: the docs' commands are run as they stand."""
-    found = shutil.which(name)
-    if not found:
-        pytest.skip(f"{name}, which docs/draining.md runs, is not on PATH; on Debian: apt install {name}")
-    return found
-
-
-def python():
-    return [sys.executable, "-c", PYTHON], {}
-
-
-def curl():
-    program("curl")
-    return CURL, {"PATH": os.environ["PATH"]}
-
-
-def busybox():
-    """In an image that has nothing: not even a PATH to look at."""
-    path = program("busybox")
-    return [word.replace("/drain/busybox", path) for word in BUSYBOX], {"PATH": "/nowhere"}
-
-
-def shortly(word, port):
-    """A command's word as it is for this port, with a short wait."""
-    assert ("wait=30s" in word) == (SERVICE in word)
-    return word.replace(SERVICE, f"127.0.0.1:{port}").replace("wait=30s", "wait=100ms")
-
-
-def test_the_docs_name_what_an_image_without_a_shell_needs():
-    (spec,) = [spec for spec in SPECS if "initContainers" in spec]
-    (begun,), (container,), (volume,) = spec["initContainers"], spec["containers"], spec["volumes"]
-    mounts = begun["volumeMounts"]
-    assert mounts == container["volumeMounts"] == [{"name": volume["name"], "mountPath": "/drain"}]
-    assert begun["command"] == ["cp", "/bin/busybox", BUSYBOX[0]]
-    assert BUSYBOX[0] == "/drain/busybox"
-    (line,) = [line for line in PAGE.splitlines() if "sleep: {" in line]
-    assert yaml.safe_load(re.search(r"`(preStop: .*?)`", line)[1]) == {"preStop": {"sleep": {"seconds": 610}}}
-    assert SPECS[0]["terminationGracePeriodSeconds"] == 610 + 30
-
-
-@pytest.mark.parametrize("known", [True, False], ids=["drained at last", "no route knows it"])
-@pytest.mark.parametrize("made", [python, curl, busybox])
-async def test_the_docs_wait_ends_with_the_sessions(monkeypatch, made, known):
-    monkeypatch.setattr(drainport, "LOOK", 0.01)
-    command, environment = made()
-    told = Told(draining() if known else draining().model_copy(update={"routes": {}}))
-    told.lend(1)
-    async with port(told) as ask:
-        words = [shortly(word, ask.port) for word in command]
-        assert words != command
-        process = await asyncio.create_subprocess_exec(
-            *words, env={**POD_FIELDS, **environment}, start_new_session=True
-        )
-        try:
-            if known:
-                with pytest.raises(TimeoutError):
-                    await asyncio.wait_for(process.wait(), 1.5)
-                told.lend(0)
-            async with asyncio.timeout(10):
-                assert await process.wait() == 0
-        finally:
-            if process.returncode is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()

@@ -64,24 +64,6 @@ def test_a_binding_is_new_once_and_renewed_when_it_has_aged():
     assert store.ask().reason is BindingReason.IDLE_TIMEOUT
 
 
-def test_requests_that_come_together_are_one_move():
-    proxy, store, _, given, left = start()
-    store.ask()
-    store.ask()
-    proxy.tick(1)
-    proxy.apply(fleet(given, 2, web=left))
-    before = store.binding
-    moved = []
-    for _ in range(4):
-        # None has an answer yet, with which the store would learn of the move.
-        store.binding = before
-        moved.append(store.ask())
-    assert {(one.reason, one.endpoint) for one in moved} == {
-        (BindingReason.POD_TERMINATED, moved[0].endpoint)
-    }
-    assert proxy.scope().moved == 1
-
-
 def test_it_moves_when_its_pod_is_gone():
     proxy, store, _, given, left = start()
     store.ask()
