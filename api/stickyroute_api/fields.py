@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Final
 
-from pydantic import PlainValidator, StringConstraints, WithJsonSchema
+from pydantic import BeforeValidator, PlainValidator, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from stickyroute_api.check import Check
@@ -101,7 +101,19 @@ POSITIVE = Check(
     message="must be longer than 0s: give a time such as 30s, or leave the field out",
 )
 
-Duration = Annotated[str, StringConstraints(pattern=DURATION, max_length=32)]
+
+def _duration(value: Any) -> Any:
+    """A number gets the form in words: put in quotes, as other text, it would still have no unit."""
+    if not isinstance(value, str):
+        raise PydanticCustomError("duration", FORMS[DURATION])
+    return value
+
+
+Duration = Annotated[
+    str,
+    StringConstraints(pattern=DURATION, max_length=32),
+    BeforeValidator(_duration),
+]
 """A Gateway API duration; 0s has the meaning that the field says."""
 PositiveDuration = Annotated[Duration, POSITIVE]
 Label = Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max_length=63)]

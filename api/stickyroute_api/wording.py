@@ -12,6 +12,9 @@ from pydantic_core import ErrorDetails
 
 from stickyroute_api.fields import FORMS
 
+_FEW: Final = 6
+"""So many fields are all named where one is unknown; more would hide what is said."""
+
 _TIME = "must be a time with its zone, such as 2030-01-31T12:00:00Z"
 _WHOLE = "must be a whole number, without quotes"
 _MAPPING = "must be a mapping of fields"
@@ -60,7 +63,8 @@ def unknown(name: str, known: Sequence[str], homes: Sequence[str] = ()) -> str:
     if same := _alike(name, known):
         return f'is no field here, did you mean "{same[0]}"?'
     if homes:
-        return f"is no field here: it belongs to {' or '.join(homes[:2])}"
+        here = f"; here are {', '.join(sorted(known))}" if len(known) <= _FEW else ""
+        return f"is no field here: it belongs to {' or '.join(homes[:2])}{here}"
     if near := get_close_matches(name, known, 1):
         return f'is no field here, did you mean "{near[0]}"?'
     return f"is no field here: remove it, or use one of {', '.join(sorted(known))}"

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
+from stickyroute_api.reasons import ConditionReason
 from stickyroute_api.status import Condition, StickyRouteStatus
 from stickyroute_operator.events import Event
 
@@ -51,10 +52,15 @@ def _endpoints(status: StickyRouteStatus) -> list[str]:
 
 
 def _troubles(conditions: Iterable[Condition]) -> list[str]:
+    """What does not hold, each cause once: where a route is not accepted, the others only repeat why."""
+    troubles = [condition for condition in conditions if condition.status != "True"]
+    causes = [condition for condition in troubles if condition.reason is not ConditionReason.NOT_ACCEPTED]
+    first: dict[str, Condition] = {}
+    for condition in causes or troubles:
+        first.setdefault(condition.message, condition)
     return [
         f"  {condition.type.value}={condition.status}, {condition.reason.value}: {condition.message}"
-        for condition in conditions
-        if condition.status != "True"
+        for condition in first.values()
     ]
 
 

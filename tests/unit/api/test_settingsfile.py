@@ -70,7 +70,7 @@ def test_a_bare_off_is_off():
         ({"limits": {"headBytes": "2Mi"}}, "limits.headBytes: must be from 1Ki to 1Mi"),
         ({"limits": {"bodyBytes": "10 MB"}}, "limits.bodyBytes: must be a size such as 10Mi"),
         ({"limits": {"headFields": 4}}, "limits.headFields: must be at least 8 (is 4)"),
-        ({"timeouts": {"keepAlive": 75}}, "timeouts.keepAlive: must be text"),
+        ({"timeouts": {"keepAlive": 75}}, "timeouts.keepAlive: must be a duration such as 90s"),
         ({"timeouts": {"head": "soon"}}, "timeouts.head: must be a duration such as 90s"),
         ({"accessLog": {"mode": "On"}}, "accessLog.mode: must be one of Off, Sampled, All"),
         ({"accessLog": {"sample": 0}}, "accessLog.sample: "),

@@ -63,6 +63,14 @@ def backend(**more):
             "spec.rules[0].backends[1].port",
             "must be a port's number, 1 to 65535 without quotes, or its name in the Service (is true)",
         ),
+        (
+            backend(name="web"),
+            "spec.rules[0].backends[1].name",
+            (
+                "is no field here: it belongs to spec.rules or spec.loadBalancing.hashOn;"
+                " here are port, service, tls, weight"
+            ),
+        ),
         (backend(wieght=1), "spec.rules[0].backends[1].wieght", 'is no field here, did you mean "weight"?'),
         (manifest(host=["a"]), "spec.host", 'is no field here, did you mean "hosts"?'),
         (manifest(class_name="a"), "spec.class_name", 'is no field here, did you mean "className"?'),
@@ -89,7 +97,7 @@ def backend(**more):
         (
             manifest(persistence={"idleTimeout": 300}),
             "spec.persistence.idleTimeout",
-            "must be text: put it in quotes (is 300)",
+            "must be a duration such as 90s, 1h30m or 250ms (is 300)",
         ),
         (
             manifest(persistence={"type": "cookie"}),

@@ -48,6 +48,27 @@ def test_the_table_shows_routes_endpoints_and_what_is_wrong():
     ]
 
 
+def test_each_cause_is_told_once():
+    why = "spec.host: is no field here"
+    refused = (
+        condition(ConditionType.ACCEPTED, "False", ConditionReason.INVALID, why),
+        condition(ConditionType.RESOLVED_REFS, "False", ConditionReason.NOT_ACCEPTED, "Accepted says why"),
+        condition(ConditionType.PROGRAMMED, "False", ConditionReason.NOT_ACCEPTED, f"Not served: {why}"),
+        condition(ConditionType.READY, "False", ConditionReason.NOT_ACCEPTED, f"Not served: {why}"),
+    )
+    assert table({"a/b": status((), conditions=refused)}).splitlines()[2:] == [
+        f"  Accepted=False, Invalid: {why}"
+    ]
+    why = "Secret a/tls does not exist"
+    unresolved = (
+        condition(ConditionType.RESOLVED_REFS, "False", ConditionReason.INVALID_CERTIFICATE_REF, why),
+        condition(ConditionType.READY, "False", ConditionReason.INVALID_CERTIFICATE_REF, why),
+    )
+    assert table({"a/b": status((), conditions=unresolved)}).splitlines()[2:] == [
+        f"  ResolvedRefs=False, InvalidCertificateRef: {why}"
+    ]
+
+
 def test_it_is_printed_at_once_when_it_changes_and_more_rarely_when_sessions_do():
     board = Board()
     assert board.update({"a/b": status()}, 100.0)
