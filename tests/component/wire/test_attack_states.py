@@ -8,7 +8,18 @@ import struct
 from contextlib import suppress
 
 import pytest
-from tests.component.wire.harness import OK, Backend, Proxy, Raw, echo, endpoint, eventually, fleet, get, serving
+from tests.component.wire.harness import (
+    OK,
+    Backend,
+    Proxy,
+    Raw,
+    echo,
+    endpoint,
+    eventually,
+    fleet,
+    get,
+    serving,
+)
 
 from stickyroute_api.settings import Settings, Timeouts
 from stickyroute_proxy.exchange import Exchange
@@ -172,7 +183,9 @@ async def test_a_client_that_never_reads_its_answers_is_cut_off(hurried):
     ):
         raw = await narrow(proxy)
         await raw.send(get() * 100)
-        await eventually(lambda: proxy.plane.counters.connections and not proxy.plane.counters.open_connections)
+        await eventually(
+            lambda: proxy.plane.counters.connections and not proxy.plane.counters.open_connections
+        )
         assert 1 < proxy.plane.counters.of("shop/shop", "app").classes[2] < 100
         await raw.close()
 
