@@ -142,7 +142,7 @@ def known(policy: snapshot.Persistence) -> Work:
 def unseen(
     policy: snapshot.Persistence, endpoints: Mapping[str, tuple[snapshot.Endpoint, ...]] | None = None
 ) -> Work:
-    """Decisions of a proxy that has just started; `endpoints`: those that it has, where clients knew others."""
+    """Decisions of a proxy that has just started; `endpoints`: those it has, where clients knew others."""
     made = Decisions(policy, lambda key: key)
     if endpoints is not None:
         made.given = made.given.model_copy(update={"revision": 2, "endpoints": endpoints})
