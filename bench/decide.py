@@ -139,9 +139,13 @@ def known(policy: snapshot.Persistence) -> Work:
     return Work(made.run, CALLS, made.renew)
 
 
-def unseen(policy: snapshot.Persistence) -> Work:
-    """Decisions of a proxy that has just started."""
+def unseen(
+    policy: snapshot.Persistence, endpoints: Mapping[str, tuple[snapshot.Endpoint, ...]] | None = None
+) -> Work:
+    """Decisions of a proxy that has just started; `endpoints`: those it has, where clients knew others."""
     made = Decisions(policy, lambda key: key)
+    if endpoints is not None:
+        made.given = made.given.model_copy(update={"revision": 2, "endpoints": endpoints})
 
     def forget() -> None:
         made.table = build(made.given, None, NOW, made.random)
@@ -152,15 +156,7 @@ def unseen(policy: snapshot.Persistence) -> Work:
 
 def moved() -> Work:
     """Decisions of a proxy that has just started, on tokens that name a pod which it has never seen."""
-    made = Decisions(COOKIE, lambda key: key)
-    others = {"shop/s0:80": tuple(pod(f"other-{each}") for each in range(10))}
-    made.given = made.given.model_copy(update={"revision": 2, "endpoints": others})
-
-    def forget() -> None:
-        made.table = build(made.given, None, NOW, made.random)
-        made.renew()
-
-    return Work(made.run, CALLS, forget)
+    return unseen(COOKIE, {"shop/s0:80": tuple(pod(f"other-{each}") for each in range(10))})
 
 
 def forgeries() -> tuple[float, list[Line]]:

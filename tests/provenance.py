@@ -3,6 +3,9 @@
 import platform
 import subprocess
 from datetime import UTC, datetime
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
 
 
 def facts(command: str) -> list[str]:
@@ -17,6 +20,9 @@ def facts(command: str) -> list[str]:
 def commit() -> str:
     """The commit that is checked out, `-dirty` with changes; `unknown` outside a clone."""
     told = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+        ["git", "-C", str(ROOT), "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return told.stdout.strip() or "unknown"

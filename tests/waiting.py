@@ -20,7 +20,7 @@ async def until(condition, seconds=10.0, what="the condition"):
         raise AssertionError(f"{what} did not come true in {seconds} s") from None
 
 
-def free_port():
-    """A port of this machine that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+def free_port(host="127.0.0.1"):
+    """A port that nobody listens on at this address of the machine; `""`: at any."""
+    with socket.create_server((host, 0)) as listener:
         return listener.getsockname()[1]

@@ -9,10 +9,7 @@ from tests.invariants.session import Session, digest
 TEXT, CLOSE = 1, 8
 NORMAL, GOING_AWAY = 1000, 1001
 HOLDS = (1.0, 10.5)
-"""Seconds that chats last at most: longer than a drain and all that follows it, and no longer than a proxy
-
-that is told to end lets them.
-"""
+"""Seconds that chats last at most: longer than a drain and all after it, within what an ending proxy lets."""
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 
 

@@ -7,10 +7,10 @@ import json
 import time
 from dataclasses import replace
 
-from tests.component.operator.api import until
 from tests.invariants import attack, cluster, routes
 from tests.invariants.cluster import NAMESPACE
 from tests.invariants.stage import RELEASE, SYSTEM
+from tests.waiting import until
 
 from stickyroute_api.control import SNAPSHOT_PATH
 from stickyroute_operator.keys import COMMAND

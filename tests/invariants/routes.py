@@ -68,10 +68,7 @@ def route_of(number, routes=ALL):
 
 
 def specs(routes=ALL):
-    """A route for each way to know a session and to lose a pod, one of hashed values, and one that nobody
-
-    touches.
-    """
+    """A route for each way to know a session and to lose a pod; one is hashed, and one nobody touches."""
     timed = {"idleTimeout": "10m"}
     cookie = {"type": "Cookie", "sessionName": "sid", **timed}
     policies = {

@@ -6,15 +6,15 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
 
 import aiohttp
-from tests.component.operator.api import FakeApi, until
+from tests.component.operator.api import FakeApi
 from tests.component.wire.valkeys import Server
 from tests.invariants import cluster, logs, routes
+from tests.waiting import free_port, until
 
 from stickyroute_api.control import AFFINITY_PATH, SNAPSHOT_PATH
 from stickyroute_operator import pki
@@ -32,12 +32,6 @@ WORKERS = (2, 1, 1)
 """Of the proxies that there are at first, the processes of each."""
 START = 60.0
 """Seconds that anything may take to begin."""
-
-
-def free_port():
-    with socket.socket() as taken:
-        taken.bind(("", 0))
-        return taken.getsockname()[1]
 
 
 class Child:
@@ -174,7 +168,7 @@ class Stage:
         self.api.put("leases", {"metadata": {"name": f"{RELEASE}-operator", "namespace": SYSTEM}})
         await self.farm.start("farm", self.folder / logs.PODS)
         network = f"127.{os.getpid() % 250 + 1}.{os.getpid() // 250 % 250}"
-        self.cluster = cluster.Cluster(self.api, self._order, self.log, network, free_port())
+        self.cluster = cluster.Cluster(self.api, self._order, self.log, network, free_port(""))
         for service, count in routes.services(self.routes).items():
             self.cluster.service(service)
             for _ in range(count):

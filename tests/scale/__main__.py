@@ -15,14 +15,13 @@ import shlex
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "api"), str(ROOT / "proxy")]
 
 from bench import machine  # noqa: E402
-from bench.peers.stickyroute import StickyRoute  # noqa: E402
+from tests import provenance  # noqa: E402
 from tests.scale.flood import WrongError, flooded  # noqa: E402
 from tests.scale.proxy import StartError  # noqa: E402
 from tests.unit.proxy.test_agreement import differing, say  # noqa: E402
@@ -75,12 +74,8 @@ def main() -> None:
     )
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the page, such as docs/scale.md")
     given = parser.parse_args()
-    facts = [
-        f"Date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        f"Version: {StickyRoute().version()}",
-        f"Command: `{shlex.join(['python', '-m', 'tests.scale', *sys.argv[1:]])}`",
-        f"Machine: {machine.kind()}",
-    ]
+    command = shlex.join(["python", "-m", "tests.scale", *sys.argv[1:]])
+    facts = [*provenance.facts(command), f"Machine: {machine.kind()}"]
     print("\n".join(facts), flush=True)
     lines, faults = [], []
     for part in (agreement, flood):

@@ -1,8 +1,8 @@
 """Which bindings to one endpoint have ended, where that concerns all of them: what is open by them ends too.
 
 Without sessions it is the same: what is open there is as if it were bound. Each cause is one that moves a
-session with its next request. That a pod is not ready is none: it may be a
-moment's matter, and who talks to the pod already sees for himself.
+session with its next request. That a pod is not ready is none: it may be a moment's matter, and who talks to
+the pod already sees for himself.
 """
 
 from itertools import chain

