@@ -257,21 +257,20 @@ MUTATIONS = {
 }
 
 
-def copied(folder, mutation=None):
+def copied(folder, mutation):
     """A copy of the code, broken where the mutation says; the paths to find it by."""
     for part in PARTS:
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    if mutation is not None:
-        file = folder / mutation.file
-        text = file.read_text()
-        assert text.count(mutation.old) == 1, f"{mutation.file} has changed: {mutation.old!r}"
-        file.write_text(text.replace(mutation.old, mutation.new))
+    file = folder / mutation.file
+    text = file.read_text()
+    assert text.count(mutation.old) == 1, f"{mutation.file} has changed: {mutation.old!r}"
+    file.write_text(text.replace(mutation.old, mutation.new))
     return os.pathsep.join([*(str(folder / part) for part in PARTS), str(ROOT)])
 
 
-def perform(mutation, folder, *, broken=True):
-    """The logs of a run of the mutation's plan with the broken code, or with the code as it is."""
-    paths = copied(folder / "code", mutation if broken else None)
+def perform(mutation, folder):
+    """The logs of a run of the mutation's plan with the broken code."""
+    paths = copied(folder / "code", mutation)
     logs = folder / "logs"
     logs.mkdir()
     given = json.dumps(dataclasses.asdict(mutation.plan))

@@ -375,10 +375,3 @@ async def _kill(process):
     if process is not None and process.returncode is None:
         process.kill()
         await process.wait()
-
-
-def made(folder):
-    """The folder of a run, empty."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
