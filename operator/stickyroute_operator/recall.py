@@ -13,7 +13,7 @@ import aiohttp
 from pydantic import BaseModel, ValidationError
 
 from stickyroute_api.control import SNAPSHOT_PATH, VERSION_PATH, Held
-from stickyroute_api.snapshot import Endpoint, Version
+from stickyroute_api.snapshot import Endpoint
 from stickyroute_operator.joining import Sets
 from stickyroute_operator.publish import FAILURES, ProxyAddress, PushError, refusal
 
@@ -21,8 +21,10 @@ logger = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=BaseModel)
 
-TIMEOUT = aiohttp.ClientTimeout(total=5, sock_connect=2)
-"""For one answer. Until all are there or given up, nothing is published, and proxies serve what they have."""
+WITHIN = 5.0
+"""Seconds for all of it, half of them for versions. Meanwhile nothing is published: proxies serve what they have."""
+ASKED = 3
+"""So many proxies are asked for their snapshot at once: one may have the newest, and be silent."""
 
 
 class _Served(BaseModel):
@@ -36,32 +38,40 @@ async def recall(
     proxies: Mapping[str, ProxyAddress],
     tls: ssl.SSLContext,
     *,
-    timeout: aiohttp.ClientTimeout = TIMEOUT,
+    within: float = WITHIN,
 ) -> Sets:
     """The endpoint sets of the newest snapshot that a proxy of the fleet serves, by their names.
 
-    Empty where none serves one, or none answers. Never raises for what proxies do.
+    Empty where none serves one, or none answers `within` so many seconds. Never raises for what proxies do.
     """
+    timeout = aiohttp.ClientTimeout(total=within / 2)
     async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(ssl=tls)) as session:
 
-        async def version(name: str) -> Version | None:
+        async def ask(name: str, path: str, model: type[M]) -> M | None:
             try:
-                held = await _read(session, proxies[name], VERSION_PATH, Held)
+                return await _read(session, proxies[name], path, model)
             except FAILURES as error:
-                _tell(name, error)
+                logger.info(
+                    "proxy %s does not say what it serves: %s", name, str(error) or type(error).__name__
+                )
                 return None
-            return held.held if held.fleet == fleet else None
 
-        versions = zip(proxies, await asyncio.gather(*map(version, proxies)), strict=True)
-        known = [(version, name) for name, version in versions if version is not None]
-        for newest, name in sorted(known, reverse=True):
-            try:
-                served = await _read(session, proxies[name], SNAPSHOT_PATH, _Served)
-            except FAILURES as error:
-                _tell(name, error)
-                continue
-            logger.info("going on from snapshot %s, which proxy %s serves", newest, name)
-            return served.endpoints
+        held = await asyncio.gather(*(ask(name, VERSION_PATH, Held) for name in proxies))
+        known = sorted(
+            (one.held, name)
+            for name, one in zip(proxies, held, strict=True)
+            if one is not None and one.held is not None and one.fleet == fleet
+        )
+        newest = known[: -ASKED - 1 : -1]
+        answers = [asyncio.create_task(ask(name, SNAPSHOT_PATH, _Served)) for _, name in newest]
+        try:
+            for (version, name), answer in zip(newest, answers, strict=True):
+                if (served := await answer) is not None:
+                    logger.info("going on from snapshot %s, which proxy %s serves", version, name)
+                    return served.endpoints
+        finally:
+            for answer in answers:
+                answer.cancel()
     return {}
 
 
@@ -74,7 +84,3 @@ async def _read(session: aiohttp.ClientSession, proxy: ProxyAddress, path: str, 
         return model.model_validate_json(content)
     except ValidationError:
         raise PushError("its answer is of no use: is it of another version?") from None
-
-
-def _tell(name: str, error: Exception) -> None:
-    logger.info("proxy %s does not say what it serves: %s", name, str(error) or type(error).__name__)

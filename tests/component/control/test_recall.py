@@ -1,14 +1,16 @@
 """What an operator learns from proxies when it begins, from real control ports."""
 
+import asyncio
 import socket
 
-import aiohttp
+import pytest
 from tests.component.control.support import FLEET, serve, snapshot, with_pods
 
 from stickyroute_operator.publish import ProxyAddress
 from stickyroute_operator.recall import recall
 
-SOON = aiohttp.ClientTimeout(total=0.3, sock_connect=0.3)
+SOON = 1.0
+"""Seconds: enough for those that answer."""
 
 
 async def test_the_newest_snapshot_counts(authority, files):
@@ -38,7 +40,7 @@ async def test_proxies_that_do_not_answer_are_passed_over(authority, files, capl
                 "a": newest.address,
                 "b": good.address,
             }
-            found = await recall(FLEET, proxies, authority.context(), timeout=SOON)
+            found = await recall(FLEET, proxies, authority.context(), within=SOON)
     assert found == old.endpoints
     for name in ("frozen", "dead", "a"):
         assert f"proxy {name} does not say what it serves" in caplog.text
@@ -51,3 +53,26 @@ async def test_nothing_is_learned_where_no_proxy_of_the_fleet_serves_anything(au
         assert await recall(FLEET, {"a": empty.address}, context) == {}
         await empty.receiver.restore(snapshot())
         assert await recall("another", {"a": empty.address}, context) == {}
+
+
+@pytest.mark.parametrize("silent", [1, 20])
+async def test_proxies_that_fall_silent_cost_their_time_once(authority, files, silent):
+    """They say which version they serve, and no more: nothing is published meanwhile."""
+    served = with_pods(snapshot(1), 2)
+    forever = asyncio.Event()
+
+    async def hangs(request):
+        if request.path.endswith("snapshot"):
+            await forever.wait()
+
+    async with serve(files, name="z", before=hangs) as hanging, serve(files, name="a") as good:
+        await hanging.receiver.restore(served)
+        await good.receiver.restore(served)
+        # Those are asked first: they are the newest and, of one version, the last by their names.
+        proxies = {"a": good.address} | {f"z{number}": hanging.address for number in range(silent)}
+        try:
+            async with asyncio.timeout(4 * SOON):
+                found = await recall(FLEET, proxies, authority.context(), within=SOON)
+        finally:
+            forever.set()
+    assert found == (served.endpoints if silent == 1 else {})
