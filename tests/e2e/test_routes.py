@@ -72,9 +72,9 @@ TOLD = {
         bad(("spec", "hosts"), ["demo.stickyroute.test"]),
         ("Accepted", "HostClaimed", r"demo\.stickyroute\.test"),
     ),
-    "a drain without sessions": (
-        bad(PERSISTENCE, {"type": "None", "drainTimeout": "60s"}),
-        ("Accepted", "UnsupportedValue", r"spec\.persistence\.drainTimeout"),
+    "a wait for a pod without sessions": (
+        bad(PERSISTENCE, {"type": "None", "failover": {"hold": "1s"}}),
+        ("Accepted", "UnsupportedValue", r"spec\.persistence\.failover\.hold"),
     ),
     "keys for a store, and there is none": (
         bad(
