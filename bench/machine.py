@@ -35,6 +35,17 @@ def prepare() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+def take_turns() -> None:
+    """Have this process, which shares the load's core, not interrupt the others there.
+
+    Else a pod's first answer interrupts those that send requests which are due together, and each of these
+    finds the proxy asleep again.
+    """
+    policy = getattr(os, "SCHED_BATCH", None)
+    if policy is not None:
+        os.sched_setscheduler(0, policy | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+
+
 def kind() -> str:
     """Cores and kernel, for people."""
     model = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
