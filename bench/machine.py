@@ -43,7 +43,7 @@ def take_turns() -> None:
     """
     policy = getattr(os, "SCHED_BATCH", None)
     if policy is not None:
-        os.sched_setscheduler(0, policy | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+        os.sched_setscheduler(0, policy, os.sched_param(0))
 
 
 def kind() -> str:
@@ -64,10 +64,10 @@ def quiet(seconds: float = 2.0) -> str:
 def start(
     name: str, core: int, command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """A process on a core; what it says goes to `name.log` in the folder."""
+    """A process on a core, scheduled as usual; what it says goes to `name.log` in the folder."""
     with (folder / f"{name}.log").open("wb") as log:
         return subprocess.Popen(
-            ["taskset", "-c", str(core), *command],
+            ["chrt", "--other", "0", "taskset", "-c", str(core), *command],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
