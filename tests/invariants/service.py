@@ -1,6 +1,7 @@
 """I7 to I13: answers, configuration, convergence, bounds. Each check yields a sentence for what it finds."""
 
 from collections import Counter, defaultdict
+from functools import cache, partial
 from math import inf
 
 from tests.invariants.routes import UNCOUNTED
@@ -255,6 +256,7 @@ def sessions_counted(story):
     began = max(life.ready for life in story.lives if life.ready is not inf)
     last = story.snapshots[max(story.snapshots)]["endpoints"].values()
     there = {one["id"] for endpoints in last for one in endpoints}
+    ordered = cache(partial(_ordered, story))
     least, most = defaultdict(dict), defaultdict(set)
     for ask in story.asks.values():
         if not ask.token or ask.line is None:
@@ -266,7 +268,7 @@ def sessions_counted(story):
             if ask.line.reason == "New" or ask.given == "-":
                 # Another session begins; proxies may know the one before, which nobody ends there.
                 most[key].add(ask.token)
-        if ask.good and ask.sent >= max(began, _ordered(story, key)):
+        if ask.good and ask.sent >= max(began, ordered(key)):
             least[key][ask.session] = ask.uid in there and _is_counted(story, ask)
     for event in story.of("status"):
         route, told = event["route"], event["status"]["sessions"]["active"]
