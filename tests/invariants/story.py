@@ -157,6 +157,7 @@ class Story:
             version = tuple(event["version"])
             self.snapshots.setdefault(version, event)
             self.published.setdefault(version, event["time"])
+        self._versions = sorted(self.snapshots)
         self._views = {}
         self._holding = {
             key
@@ -208,8 +209,16 @@ class Story:
     def views(self, ask):
         """The route of a request as the proxy may have known it when it decided."""
         line = ask.line
-        found = [self.view(version, ask.route) for version in line.life.versions(line.start, line.decided)]
+        versions = line.life.versions(line.start, line.decided)
+        found = [self.view(known, ask.route) for version in versions for known in self._told(version)]
         return [] if None in found else found
+
+    def _told(self, version):
+        """The snapshot; where the log lacks it, for the recorder was slower, those before it and behind it."""
+        if version in self.snapshots:
+            return (version,)
+        place = bisect_right(self._versions, version)
+        return self._versions[max(0, place - 1) : place + 1]
 
     def uid(self, name, address, time):
         """Of the pod that had the name, and the address, then; empty: none had."""
