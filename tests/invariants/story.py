@@ -214,7 +214,7 @@ class Story:
         return [] if None in found else found
 
     def _told(self, version):
-        """The snapshot; where the log lacks it, for the recorder was slower, those before it and behind it."""
+        """The snapshot; where the log lacks it, for the recorder was slower, those before and behind it."""
         if version in self.snapshots:
             return (version,)
         place = bisect_right(self._versions, version)
