@@ -86,7 +86,10 @@ class Table:
     """Those that take no new sessions until their time is over."""
     random: Random
     stale: dict[str, None]
-    """The routes that have yet to follow what health checks found; each does before its next request."""
+    """The routes that have yet to follow what health checks found.
+
+    Each does before the next request that is matched to it; one that is matched already may choose without.
+    """
     touched: float
     """When health checks last found something (Unix seconds)."""
     stirred: list[Any]
@@ -282,7 +285,7 @@ def _adopt(table: Table, previous: Table | None, now: float, random: Random) -> 
     for key in touched:
         routes[key].refresh(table, now)
     if previous is not None:
-        table.stale = {key: None for key in previous.stale if key in routes}
+        table.stale = {key: None for key in previous.stale if key in routes and key not in touched}
         table.touched = previous.touched
     return table
 
