@@ -1,7 +1,7 @@
 """What a proxy routes by: the snapshot compiled into dictionaries, and the state that outlives snapshots."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from math import inf
 from random import Random
@@ -279,7 +279,7 @@ def _adopt(table: Table, previous: Table | None, now: float, random: Random) -> 
             for scope in table.scopes.values():
                 scope.take_keyring(table.keyring)
             table.known.reopen()
-    touched: Iterable[str] = set(fresh).union(*(table.users.get(set_id, ()) for set_id in changed))
+    touched: Collection[str] = set(fresh).union(*(table.users.get(set_id, ()) for set_id in changed))
     if previous is not None and previous.zone != table.zone:
         touched = routes
     for key in touched:
