@@ -267,7 +267,8 @@ class Balancer:
         quota = self._sessions.quota
         if quota is None or not self.tiers:
             return self.repin(session, ())
-        begun = _fitting(self.tiers[0], lambda one: quota.awaits(session, one))
+        began = quota.began(session)
+        begun = () if began is None else _fitting(self.tiers[0], lambda one: one.id == began)
         return _rendezvous(begun or self._roomy(self.tiers[0])).highest(self.keyring.number(session))
 
     def _roomy(self, tier: "Tier") -> "Tier":

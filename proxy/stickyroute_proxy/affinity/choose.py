@@ -133,7 +133,7 @@ def _begin_at(rule: Rule, number: bytes, reason: BindingReason, now: float) -> D
         return none(rule.scope)
     scope, session = rule.scope, number[:SESSION_BYTES]
     quota = scope.sessions.quota
-    if quota is None or not quota.awaits(session, endpoint):
+    if quota is None or quota.began(session) != endpoint.id:
         if not rule.balancer.takes(endpoint):
             return full(scope)
         scope.new += 1

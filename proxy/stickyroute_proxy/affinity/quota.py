@@ -24,9 +24,11 @@ SETTLED: Final = 10.0
 class Count:
     """The new sessions of one endpoint."""
 
-    __slots__ = ("full_since", "pending", "placed")
+    __slots__ = ("endpoint", "full_since", "pending", "placed")
 
-    def __init__(self) -> None:
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        """`Endpoint.id`."""
         self.placed = 0
         """Since the process began."""
         self.pending = 0
@@ -120,9 +122,8 @@ class Quota:
     def pending(self) -> dict[str, list[bytes]]:
         """The digests of those who have not come back yet, by `Endpoint.id`."""
         found: dict[str, list[bytes]] = {}
-        names = {id(count): name for name, count in self._counts.items()}
         for key, (count, _) in self._pending.items():
-            found.setdefault(names.get(id(count), ""), []).append(key)
+            found.setdefault(count.endpoint if self._holds(count) else "", []).append(key)
         return found
 
     def place(self, session: bytes, endpoint: Endpoint, now: float) -> None:
@@ -130,17 +131,17 @@ class Quota:
 
         One that begins there again, for its client shows an old key, has its place.
         """
-        if not self.limits.sessions or self.awaits(session, endpoint):
+        if not self.limits.sessions or self.began(session) == endpoint.id:
             return
         count = self._count(endpoint)
         count.placed += 1
         count.pending += 1
         self._pending[session[:ID_BYTES]] = count, now
 
-    def awaits(self, session: bytes, endpoint: Endpoint) -> bool:
-        """Whether the session began there, and is pending."""
+    def began(self, session: bytes) -> str | None:
+        """The endpoint, by `Endpoint.id`, where the session began, if it is pending there."""
         found = self._pending.get(session[:ID_BYTES])
-        return found is not None and found[0] is self._counts.get(endpoint.id)
+        return found[0].endpoint if found is not None and self._holds(found[0]) else None
 
     def shift(self, session: bytes, endpoint: Endpoint) -> None:
         """A new session that was just placed begins there instead."""
@@ -176,10 +177,14 @@ class Quota:
         for key in until(self._moved, oldest):
             del self._moved[key]
 
+    def _holds(self, count: Count) -> bool:
+        """Whether it still counts: its endpoint may have left, and come back."""
+        return self._counts.get(count.endpoint) is count
+
     def _count(self, endpoint: Endpoint) -> Count:
         count = self._counts.get(endpoint.id)
         if count is None:
-            count = self._counts[endpoint.id] = Count()
+            count = self._counts[endpoint.id] = Count(endpoint.id)
         return count
 
     def _own(self, limit: int) -> int:
