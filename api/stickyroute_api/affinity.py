@@ -10,11 +10,22 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from stickyroute_api.reasons import BindingReason, EndpointState
+from stickyroute_api.snapshot import Snapshot
 
 ID_BYTES: Final = 8
 """The length of one session id in a report."""
 DEFAULT_WINDOW: Final = 1800.0
 """Seconds without a request after which a session no longer counts as active, where no idle timer says."""
+
+
+def windows(snapshot: Snapshot) -> dict[str, float]:
+    """By scope, the seconds after which a session without a request no longer counts: its rules' longest."""
+    found: dict[str, float] = {}
+    for route in snapshot.routes.values():
+        for rule in route.rules:
+            scope, idle = f"{route.key}/{rule.scope}", rule.persistence.idle_timeout
+            found[scope] = max(found.get(scope, 0.0), DEFAULT_WINDOW if idle is None else idle)
+    return found
 
 
 class _Wire(BaseModel):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from stickyroute_api.affinity import DEFAULT_WINDOW
+from stickyroute_api.affinity import windows
 from stickyroute_api.leases import Drain, Leases
 from stickyroute_api.reasons import EndpointState
 from stickyroute_api.shares import Lent
@@ -61,12 +61,9 @@ class Subjects:
         if snapshot.version == before.version:
             return before
         drains: dict[str, Draining] = {}
-        windows: dict[str, float] = {}
         limited: dict[str, Limited] = {}
         rebalanced: dict[str, Rebalanced] = {}
         for scope, policy, namespace, endpoints in uses(snapshot.routes, snapshot.endpoints):
-            idle = policy.idle_timeout
-            windows[scope] = max(windows.get(scope, 0.0), DEFAULT_WINDOW if idle is None else idle)
             if policy.rebalance.sessions_per_minute:
                 serving = frozenset(one.id for one in endpoints if one.state is EndpointState.SERVING)
                 groups = rebalanced[scope].groups if scope in rebalanced else ()
@@ -89,7 +86,7 @@ class Subjects:
                     since=max(endpoint.draining_since, known.since if known else 0.0),
                     begun=last.begun if last else snapshot.version,
                 )
-        return cls(snapshot.version, drains, windows, limited, rebalanced)
+        return cls(snapshot.version, drains, windows(snapshot), limited, rebalanced)
 
     def known(self, ledger: Ledger, proxies: Mapping[str, bool]) -> frozenset[str]:
         """The pods that drain and of which every current proxy has told since it knows that they do.

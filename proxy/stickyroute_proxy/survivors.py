@@ -3,7 +3,7 @@
 from collections import deque
 from typing import Final
 
-from stickyroute_api.affinity import DEFAULT_WINDOW, AffinityReport, EndpointSessions, ScopeReport
+from stickyroute_api.affinity import AffinityReport, EndpointSessions, ScopeReport, windows
 from stickyroute_api.snapshot import Snapshot
 
 MAX_ENDED: Final = 16
@@ -24,12 +24,8 @@ class Survivors:
         """The reports of those that may still come back: their timers run, their endpoints are served."""
         if not self._left:
             return []
-        windows: dict[str, float] = {}
-        for route in snapshot.routes.values():
-            for rule in route.rules:
-                idle, scope = rule.persistence.idle_timeout, f"{route.key}/{rule.scope}"
-                windows[scope] = max(windows.get(scope, 0.0), DEFAULT_WINDOW if idle is None else idle)
-        longest = max(windows.values(), default=0.0)
+        lasting = windows(snapshot)
+        longest = max(lasting.values(), default=0.0)
         while self._left and now - self._left[0][0] >= longest:
             self._left.popleft()
         served = {one.id for endpoints in snapshot.endpoints.values() for one in endpoints}
@@ -43,7 +39,7 @@ class Survivors:
                             )
                         )
                         for name, scope in last.scopes.items()
-                        if now - ended < windows.get(name, 0.0)
+                        if now - ended < lasting.get(name, 0.0)
                     }
                 }
             )
