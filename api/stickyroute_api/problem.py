@@ -1,5 +1,6 @@
 """What is wrong with an object, told by field and remedy."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 
@@ -15,6 +16,13 @@ class Problem:
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.object, self.field, self.message) if part)
+
+
+def of_given(path: str, given: Mapping[str, bool], message: str) -> Iterator[Problem]:
+    """One for each field below the path that is given, all with this message."""
+    for field, is_given in given.items():
+        if is_given:
+            yield Problem(f"{path}.{field}", message)
 
 
 class InvalidObject(ValueError):  # noqa: N818 - an object is invalid; the program has no error

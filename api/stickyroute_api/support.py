@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from stickyroute_api.persistence import Persistence
-from stickyroute_api.problem import Problem
+from stickyroute_api.problem import Problem, of_given
 from stickyroute_api.spec import StickyRouteSpec
 
 
@@ -33,13 +33,11 @@ def _operators(path: str, policy: Persistence) -> Iterator[Problem]:
         "rebalance.sessionsPerMinute": policy.rebalance.sessions_per_minute > 0,
         "podDeletionCost": policy.pod_deletion_cost,
     }
-    for field, is_given in given.items():
-        if is_given:
-            yield Problem(
-                f"{path}.{field}",
-                "is the operator's work, and stickyroute serve has none: remove it, or serve the route in a"
-                " cluster",
-            )
+    return of_given(
+        path,
+        given,
+        "is the operator's work, and stickyroute serve has none: remove it, or serve the route in a cluster",
+    )
 
 
 def _pods(path: str, policy: Persistence, *, may_cost: bool) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from stickyroute_api import spec as api
 from stickyroute_api.duration import parse_duration
-from stickyroute_api.problem import Problem
+from stickyroute_api.problem import Problem, of_given
 
 _UNBOUND = frozenset({"None", "QueryParam", "SourceIP"})
 """Types that keep no binding: there is nothing to hold, move or count. A drain has WebSockets to wait for."""
@@ -35,29 +35,28 @@ def _unbound(path: str, policy: api.Persistence) -> Iterator[Problem]:
         "rebalance.sessionsPerMinute": policy.rebalance.sessions_per_minute > 0,
         "podDeletionCost": policy.pod_deletion_cost,
     }
-    for field, is_given in given.items():
-        if is_given:
-            yield Problem(
-                f"{path}.{field}",
-                f"is about sessions, and type {policy.type} keeps none: remove it, or choose another type,"
-                " such as Cookie",
-            )
+    yield from of_given(
+        path,
+        given,
+        f"is about sessions, and type {policy.type} keeps none: remove it, or choose another type, such as"
+        " Cookie",
+    )
 
 
 def _pods(path: str, policy: api.Persistence) -> Iterator[Problem]:
     """What is about single pods, where no session belongs to one."""
-    shared = {
-        "limits.maxSessionsPerPod": policy.limits.max_sessions_per_pod > 0,
-        "rebalance.sessionsPerMinute": policy.rebalance.sessions_per_minute > 0,
-        "podDeletionCost": policy.pod_deletion_cost,
-    }
-    for field, is_given in shared.items():
-        if is_given and policy.bind_to == "Cohort" and policy.type not in _UNBOUND:
-            yield Problem(
-                f"{path}.{field}",
-                "counts the sessions of each pod, and with bindTo Cohort any pod of a version serves them:"
-                " remove it, or set bindTo to Pod or StatefulPod",
-            )
+    if policy.bind_to == "Cohort" and policy.type not in _UNBOUND:
+        shared = {
+            "limits.maxSessionsPerPod": policy.limits.max_sessions_per_pod > 0,
+            "rebalance.sessionsPerMinute": policy.rebalance.sessions_per_minute > 0,
+            "podDeletionCost": policy.pod_deletion_cost,
+        }
+        yield from of_given(
+            path,
+            shared,
+            "counts the sessions of each pod, and with bindTo Cohort any pod of a version serves them: remove"
+            " it, or set bindTo to Pod or StatefulPod",
+        )
     if policy.limits.max_requests_per_pod and policy.type in {"QueryParam", "SourceIP"}:
         yield Problem(
             f"{path}.limits.maxRequestsPerPod",
