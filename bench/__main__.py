@@ -26,7 +26,6 @@ Alone = tuple[str, Results, report.Table]
 def main() -> None:
     given = arguments().parse_args()
     machine.prepare()
-    machine.take_turns()
     chosen = [peer for peer in known(given.python) if given.peers is None or peer.name in given.peers]
     if given.install:
         install.install(chosen)

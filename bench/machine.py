@@ -35,17 +35,6 @@ def prepare() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def take_turns() -> None:
-    """Have this process, which shares the load's core, not interrupt the others there.
-
-    Else a pod's first answer interrupts those that send requests which are due together, and each of these
-    finds the proxy asleep again.
-    """
-    policy = getattr(os, "SCHED_BATCH", None)
-    if policy is not None:
-        os.sched_setscheduler(0, policy, os.sched_param(0))
-
-
 def kind() -> str:
     """Cores and kernel, for people."""
     model = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
@@ -64,10 +53,10 @@ def quiet(seconds: float = 2.0) -> str:
 def start(
     name: str, core: int, command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """A process on a core, scheduled as usual; what it says goes to `name.log` in the folder."""
+    """A process on a core; what it says goes to `name.log` in the folder."""
     with (folder / f"{name}.log").open("wb") as log:
         return subprocess.Popen(
-            ["chrt", "--other", "0", "taskset", "-c", str(core), *command],
+            ["taskset", "-c", str(core), *command],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

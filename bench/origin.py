@@ -12,7 +12,7 @@ import select
 import socket
 from typing import Final
 
-from bench import machine, site
+from bench import site
 from bench.load.websocket import CLIENT_FRAME, SERVER_FRAME
 
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
@@ -124,7 +124,6 @@ def _switching(head: bytes) -> bytes:
 
 
 def serve() -> None:
-    machine.take_turns()
     file = os.memfd_create("large")
     os.write(file, _LARGE)
     poll = select.epoll()

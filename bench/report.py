@@ -128,8 +128,7 @@ Rounds are interleaved, and ratios are taken within a round: their median, and i
 Absolute figures swing with the machine; ratios say more. CPU is that of all threads and child processes, from
 the scheduler's statistics. "load idle" is the share of the load's core that nothing used: below 10 % the load
 was what was measured, and the figure is void. CPU for a request is therefore counted at a rate that saturates
-nobody, with requests due {BURST} at a time, and load and pods take turns on their core: a
-proxy has several to do when it wakes, as under load.
+nobody, with requests due {BURST} at a time, so that a proxy has several to do when it wakes, as under load.
 Latencies are of requests due one at a time, and count from when each was due, not from when it was sent.
 Memory is resident memory. Beside the idle connections, which a process that sleeps holds, latencies are taken
 between two measurements without them, in the same proxy process.
