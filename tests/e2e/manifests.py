@@ -66,33 +66,27 @@ def pod(image, name, *, script="backend.py", env=None, port=8000, account=None, 
 
 
 def deployment(name, replicas, template):
-    labels = {"app": name}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name},
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": labels},
-            "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": {"metadata": {"labels": labels}, "spec": template},
-        },
-    }
+    spec = {"strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}}
+    return _workload("Deployment", name, replicas, template, spec)
 
 
 def stateful_set(name, replicas, template):
     """Pods `name-0`, `name-1` …, all at once."""
+    spec = {"serviceName": name, "podManagementPolicy": "Parallel"}
+    return _workload("StatefulSet", name, replicas, template, spec)
+
+
+def _workload(kind, name, replicas, template, spec):
     labels = {"app": name}
     return {
         "apiVersion": "apps/v1",
-        "kind": "StatefulSet",
+        "kind": kind,
         "metadata": {"name": name},
         "spec": {
-            "serviceName": name,
             "replicas": replicas,
-            "podManagementPolicy": "Parallel",
             "selector": {"matchLabels": labels},
             "template": {"metadata": {"labels": labels}, "spec": template},
+            **spec,
         },
     }
 
