@@ -69,7 +69,9 @@ def rebalanced():
 
 def forged():
     proxy, client = start()
-    client.token = client.token[::-1]
+    # Behind the number of its key, or the token would be one of a key that is unknown.
+    token = client.token
+    client.token = token[:20] + (b"B" if token[20:21] == b"A" else b"A") + token[21:]
     return proxy, client.ask(proxy)
 
 
