@@ -52,9 +52,10 @@ class Reporter:
                     reader, writer = self.streams
                     writer.write(head + note)
                     answer = await read_message(reader)
-                    if answer:
+                    # until kube-proxy knows the Service, others may answer at its address
+                    if answer and request_id in json.loads(answer.body or "{}"):
                         return
-                except OSError:
+                except (OSError, EOFError, ValueError):
                     pass
                 self.streams = None
                 await asyncio.sleep(0.05)
