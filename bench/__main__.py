@@ -147,6 +147,7 @@ def run(
             if name in absent:
                 continue
             try:
+                peer.visit()
                 measured[name].append(row.measure(peer, seconds))
             except LoadError as error:
                 absent[name] = f"failed: {error}"

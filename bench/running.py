@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -26,8 +26,27 @@ class Running:
     pid: int
     idle_memory: int
     """Bytes, before the first request."""
-    cookies: str
-    """What a client of `/` and of `/bulk/` sends back."""
+    log: Path
+    given: dict[str, str] = field(default_factory=dict)
+    """The cookies that the browser holds, by name."""
+
+    @property
+    def cookies(self) -> str:
+        """What a client of `/` and of `/bulk/` sends back."""
+        return self.proxy.cookies or "; ".join(f"{name}={value}" for name, value in self.given.items())
+
+    def visit(self) -> None:
+        """Keep the cookies that it gives now, as a browser does. Raises StartError.
+
+        A key that has aged is answered with a fresh one: whoever went on showing the old one would have a
+        proxy make another for each request.
+        """
+        for path in (site.PATH, "/bulk/"):
+            answer = _ask(self.proxy, path, self.cookies, self.log)
+            pair = (answer.getheader("set-cookie") or "").partition(";")[0]
+            name, given, value = pair.partition("=")
+            if given:
+                self.given[name] = value
 
     def url(self, path: str) -> str:
         return f"http://{site.ADDRESS}:{self.proxy.port}{path}"
@@ -76,8 +95,8 @@ def start(
     log = folder / f"{proxy.name}.log"
     _await(proxy.port, process, log, START * (5 if before else 1))
     idle_memory = machine.memory(process.pid)
-    given = [cookie for path in (site.PATH, "/bulk/") if (cookie := _cookie(proxy, path, log))]
-    peer = Running(proxy, process.pid, idle_memory, proxy.cookies or "; ".join(given))
+    peer = Running(proxy, process.pid, idle_memory, log)
+    peer.visit()
     if (
         len(pods := {_ask(proxy, site.PATH, peer.cookies, log).getheader(site.POD_FIELD) for _ in range(12)})
         > 1
@@ -100,11 +119,6 @@ def _await(port: int, process: subprocess.Popen[bytes], log: Path, limit: float 
                 return
             raise StartError(f"another process has port {port}; {log.stem} says:\n{log.read_text()[-2000:]}")
     raise StartError(f"nothing serves on port {port}; {log.stem} says:\n{log.read_text()[-2000:]}")
-
-
-def _cookie(proxy: Peer, path: str, log: Path) -> str:
-    """The cookie that a proxy gives a new client; empty when it gives none."""
-    return (_ask(proxy, path, "", log).getheader("set-cookie") or "").partition(";")[0]
 
 
 def _ask(proxy: Peer, path: str, cookies: str, log: Path) -> http.client.HTTPResponse:
