@@ -14,6 +14,8 @@ CONVERGENCE = 10.0
 """Seconds in which a change has reached every proxy, once faults have stopped."""
 FILES, CONNECTIONS, MEMORY = 10, 5, 12 << 20
 """What may be more after an attack than before it: descriptors, connections, bytes."""
+BEGINS = {"New", "IdleTimeout"}
+"""With these another session begins, which is known once its key comes back."""
 
 
 def excuse(story, ask):
@@ -25,7 +27,8 @@ def excuse(story, ask):
         if ask.sent <= life.out + SLACK and ask.done >= life.killed - SLACK and ask.status == 0:
             return "its proxy was killed"
     if line is None:
-        return ""
+        turned = [view.mode for view in story.latest(ask.route) if TURNED_AWAY.get(view.mode) == ask.status]
+        return f"failover {turned[0]}, its line torn off" if turned and _is_cut(story, ask) else ""
     views = story.views(ask)
     if line.reason in MOVED and not line.endpoint:
         modes = [view.mode for view in views if TURNED_AWAY.get(view.mode) == ask.status]
@@ -43,11 +46,7 @@ def excuse(story, ask):
 def i7_one_answer(story):
     """Every request has one complete answer, or one explicit and explained error; it is done at most once."""
     for ask in story.asks.values():
-        cut = any(
-            ask.proxy in {"", life.proxy} and life.torn < ask.done + 2.0 and ask.sent < life.out + SLACK
-            for life in story.lives
-        )
-        if len(ask.lines) != 1 and not (cut and not ask.lines) and ask.status:
+        if len(ask.lines) != 1 and not (not ask.lines and _is_cut(story, ask)) and ask.status:
             yield f"{ask}: {len(ask.lines)} lines in the access logs, and one is due"
         if len(ask.lines) == 1 and ask.status not in {0, ask.line.status}:
             yield f"{ask}: the client got {ask.status}, and {ask.proxy} logged {ask.line.status}"
@@ -63,6 +62,14 @@ def i7_one_answer(story):
         if ask.method == "POST" and len(ask.seen) > 1:
             pods = ", ".join(seen.pod for seen in ask.seen)
             yield f"{ask}: a POST reached pods {len(ask.seen)} times: {pods}"
+
+
+def _is_cut(story, ask):
+    """Whether the log of the proxy that had the request may lack its line."""
+    return any(
+        ask.proxy in {"", life.proxy} and life.torn < ask.done + 2.0 and ask.sent < life.out + SLACK
+        for life in story.lives
+    )
 
 
 def i8_no_crosstalk(story):
@@ -181,6 +188,8 @@ def i12_isolation(story):
             continue  # nobody asked for that, which is I7's to tell
         if ask.line.route != story.key("quiet"):
             yield f"{ask}: was served by {ask.line.route or 'no route'}, and is of quiet"
+        elif ask.line.reason == "IdleTimeout":
+            pods.pop(ask.session, None)
         elif ask.status == 200 and pods.setdefault(ask.session, ask.line.endpoint) != ask.line.endpoint:
             yield f"{ask}: moved from {pods[ask.session]} to {ask.line.endpoint}, which nothing had touched"
 
@@ -265,7 +274,7 @@ def sessions_counted(story):
         if ask.line.life.ended is inf:
             # One that asks seldom may be known from before.
             most[key].add(ask.session)
-            if ask.line.reason == "New" or ask.given == "-":
+            if ask.line.reason in BEGINS or ask.given == "-":
                 # Another session begins; proxies may know the one before, which nobody ends there.
                 most[key].add(ask.token)
         if ask.good and ask.sent >= max(began, ordered(key)):
@@ -290,7 +299,7 @@ def _ordered(story, key):
 def _is_counted(story, ask):
     """Whether its session is known by its key, at a pod that is there: a guest counts at its own alone."""
     views = story.views(ask)
-    return ask.line.reason != "New" and all(
+    return ask.line.reason not in BEGINS and all(
         view.named(ask.binding) or not view.may_return(ask.binding, ask.line.reason)
         for view in (views if ask.binding is not None else ())
     )

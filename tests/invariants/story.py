@@ -140,6 +140,8 @@ class Binding:
     """What it names, as its route's policy says: the pod's UID, its stable name, its cohort."""
     bound: tuple
     epoch: tuple
+    sealed: tuple
+    """Where a tunnel began with it, which the idle timer waits for, the greatest is inf."""
     value: str = ""
     """The application's value that it is the key of; empty: the key is ours."""
 
@@ -212,6 +214,11 @@ class Story:
         versions = line.life.versions(line.start, line.decided)
         found = [self.view(known, ask.route) for version in versions for known in self._told(version)]
         return [] if None in found else found
+
+    def latest(self, route):
+        """The route in the newest snapshot, if it is there."""
+        view = self.view(self._versions[-1], route)
+        return [] if view is None else [view]
 
     def _told(self, version):
         """The snapshot; where the log lacks it, for the recorder was slower, those before and behind it."""
@@ -342,27 +349,35 @@ class Story:
         value = ask.seen[-1].gave if ask.seen else ""
         here = next((view.name(line.uid) for view in views if line.uid in view.endpoints), line.uid)
         begin, end = line.start - 0.01, line.decided + SLACK
+        sealed = (begin, inf if ask.status == 101 else end)
         if line.reason == "Bound" and before is not None and here == before.name:
             # It goes on; a container may have begun anew, of which another request has told.
             began = any(one["started"] > before.bound[0] for view in views for one in view.named(before))
             bound = (before.bound[0], end) if began else before.bound
-            return replace(before, bound=bound, value=value or before.value)
+            return replace(before, bound=bound, sealed=sealed, value=value or before.value)
         epochs = [view.epoch for view in views] or [0]
         epoch = (min(epochs), max(epochs))
         if line.reason == "ContainerRestarted" and before is not None:
             epoch = before.epoch
-        return Binding(line.uid, line.endpoint, here, (begin, end), epoch, value)
+        return Binding(line.uid, line.endpoint, here, (begin, end), epoch, sealed, value)
 
     # What is true of the cluster
 
     @cached_property
     def away(self):
-        """Spans in which no operator worked, from its kill to its first publication."""
-        spans = []
-        for event in self.of("operator", what="killed"):
-            after = [one["time"] for one in self.of("published") if one["time"] > event["time"]]
-            spans.append((event["time"], min(after, default=inf)))
-        return spans
+        """Spans in which no operator worked, from its kill to its successor's first publication."""
+        return [
+            (event["time"], self._successor(event["time"])) for event in self.of("operator", what="killed")
+        ]
+
+    def _successor(self, time):
+        """When the operator that follows one killed then has published: who tells of it may be late."""
+        newest = max((version for version, at in self.published.items() if at <= time), default=(0, 0))
+        told = [at for at in self.published.values() if at > time]
+        taken = [
+            at for life in self.lives for at, (epoch, _) in life.applied if at > time and epoch > newest[0]
+        ]
+        return min(told + taken, default=inf)
 
     @cached_property
     def unheard(self):

@@ -4,6 +4,7 @@ Written from docs/persistence.md, not from the proxy's code: the two are to agre
 """
 
 from dataclasses import dataclass
+from math import inf
 
 KEEPING = {"Serving", "Joining"}
 RETURNS = {"PodNotReady", "PodUnhealthy", "PodDisabled", "ConnectFailed"}
@@ -17,6 +18,9 @@ TURNED_AWAY = {"Reject": 503, "Redirect": 302}
 """What clients get by failover modes that answer in the pod's place."""
 DEADLINE = 0.5
 """Seconds by which the end of a drain may be noticed late."""
+
+SEALED = 1.1
+"""By how much longer a key lasts than its idle timer: it is sealed anew once a tenth of that has passed."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class View:
     bind_to: str
     learn: str
     """How the application's own key is kept; empty: the key is ours."""
+    idle: float
+    """Seconds after its last sealing at which a key of ours ends; inf: none is judged by it."""
 
     @classmethod
     def of(cls, snapshot, key):
@@ -68,6 +74,7 @@ class View:
             policy["failover"]["mode"],
             policy["bind_to"],
             policy["learn"] or "",
+            inf if policy["learn"] or policy["idle_timeout"] is None else SEALED * policy["idle_timeout"],
         )
 
     @property
@@ -101,6 +108,10 @@ class View:
         if self.epoch > binding.epoch[1]:
             return {"EpochRaised"}
         found = {"EpochRaised"} if self.epoch > binding.epoch[0] else set()
+        if begin - binding.sealed[1] > self.idle:
+            return found | {"IdleTimeout"}
+        if end - binding.sealed[0] > self.idle:
+            found.add("IdleTimeout")
         named = self.named(binding)
         orders = [self.orders.get(one["pod"], ("", 0.0)) for one in named]
         left = [one for one, (action, _) in zip(named, orders, strict=True) if action != "Disable"]
