@@ -77,7 +77,8 @@ def i2_justified_moves(story):
         if line.reason == "New" and not ask.token and ask.good and ask.given in {"", "-"}:
             yield f"{ask}: a new session on {line.endpoint}, and it got no token"
         told = line.reason if line.reason in NOTICED else ""
-        if ask.seen[0].notice != told:
+        # A pod that broke it off, before it was tried and decided again, was told of the decision before.
+        if (not line.retries or ask.seen[0].uid == line.uid) and ask.seen[0].notice != told:
             yield (
                 f"{ask}: decided {line.reason}, and {ask.seen[0].pod} was told"
                 f" {ask.seen[0].notice or 'nothing'} and not {told or 'nothing'}"

@@ -23,7 +23,7 @@ MAX_BYTES: Final = 256_000
 """The size in JSON that a report does not exceed."""
 
 _ROWS_BYTES: Final = 150_000
-"""What rows may take of it; the ids have the rest."""
+"""What rows may take of it; the ids have what they leave."""
 _ROW_BYTES: Final = 200
 """What a row takes beside its texts, at most."""
 _MAX_ROWS: Final = _ROWS_BYTES // _ROW_BYTES
@@ -339,7 +339,8 @@ def _fitted(
         if room < 0:
             break
         taken.append(row)
-    limit = _limit(sum(len(row.ids) + len(row.pending) for row in taken), limit)
+    count = sum(len(row.ids) + len(row.pending) for row in taken)
+    limit = _limit(count, MAX_BYTES - sum(row.size for row in taken), limit)
     found: dict[str, tuple[list[ScopeReport], list[EndpointSessions], list[Departure]]] = {}
     for row in taken:
         counts, endpoints, departures = found.setdefault(row.scope, ([], [], []))
@@ -374,9 +375,9 @@ def _keep_best(rows: list[_Row]) -> None:
     del rows[_MAX_ROWS:]
 
 
-def _limit(count: int, limit: int) -> int:
-    """Ids whose first byte is below it are carried, of so many that were below `limit`."""
-    fitting = (MAX_BYTES - _ROWS_BYTES) * 3 // (4 * ID_BYTES)
+def _limit(count: int, room: int, limit: int) -> int:
+    """Ids whose first byte is below it are carried in so many bytes, of those that were below `limit`."""
+    fitting = room * 3 // (4 * ID_BYTES)
     if count <= fitting:
         return limit
     return max(1, floor(limit * _MARGIN * fitting / count))

@@ -194,6 +194,7 @@ class Scope:
         self.reseal = (min(idle, UNTIMED) if self.stored else idle) * RESEAL_SHARE
         self.absolute = inf if policy.absolute_timeout is None else policy.absolute_timeout
         self.sessions.window = DEFAULT_WINDOW if idle == inf else idle
+        self.sessions.epoch = policy.epoch
         self._take_limits(policy.limits)
         if not policy.rebalance.sessions_per_minute or not self.sticky:
             self.mover = None

@@ -42,8 +42,10 @@ def mark(token: bytes) -> bytes:
 class Session:
     """A session that has shown its token here. Kept small: there may be a million."""
 
-    __slots__ = ("place", "recheck", "token", "used")
+    __slots__ = ("epoch", "place", "recheck", "token", "used")
 
+    epoch: int
+    """The scope's when the token was last opened or given."""
     place: "Place"
     token: bytes
     """What `mark` makes of the token that was last seen or given."""
@@ -103,7 +105,18 @@ Name = Callable[[Endpoint], bytes]
 class ScopeSessions:
     """The known sessions of one scope by place, and their departures."""
 
-    __slots__ = ("_named", "departures", "endpoints", "gone", "known", "name", "places", "quota", "window")
+    __slots__ = (
+        "_named",
+        "departures",
+        "endpoints",
+        "epoch",
+        "gone",
+        "known",
+        "name",
+        "places",
+        "quota",
+        "window",
+    )
 
     def __init__(self, known: "KnownSessions") -> None:
         self.known = known
@@ -111,6 +124,8 @@ class ScopeSessions:
         """What bindings name an endpoint by."""
         self.window = DEFAULT_WINDOW
         """Seconds without a request after which a session is forgotten."""
+        self.epoch = 0
+        """The policy's: what was known of a session before it was raised counts as no move of it."""
         self.places: dict[bytes, Place] = {}
         """Those that keep sessions, by what bindings name them by."""
         self.gone: dict[bytes, Place] = {}
@@ -143,6 +158,7 @@ class ScopeSessions:
         elif session.token != marked:
             known.tokens.pop(session.token, None)
         session.token = marked
+        session.epoch = self.epoch
         session.recheck = recheck
         session.used = known.second
         known.tokens[marked] = session
@@ -167,7 +183,12 @@ class ScopeSessions:
         """
         place = self.places.get(self.name(new))
         session = None if place is None else place.sessions.get(session_id[:ID_BYTES])
-        return session is not None and session.token != mark(token) and session.recheck >= recheck
+        return (
+            session is not None
+            and session.token != mark(token)
+            and session.recheck >= recheck
+            and session.epoch == self.epoch
+        )
 
     def use(self, session_id: bytes, endpoint: Endpoint) -> None:
         """Note that the session, which is known at the endpoint, made a request."""

@@ -207,3 +207,18 @@ def test_parallel_requests_of_a_stored_session_that_lost_its_pod_are_one_move():
     proxy.apply(fleet((served,), 3, web=tuple(started)))
     ask(bound, 6)
     assert scope.restarted == 1
+
+
+def test_each_raised_epoch_is_told_once_though_the_client_shows_its_old_envelope_on():
+    web = pods("web-1")
+    proxy = new_proxy(web=web)
+    envelope = wrapped(proxy, ask(proxy))
+    for epoch in (1, 2):
+        raised = ENVELOPE.model_copy(update={"epoch": epoch})
+        proxy.apply(fleet([route(rule(persistence=raised))], web=web, revision=epoch + 1))
+        decisions = [ask(proxy, envelope) for _ in range(3)]
+        assert [one.reason for one in decisions] == [
+            BindingReason.EPOCH_RAISED,
+            BindingReason.BOUND,
+            BindingReason.BOUND,
+        ]

@@ -107,11 +107,11 @@ def test_the_smallest_sample_holds_for_all():
 
 
 def test_it_does_not_outgrow_a_report():
-    reports = [told(on("a", range(start, start + 9000))) for start in (0, 9000)]
+    reports = [told(on("a", range(start, start + 14000))) for start in (0, 14000)]
     found = merged(*reports)
     assert len(found.model_dump_json()) <= MAX_BYTES
     assert found.sample < 1
-    assert found.scopes[SCOPE].endpoints[0].active == 18000
+    assert found.scopes[SCOPE].endpoints[0].active == 28000
 
 
 def test_nothing_merges_to_nothing():

@@ -159,6 +159,19 @@ def test_parallel_requests_with_one_old_token_move_once_to_one_pod():
     assert [proxy.scope().moved for proxy in proxies] == [1, 1]
 
 
+def test_a_raised_epoch_counts_a_session_that_stays_though_another_proxy_made_its_token():
+    # Parallel requests: each proxy gives a token, and the browser keeps that of the other.
+    proxies = [Proxy(fleet(web=pods("web-1")), seed=seed) for seed in (1, 2)]
+    token = proxies[0].ask().token
+    for epoch in (1, 2):
+        raised = [route(rule(persistence=persistence(epoch=epoch)))]
+        for proxy in proxies:
+            proxy.apply(fleet(raised, web=pods("web-1"), revision=epoch + 1))
+        _, kept = [proxy.ask(token) for proxy in proxies for _ in range(2)][1::2]
+        token = kept.token
+    assert [proxy.scope().moved for proxy in proxies] == [2, 2]
+
+
 def test_a_pod_that_is_not_ready_loses_those_that_come_and_keeps_the_others():
     proxy = Proxy(fleet(web=pods("web-1", "web-2")))
     clients = returning(proxy, 10)
@@ -216,14 +229,14 @@ def test_departures_are_forgotten_in_time_and_bounded_in_number():
 def test_a_report_of_very_many_sessions_stays_small_and_says_its_sample():
     names = [f"web-{number}" for number in range(40)]
     proxy = Proxy(fleet(web=pods(*names)))
-    returning(proxy, 20_000)
+    returning(proxy, 40_000)
     found = said(proxy)
     assert len(found.model_dump_json()) <= MAX_BYTES
     (scope,) = found.scopes.values()
-    assert sum(row.active for row in scope.endpoints) == 20_000
+    assert sum(row.active for row in scope.endpoints) == 40_000
     carried = sum(len(base64.b64decode(row.ids)) // ID_BYTES for row in scope.endpoints)
     assert found.sample < 1
-    assert carried / found.sample == pytest.approx(20_000, rel=0.05)
+    assert carried / found.sample == pytest.approx(40_000, rel=0.05)
 
 
 def test_a_report_of_very_many_endpoints_leaves_out_the_idlest():
