@@ -347,7 +347,8 @@ class Story:
         """What the token in the answer says, `before` being what the one in the request did."""
         line, views = ask.line, self.views(ask)
         value = ask.seen[-1].gave if ask.seen else ""
-        here = next((view.name(line.uid) for view in views if line.uid in view.endpoints), line.uid)
+        names = [view.name(line.uid) for view in views if line.uid in view.endpoints] or [line.uid]
+        here = before.name if before is not None and before.name in names else names[0]
         begin, end = line.start - 0.01, line.decided + SLACK
         sealed = (begin, inf if ask.status == 101 else end)
         if line.reason == "Bound" and before is not None and here == before.name:
