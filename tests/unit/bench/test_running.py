@@ -12,10 +12,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 class Handler(BaseHTTPRequestHandler):
     pods = itertools.cycle(sys.argv[2:])
+    cookies = itertools.count()
 
     def do_GET(self):
         self.send_response(200)
-        self.send_header("Set-Cookie", "web=one; Path=/")
+        self.send_header("Set-Cookie", f"web={next(self.cookies)}; Path=/")
         self.send_header("X-Pod", next(self.pods))
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -55,8 +56,18 @@ def start(proxy, folder):
 
 def test_a_peer_is_met_before_it_is_measured(tmp_path, port):
     peer = start(Fake(port, "18101"), tmp_path)
-    assert peer.cookies == "web=one; web=one"
+    assert peer.cookies == "web=1"
     assert peer.idle_memory > 1 << 20
+
+
+def test_a_browser_keeps_the_newest_cookie(tmp_path, port):
+    processes = []
+    with machine.running(processes):
+        peer = running.start(Fake(port, "18101"), tmp_path, site.Certificate(*[Path()] * 4), processes)
+        before = peer.cookies
+        peer.visit()
+    assert before == "web=1"
+    assert peer.cookies not in {"", before}
 
 
 def test_a_peer_that_is_not_sticky_is_refused(tmp_path, port):
