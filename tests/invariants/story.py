@@ -141,7 +141,7 @@ class Binding:
     bound: tuple
     epoch: tuple
     sealed: tuple
-    """Where a tunnel began with it, which the idle timer waits for, the greatest is inf."""
+    """Where a tunnel began with it both are inf: the idle timer does not end it."""
     value: str = ""
     """The application's value that it is the key of; empty: the key is ours."""
 
@@ -350,7 +350,7 @@ class Story:
         names = [view.name(line.uid) for view in views if line.uid in view.endpoints] or [line.uid]
         here = before.name if before is not None and before.name in names else names[0]
         begin, end = line.start - 0.01, line.decided + SLACK
-        sealed = (begin, inf if ask.status == 101 else end)
+        sealed = (inf, inf) if ask.status == 101 else (begin, end)
         if line.reason == "Bound" and before is not None and here == before.name:
             # It goes on; a container may have begun anew, of which another request has told.
             began = any(one["started"] > before.bound[0] for view in views for one in view.named(before))
