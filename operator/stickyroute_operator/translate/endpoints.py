@@ -136,8 +136,9 @@ def _endpoint(
         state=state,
         serving=entry.serving,
         draining_since=since,
-        stable=pod.stable if pod else "",
-        cohort=pod.cohort if pod else "",
+        # Bindings name it so: that its pod is gone from the API, and not from its slice yet, ends none.
+        stable=pod.stable if pod else before.stable if before else "",
+        cohort=pod.cohort if pod else before.cohort if before else "",
         # While a container is down the others say nothing of its age.
         started=max(pod.started if pod else 0.0, before.started if before else 0.0),
     )

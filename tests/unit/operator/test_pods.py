@@ -170,6 +170,15 @@ def test_a_drain_begins_with_the_pods_deletion_where_that_is_known_also_after_a_
         assert told["web-1"].draining_since == NOW.timestamp() - 5
 
 
+@pytest.mark.parametrize("owner", ["StatefulSet/web", "Deployment/web"])
+def test_what_bindings_name_stays_while_the_slice_has_a_pod_that_is_gone(owner):
+    story = Story()
+    told = story.tell(pieces(on("web-1")), pod("web-1", owner=owner, revision="7f9"))["web-1"]
+    after = story.tell(pieces(on("web-1", **ENDING)))["web-1"]
+    assert told.stable or told.cohort
+    assert (after.stable, after.cohort) == (told.stable, told.cohort)
+
+
 def test_an_endpoint_that_leaves_its_slices_drains_while_its_pod_lives():
     story = Story()
     alive = pod("web-1")
