@@ -149,7 +149,7 @@ def run(
             try:
                 peer.visit()
                 measured[name].append(row.measure(peer, seconds))
-            except LoadError as error:
+            except (LoadError, running.StartError) as error:
                 absent[name] = f"failed: {error}"
                 del measured[name]
     return Results(measured, absent)
