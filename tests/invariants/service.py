@@ -29,8 +29,9 @@ def excuse(story, ask):
         if ask.sent <= life.out + SLACK and ask.done >= life.killed - SLACK and ask.status == 0:
             return "its proxy was killed"
     if line is None:
-        turned = [view.mode for view in story.latest(ask.route) if TURNED_AWAY.get(view.mode) == ask.status]
-        return f"failover {turned[0]}, its line torn off" if turned and _is_cut(story, ask) else ""
+        view = story.view(max(story.snapshots), ask.route)
+        turned = view is not None and TURNED_AWAY.get(view.mode) == ask.status
+        return f"failover {view.mode}, its line torn off" if turned and _is_cut(story, ask) else ""
     views = story.views(ask)
     if line.reason in MOVED and not line.endpoint:
         modes = [view.mode for view in views if TURNED_AWAY.get(view.mode) == ask.status]
@@ -48,7 +49,7 @@ def excuse(story, ask):
 def i7_one_answer(story):
     """Every request has one complete answer, or one explicit and explained error; it is done at most once."""
     for ask in story.asks.values():
-        if len(ask.lines) != 1 and not (not ask.lines and _is_cut(story, ask)) and ask.status:
+        if ask.status and len(ask.lines) != 1 and (ask.lines or not _is_cut(story, ask)):
             yield f"{ask}: {len(ask.lines)} lines in the access logs, and one is due"
         if len(ask.lines) == 1 and ask.status not in {0, ask.line.status}:
             yield f"{ask}: the client got {ask.status}, and {ask.proxy} logged {ask.line.status}"

@@ -215,11 +215,6 @@ class Story:
         found = [self.view(known, ask.route) for version in versions for known in self._told(version)]
         return [] if None in found else found
 
-    def latest(self, route):
-        """The route in the newest snapshot, if it is there."""
-        view = self.view(self._versions[-1], route)
-        return [] if view is None else [view]
-
     def _told(self, version):
         """The snapshot; where the log lacks it, for the recorder was slower, those before and behind it."""
         if version in self.snapshots:

@@ -126,6 +126,8 @@ def _endpoint(
     since = 0.0
     if state is EndpointState.DRAINING:
         since = (pod.deleted if pod else 0.0) or (before.draining_since if before else 0.0) or now
+    # Bindings name it so: that its pod is gone from the API, and not from its slice yet, ends none.
+    named = pod or before
     return Endpoint(
         id=one.identity,
         pod=entry.pod or one.identity,
@@ -136,9 +138,8 @@ def _endpoint(
         state=state,
         serving=entry.serving,
         draining_since=since,
-        # Bindings name it so: that its pod is gone from the API, and not from its slice yet, ends none.
-        stable=pod.stable if pod else before.stable if before else "",
-        cohort=pod.cohort if pod else before.cohort if before else "",
+        stable=named.stable if named else "",
+        cohort=named.cohort if named else "",
         # While a container is down the others say nothing of its age.
         started=max(pod.started if pod else 0.0, before.started if before else 0.0),
     )

@@ -31,9 +31,7 @@ def _unbound(path: str, policy: api.Persistence) -> Iterator[Problem]:
         "bindTo": policy.bind_to != "Pod" and policy.type == "None",
         "failover.mode": policy.failover.mode != "Repin",
         "failover.hold": parse_duration(policy.failover.hold) > 0,
-        "limits.maxSessionsPerPod": policy.limits.max_sessions_per_pod > 0,
-        "rebalance.sessionsPerMinute": policy.rebalance.sessions_per_minute > 0,
-        "podDeletionCost": policy.pod_deletion_cost,
+        **_by_pod(policy),
     }
     yield from of_given(
         path,
@@ -43,17 +41,21 @@ def _unbound(path: str, policy: api.Persistence) -> Iterator[Problem]:
     )
 
 
+def _by_pod(policy: api.Persistence) -> dict[str, bool]:
+    """What counts the sessions of each pod, and whether it is given."""
+    return {
+        "limits.maxSessionsPerPod": policy.limits.max_sessions_per_pod > 0,
+        "rebalance.sessionsPerMinute": policy.rebalance.sessions_per_minute > 0,
+        "podDeletionCost": policy.pod_deletion_cost,
+    }
+
+
 def _pods(path: str, policy: api.Persistence) -> Iterator[Problem]:
     """What is about single pods, where no session belongs to one."""
     if policy.bind_to == "Cohort" and policy.type not in _UNBOUND:
-        shared = {
-            "limits.maxSessionsPerPod": policy.limits.max_sessions_per_pod > 0,
-            "rebalance.sessionsPerMinute": policy.rebalance.sessions_per_minute > 0,
-            "podDeletionCost": policy.pod_deletion_cost,
-        }
         yield from of_given(
             path,
-            shared,
+            _by_pod(policy),
             "counts the sessions of each pod, and with bindTo Cohort any pod of a version serves them: remove"
             " it, or set bindTo to Pod or StatefulPod",
         )

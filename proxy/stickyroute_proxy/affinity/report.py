@@ -335,12 +335,12 @@ def _fitted(
     room = _ROWS_BYTES
     taken: list[_Row] = []
     for row in best:
-        room -= row.size
-        if room < 0:
+        if row.size > room:
             break
+        room -= row.size
         taken.append(row)
     count = sum(len(row.ids) + len(row.pending) for row in taken)
-    limit = _limit(count, MAX_BYTES - sum(row.size for row in taken), limit)
+    limit = _limit(count, MAX_BYTES - _ROWS_BYTES + room, limit)
     found: dict[str, tuple[list[ScopeReport], list[EndpointSessions], list[Departure]]] = {}
     for row in taken:
         counts, endpoints, departures = found.setdefault(row.scope, ([], [], []))

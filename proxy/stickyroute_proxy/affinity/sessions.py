@@ -177,7 +177,7 @@ class ScopeSessions:
         return 0 if place is None else len(place.sessions)
 
     def has_moved(self, session_id: bytes, token: bytes, new: Endpoint, recheck: float) -> bool:
-        """Whether the session that shows this token is known at `new` already, by a later one.
+        """Whether the session that shows this token is known at `new` already, by a later one of this epoch.
 
         `recheck`: the shown token's own. One of another proxy's is not known here, and may be the later.
         """
