@@ -4,6 +4,8 @@ import base64
 import copy
 import json
 import re
+import socket
+import ssl
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -76,6 +78,8 @@ def adapter(place, release):
         manifests.service("adapter", 443),
     )
     kube.rollout(place, "adapter")
+    # The API server keeps its first connection and asks whoever answered there whether this API is available.
+    kube.until("the adapter at its Service's address", lambda: answers(place, "adapter"), 30)
     group, version = "custom.metrics.k8s.io", "v1beta2"
     registration = {
         "apiVersion": "apiregistration.k8s.io/v1",
@@ -95,6 +99,18 @@ def adapter(place, release):
     # Left behind it would keep namespaces from being deleted.
     kube.kubectl("delete", "apiservice", SERVICE)
     kube.kubectl("-n", release.namespace, "delete", "service", "operator-metrics")
+
+
+def answers(namespace, service):
+    """Whether a Service's address is known to the node: what answers there has the Service's certificate."""
+    address = kube.get("-n", namespace, "service", service)["spec"]["clusterIP"]
+    context = ssl.create_default_context(cadata=authorities())
+    try:
+        with socket.create_connection((address, 443), timeout=2) as plain:
+            context.wrap_socket(plain, server_hostname=f"{service}.{namespace}.svc").close()
+    except OSError as error:
+        raise AssertionError(f"{address}: {error}") from error
+    return True
 
 
 @pytest.fixture(scope="module")
