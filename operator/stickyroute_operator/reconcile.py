@@ -210,6 +210,7 @@ class Reconciler:
             referents=dict(self._named.referents) if self._named is not None else {},
             on_demand=self._named is not None,
             now=self._now(),
+            awaited={} if self.translation is None else self.translation.awaited,
             settings=self._settings,
             acknowledged=dict(self._joining.known),
             allow_shared_hosts=self._allow_shared_hosts,
@@ -241,7 +242,7 @@ class Reconciler:
         return self._store.listed and self._keys is not None and self._epoch > 0
 
     async def _until_poked(self) -> None:
-        """Until something changed, a silent proxy was waited for long enough, or a drain is over."""
+        """Until something changed, a silent proxy or a pod was waited for long enough, or a drain is over."""
         left = inf if self.translation is None else self.translation.until - self._now().timestamp()
         if self._joining.deadline is not None:
             left = min(left, self._joining.deadline - self._clock())

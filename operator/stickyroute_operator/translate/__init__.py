@@ -57,6 +57,8 @@ class State:
     now: datetime | None = None
     """What certificates' ends are compared to, and drains begin at. None: they are not looked at."""
     settings: Settings = field(default_factory=Settings)
+    awaited: Mapping[str, float] | None = None
+    """By UID, since when pods that slices name are awaited (Unix seconds). None: none is on its way."""
     acknowledged: Mapping[str, frozenset[str]] | None = None
     """By endpoint set, the endpoints that every current proxy knows; others are Joining. None: no Joining."""
     allow_loopback: bool = False
@@ -99,6 +101,11 @@ class Translation:
     def until(self) -> float:
         """Unix seconds: when it changes though no object does; inf: never."""
         return self.backends.until
+
+    @property
+    def awaited(self) -> dict[str, float]:
+        """By UID, the pods that endpoints wait for, and since when: the next state's."""
+        return self.backends.awaited
 
     @cached_property
     def pods(self) -> frozenset[Key]:
@@ -159,6 +166,8 @@ def translate(state: State, previous: Translation | None = None) -> Translation:
             pods=state.pods,
             before=state.before,
             drains=_drains(compiled.values()),
+            named=_named(compiled.values()),
+            awaited=state.awaited,
             acknowledged=state.acknowledged,
             allow_loopback=state.allow_loopback,
         )
@@ -194,6 +203,17 @@ def _drains(routes: Iterable[Compiled]) -> dict[Key, float]:
                     key = form.source.namespace, use.service
                     drains[key] = max(longest, drains.get(key, 0.0))
     return drains
+
+
+def _named(routes: Iterable[Compiled]) -> frozenset[Key]:
+    """The Services in whose scopes bindings name what only a pod tells of itself."""
+    return frozenset(
+        (form.source.namespace, use.service)
+        for form in routes
+        for rule in form.rules
+        if rule.persistence.bind_to != "Pod"
+        for use in rule.backends
+    )
 
 
 def _translation(

@@ -37,8 +37,10 @@ class Resolved:
     """May stand beside a usable set: part of it was refused."""
     pods: tuple[Pod, ...] = ()
     """Of the endpoints, those that are known."""
+    awaited: Mapping[str, float] = field(default_factory=dict)
+    """By UID, the pods that endpoints wait for, and since when."""
     until: float = inf
-    """Unix seconds: when a drain's end changes it without anything else changing."""
+    """Unix seconds: when the end of a drain or of patience changes it without anything else changing."""
 
 
 Resolver = Callable[[str, BackendUse], Resolved]
@@ -82,6 +84,10 @@ class Moment:
     """The endpoint sets as they were published last."""
     drains: Mapping[Key, float] = field(default_factory=dict)
     """By Service, the longest time that any scope leaves bound sessions on its draining pods."""
+    named: frozenset[Key] = frozenset()
+    """The Services whose endpoints bindings name by what only their pods tell."""
+    awaited: Mapping[str, float] | None = None
+    """By UID, since when pods are awaited. None: no endpoint waits for its pod."""
     acknowledged: Mapping[str, frozenset[str]] | None = None
     allow_loopback: bool = False
 
@@ -127,8 +133,15 @@ class Backends:
 
     @property
     def until(self) -> float:
-        """Unix seconds: when the next drain's end changes what is resolved."""
+        """Unix seconds: when the next end of a drain or of patience changes what is resolved."""
         return min((resolved.until for _, resolved in self._resolved.values()), default=inf)
+
+    @property
+    def awaited(self) -> dict[str, float]:
+        """By UID, the pods that endpoints wait for, and since when."""
+        return {
+            uid: since for _, resolved in self._resolved.values() for uid, since in resolved.awaited.items()
+        }
 
     def pods(self) -> Iterator[Key]:
         """The pods that what is resolved depends on, or will the next time."""
@@ -175,7 +188,11 @@ class Backends:
         if drain:
             names += [one.pod for one in before]
         pods = tuple(moment.pods.get((namespace, name)) for name in names)
-        known = Known(before, drain, acknowledged, moment.allow_loopback)
+        awaited = None
+        if moment.awaited is not None and (namespace, use.service) in moment.named:
+            uids = (entry.uid for piece in slices for entry in piece.endpoints)
+            awaited = {uid: moment.awaited[uid] for uid in uids if uid in moment.awaited}
+        known = Known(before, drain, acknowledged, awaited, moment.allow_loopback)
         return _Inputs(self.services.get((namespace, use.service)), slices, pods, tls, key, known)
 
     def _tls(self, namespace: str, use: BackendUse, port: ServicePort) -> BackendTls | Unusable | None:
@@ -264,7 +281,7 @@ def _resolve(
             "set the port's appProtocol to https, or remove tls",
         )
     pods = {pod.uid: pod for pod in inputs.pods if pod is not None}
-    endpoints, refused, until = found(port.name, inputs.slices, pods, inputs.known, now)
+    endpoints, refused, awaited, until = found(port.name, inputs.slices, pods, inputs.known, now)
     trouble = None
     if refused:
         shown = ", ".join(refused[:3]) + (", …" if len(refused) > 3 else "")
@@ -274,7 +291,7 @@ def _resolve(
             "loopback, link-local, multicast and metadata addresses and names are refused; remove them",
         )
     theirs = tuple(pods[endpoint.id] for endpoint in endpoints if endpoint.id in pods)
-    return Resolved(inputs.key, endpoints, inputs.tls, use.health, trouble, theirs, until)
+    return Resolved(inputs.key, endpoints, inputs.tls, use.health, trouble, theirs, awaited, until)
 
 
 def _unusable(reason: ConditionReason, message: str) -> Resolved:

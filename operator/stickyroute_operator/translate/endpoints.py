@@ -15,6 +15,9 @@ from stickyroute_operator.pods import Pod
 _METADATA = frozenset({ipaddress.ip_address("100.100.100.200"), ipaddress.ip_address("fd00:ec2::254")})
 """Clouds' metadata services outside the link-local ranges."""
 
+PATIENCE = 5.0
+"""Seconds that an endpoint waits for its pod: a slice may name one that is not there, or cannot be seen."""
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -26,6 +29,8 @@ class Known:
     """Seconds that bound sessions may stay on a draining pod of it, in any scope."""
     acknowledged: frozenset[str] | None = None
     """The identities that every current proxy knows; others are Joining. None: no Joining."""
+    awaited: Mapping[str, float] | None = None
+    """By UID, since when its pods are awaited (Unix seconds). None: endpoints wait for no pod."""
     allow_loopback: bool = False
 
 
@@ -33,8 +38,10 @@ class Found(NamedTuple):
     endpoints: tuple[Endpoint, ...]
     refused: list[str]
     """Addresses that are never connected to."""
+    awaited: Mapping[str, float]
+    """By UID, the pods that endpoints wait for, and since when."""
     until: float
-    """When the first of the endpoints that no slice lists is gone; inf: there is none."""
+    """When the first of the endpoints that no slice lists is gone, or has waited enough; inf: none does."""
 
 
 def found(
@@ -43,8 +50,11 @@ def found(
     """The endpoints behind the port of that name; `pods` by UID."""
     listed, refused = _merge(port, slices, known.allow_loopback)
     before = {one.id: one for one in known.before}
+    awaited = _awaited((one for one in listed if one.identity not in before), pods, known, now)
     endpoints = [
-        _endpoint(one, pods.get(one.identity), before.get(one.identity), known, now) for one in listed
+        _endpoint(one, pods.get(one.identity), before.get(one.identity), known, now)
+        for one in listed
+        if one.identity not in awaited
     ]
     present = {one.identity for one in listed}
     held = [
@@ -57,9 +67,11 @@ def found(
         and _permitted(one.address, known.allow_loopback)  # it may have come from a proxy
     ]
     held = [one for one in held if now < one.draining_since + known.drain]
-    until = min((one.draining_since + known.drain for one in held), default=inf)
+    ends = [one.draining_since + known.drain for one in held]
+    until = min((*ends, *(since + PATIENCE for since in awaited.values())), default=inf)
     # By name, as slices' own order changes with each of their updates.
-    return Found(tuple(sorted([*endpoints, *held], key=lambda one: (one.pod, one.id))), refused, until)
+    endpoints = sorted([*endpoints, *held], key=lambda one: (one.pod, one.id))
+    return Found(tuple(endpoints), refused, awaited, until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +121,17 @@ def _candidates(port: str, slices: Iterable[EndpointSlice]) -> Iterator[_Candida
             if entry.addresses:
                 address = entry.addresses[0]
                 yield _Candidate(entry.uid or _join(address, number), entry, address, number)
+
+
+def _awaited(
+    new: Iterable[_Candidate], pods: Mapping[str, Pod], known: Known, now: float
+) -> dict[str, float]:
+    """Those of the new endpoints that bindings would name otherwise once their pods are seen; since when."""
+    if known.awaited is None:
+        return {}
+    unseen = [one.identity for one in new if one.entry.uid and one.entry.pod and one.identity not in pods]
+    since = {uid: known.awaited.get(uid, now) for uid in unseen}
+    return {uid: began for uid, began in since.items() if now < began + PATIENCE}
 
 
 def _endpoint(

@@ -9,6 +9,7 @@ from tests.waiting import until
 
 from stickyroute_api.affinity import AffinityReport, EndpointSessions, ScopeReport
 from stickyroute_api.reasons import EndpointState
+from stickyroute_operator.translate import endpoints as translated
 
 DRAIN = {"persistence": {"drainTimeout": "10m"}}
 
@@ -147,6 +148,22 @@ async def test_a_pod_behind_no_route_costs_nothing(api, start, proxies):
         api.put("endpointslices", pods(1, 2, 7))
         await until(lambda: "web-7" in endpoints(running["proxy-0"]))
         assert endpoints(running["proxy-0"])["web-7"].started == 1000
+
+
+async def test_a_pod_that_is_seen_after_its_slice_serves_from_then_on_by_its_name(
+    api, start, proxies, monkeypatch
+):
+    monkeypatch.setattr(translated, "PATIENCE", 3600)
+    fill(api, persistence={"bindTo": "Cohort"})
+    async with start() as operator, proxies("proxy-0") as running:
+        await until(lambda: condition(api, "Ready").get("status") == "True")
+        await until(lambda: operator.watches.heard["EndpointSlice"] and operator.watches.heard["Pod"])
+        api.put("endpointslices", pods(1, 2, 7))
+        await until(lambda: "u7" in operator.reconciler.translation.awaited)
+        assert "web-7" not in endpoints(running["proxy-0"])
+        api.put("pods", pod(7))
+        await until(lambda: "web-7" in endpoints(running["proxy-0"]))
+        assert endpoints(running["proxy-0"])["web-7"].cohort == "default/Deployment/web/7f9"
 
 
 async def test_sessions_are_told_once_all_proxies_have_told_theirs(api, start, proxies):

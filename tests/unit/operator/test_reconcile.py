@@ -44,7 +44,7 @@ class Cluster:
         spec = {"className": "stickyroute", "hosts": [f"{name}.example.com"], "rules": [rule()]} | spec
         self.store.upsert(ROUTES, {"metadata": {"name": name, "generation": 1}, "spec": spec})
 
-    def pods(self, *pods):
+    def pods(self, *pods, uid="u{}"):
         self.store.upsert(
             SLICES,
             {
@@ -53,7 +53,7 @@ class Cluster:
                 "endpoints": [
                     {
                         "addresses": [f"10.0.0.{pod}"],
-                        "targetRef": {"kind": "Pod", "name": f"web-{pod}", "uid": f"u{pod}"},
+                        "targetRef": {"kind": "Pod", "name": f"web-{pod}", "uid": uid.format(pod)},
                     }
                     for pod in pods
                 ],
@@ -197,18 +197,19 @@ def test_nothing_is_published_before_what_routes_name_was_read_for_the_first_tim
     assert len(named.wanted) == 2
 
 
-async def test_nothing_is_published_before_everything_was_listed():
+@pytest.mark.parametrize("last", [ROUTES, SERVICES, SLICES, PODS])
+async def test_nothing_is_published_before_everything_was_listed(last):
     cluster = Cluster()
     task = asyncio.create_task(cluster.reconciler.run())
     cluster.reconciler.take_keys(KEYS)
     cluster.reconciler.take_epoch(1)
     cluster.route("shop")
-    for kind in (ROUTES, SERVICES, PODS):
+    for kind in {ROUTES, SERVICES, SLICES, PODS} - {last}:
         cluster.store.replace_all(kind, [])
     for _ in range(5):
         await asyncio.sleep(0)
     assert not cluster.published
-    cluster.store.replace_all(SLICES, [])
+    cluster.store.replace_all(last, [])
     for _ in range(5):
         await asyncio.sleep(0)
     assert len(cluster.published) == 1
