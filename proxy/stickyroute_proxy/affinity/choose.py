@@ -37,7 +37,12 @@ def choose(rule: Rule, facts: Facts, now: float, random: Random) -> Decision:
     tokens = scope.presented(facts)
     if not tokens:
         return _begin(rule, facts, BindingReason.NEW, now, random)
-    session = scope.sessions.known.tokens.get(mark(tokens[0]))
+    token = tokens[0]
+    marked, digest = facts.marked
+    if marked != token:
+        digest = mark(token)
+        facts.marked = token, digest
+    session = scope.sessions.known.tokens.get(digest)
     if session is not None and session.place.scope is scope.sessions and now < session.recheck:
         # Opened before, and it held: nothing can have changed but the endpoint.
         endpoint = rule.members.get(session.place.key)
@@ -46,7 +51,7 @@ def choose(rule: Rule, facts: Facts, now: float, random: Random) -> Decision:
         if endpoint is not None and now < endpoint.keep_until:
             session.used = scope.sessions.known.second
             scope.bound += 1
-            return Decision(endpoint, BindingReason.BOUND, None, None, tokens[0])
+            return Decision(endpoint, BindingReason.BOUND, None, None, token)
     return _examine(rule, facts, tokens, now, random)
 
 

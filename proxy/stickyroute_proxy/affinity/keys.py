@@ -23,6 +23,8 @@ class Facts(Protocol):
     cookies: list[bytes]
     """The values of the Cookie fields."""
     query: bytes
+    marked: tuple[bytes, bytes]
+    """The token that was looked up last, and its `sessions.mark`: clients show the same one again."""
 
     def values(self, name: bytes) -> list[bytes]:
         """The values of the fields of that lower-case name."""

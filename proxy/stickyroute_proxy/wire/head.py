@@ -74,6 +74,7 @@ class RequestHead:
         "host",
         "http11",
         "keep_alive",
+        "marked",
         "method",
         "outcome",
         "outcome_of",
@@ -113,6 +114,8 @@ class RequestHead:
     """The client takes fields behind the answer's body."""
     websocket: bool
     """A well-formed request for a WebSocket."""
+    marked: tuple[bytes, bytes]
+    """The token that was looked up last, and its mark."""
     forwarded: Headers | None
     """The client's own forwarding fields: the same list while the fields are the same."""
     secure: bool
@@ -137,6 +140,7 @@ class RequestHead:
         self._presented_of = b""
         self._tail = b""
         self._tail_of: tuple[object, ...] = ()
+        self.marked = b"", b""
         self.record = None
         self.outcome = ""
         self.outcome_of = ()

@@ -72,6 +72,7 @@ class Request:
     address: str = "192.0.2.1"
     query: bytes = b""
     headers: dict[bytes, bytes] = field(default_factory=dict)
+    marked: tuple[bytes, bytes] = (b"", b"")
 
     def values(self, name: bytes) -> list[bytes]:
         return [self.headers[name]] if name in self.headers else []
