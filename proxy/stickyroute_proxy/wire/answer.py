@@ -44,6 +44,7 @@ class AnswerHead:
         "_lines",
         "_nominated",
         "_read",
+        "_read_to_head",
         "_written",
         "_written_with",
         "announced",
@@ -84,7 +85,8 @@ class AnswerHead:
     """It begins a tunnel or an event stream."""
 
     def __init__(self) -> None:
-        self._read: tuple[bytes, bool] | None = None
+        self._read: bytes | None = None
+        self._read_to_head = False
         self._written = b""
         self._written_with: tuple[bytes, bool] | None = None
         self.changes = None
@@ -96,10 +98,10 @@ class AnswerHead:
 
         `to_head`: it answers HEAD; `same`: the fields are those that were read last. Raises MalformedError.
         """
-        read = (line, to_head)
-        if same and read == self._read:
+        if same and line == self._read and to_head is self._read_to_head:
             return
-        self._read = read
+        self._read = line
+        self._read_to_head = to_head
         self._written_with = None
         status = _STATUS_LINES.get(line)
         if status is None:

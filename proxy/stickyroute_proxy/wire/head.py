@@ -58,6 +58,7 @@ class RequestHead:
         "_in_origin_form",
         "_kept",
         "_kinds",
+        "_line",
         "_notices",
         "_presented",
         "_presented_of",
@@ -133,7 +134,7 @@ class RequestHead:
     def __init__(self) -> None:
         self.address = ""
         self.request_id = self._given_id = b""
-        self.method = self._version = b""
+        self.method = self._version = self._line = b""
         self._in_origin_form = False
         self._kinds: Kinds | None = None
         self._presented: list[bytes] = []
@@ -152,6 +153,10 @@ class RequestHead:
 
         Raises MalformedError.
         """
+        if same and line == self._line and kinds is self._kinds:
+            self.request_id = self._given_id
+            return
+        self._line = line
         parts = line.split(b" ")
         if len(parts) != 3:
             raise MalformedError(400, "request line is not: method, target, version")

@@ -77,6 +77,7 @@ class Reader:
         "_fed",
         "_fields",
         "_finished",
+        "_head",
         "_left",
         "_make",
         "_max_fields",
@@ -88,6 +89,7 @@ class Reader:
         "_repeatable",
         "_stale",
         "_trailing",
+        "_whole",
         "done",
         "headers",
         "line",
@@ -130,8 +132,8 @@ class Reader:
         self._complete = False  # llhttp has seen the head's end
         self._finished = False  # llhttp has seen the message's end
         self._stale = False  # the next message needs a new parser
-        self._fields = b""  # of the last head, as they came
-        self._repeatable = b""  # the same, if they may come again without being read
+        self._head = self._fields = b""  # the last head as it came, and its part behind the first line
+        self._whole = self._repeatable = b""  # the same, if they may come again without being read
         self._counted = True  # llhttp counts the body too
         self._mode = 0
         self._left = 0
@@ -156,16 +158,23 @@ class Reader:
 
         In the latter case all of `data` has been consumed. Raises MalformedError.
         """
-        repeatable = self._repeatable
-        if repeatable and not pos and not self._partial:
+        whole = self._whole
+        if whole and not pos and not self._partial:
+            end = len(whole)
+            if data[:end] == whole:
+                self.same = True
+                return end
             # Taken apart, not searched: `find` takes its arguments in a way that costs more than the search.
             line, _, rest = data[: self._max_head].partition(b"\r\n")
+            repeatable = self._repeatable
             if line and rest[: len(repeatable)] == repeatable:
                 if len(line) > self._max_target:
                     self._bound(line, 0)
                 self.line = line
                 self.same = True
-                return len(line) + 2 + len(repeatable)
+                end = len(line) + 2 + len(repeatable)
+                self._whole = data[:end]
+                return end
         end = data.find(b"\r\n\r\n", pos) + 4
         if end == 3 or self._partial or data.startswith(b"\r\n", pos):
             return self._split_head(data, pos)
@@ -174,13 +183,13 @@ class Reader:
         if end - pos > self._max_head or len(line) > self._max_target:
             self._bound(line, end - pos)
         self.same = False
+        self._head = message = data[pos:end]
         self._fields = data[line_end + 2 : end]
         if self._stale:
             self._renew()
         self._finished = False
         self.headers.clear()
         self.trailers = _NO_FIELDS
-        message = data if not pos and end == len(data) else data[pos:end]
         self._feed(message if line.startswith(_COMMON) else self._readable(message))
         if not self._complete or len(self.headers) > self._max_fields:
             raise self._unfit_head()
@@ -192,7 +201,7 @@ class Reader:
         if self._stale:
             self._renew()
         self.same = False
-        self.line = self._fields = b""
+        self.line = self._head = self._fields = b""
         head = self._partial + data[pos:]
         seen = len(self._partial)
         if self._partial in (b"", b"\r"):
@@ -282,7 +291,7 @@ class Reader:
         if self.same and framing != CHUNKED:
             self._counted = False
             return
-        self._repeatable = b""
+        self._whole = self._repeatable = b""
         if not framing:
             if not self._finished:
                 if not announced:
@@ -305,7 +314,7 @@ class Reader:
             raise MalformedError(400, "malformed HTTP: unclear framing")
         self._counted = not self._stale
         if framing >= 0 and not self._stale:
-            self._repeatable = self._fields
+            self._whole, self._repeatable = self._head, self._fields
 
     def body(self, data: bytes, pos: int) -> tuple[list[Slice], int]:
         """The body's parts in `data[pos:]` and the position behind them; `done` says whether that was all.
