@@ -45,8 +45,8 @@ _AUTHORITY: Final = regex(
     rb"([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?"
 )
 _ABSOLUTE: Final = regex(rb"(?i:https?)://([^/?]*)([^#]*)")
-_TARGET: Final = bytes(byte for byte in range(0x21, 0x7F) if byte != ord("#"))
-"""The bytes that a target may hold."""
+_TARGET: Final = bytes(byte if 0x21 <= byte <= 0x7E and byte != ord("#") else ord("!") for byte in range(256))
+"""What a target may hold, each byte as itself; the others as another."""
 _REQUEST_ID: Final = regex(rb"[\x21-\x7e]{1,128}")
 
 
@@ -161,7 +161,7 @@ class RequestHead:
         if len(parts) != 3:
             raise MalformedError(400, "request line is not: method, target, version")
         method, target, version = parts
-        if target.translate(None, _TARGET):
+        if target.translate(_TARGET) != target:
             raise MalformedError(400, "target holds a character that has to be escaped")
         if (
             same
