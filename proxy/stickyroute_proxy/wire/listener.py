@@ -6,7 +6,7 @@ import socket
 from asyncio import AbstractEventLoop, Server, Task
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
-from itertools import chain, count
+from itertools import chain
 from math import inf
 from random import Random, SystemRandom
 from resource import RLIMIT_NOFILE, getrlimit
@@ -30,6 +30,7 @@ from stickyroute_proxy.wire.counters import Counters
 from stickyroute_proxy.wire.downstream import Downstream
 from stickyroute_proxy.wire.fields import Kinds
 from stickyroute_proxy.wire.handshake import Failure as HandshakeFailure
+from stickyroute_proxy.wire.ids import ids
 from stickyroute_proxy.wire.opening import Failure, Opening
 from stickyroute_proxy.wire.overload import Overload
 from stickyroute_proxy.wire.parts import Parts
@@ -65,9 +66,7 @@ class DataPlane:
         "_connecting",
         "_connections",
         "_empty",
-        "_id_prefix",
         "_idle_pools",
-        "_ids",
         "_looker",
         "_looks",
         "_next_tick",
@@ -89,6 +88,7 @@ class DataPlane:
         "log",
         "loop",
         "memory",
+        "next_id",
         "openings",
         "random",
         "settings",
@@ -112,6 +112,8 @@ class DataPlane:
     """Connections that can have a deadline: those that closed or were not used lately are no part of it."""
     lingering: int
     """Connections that were turned away and are not closed yet."""
+    next_id: Callable[[], bytes]
+    """An id for a request that has none: unique in the fleet, and cheap."""
     date: bytes
     """The Date line of answers that have none (RFC 9110, section 6.6.1)."""
 
@@ -159,8 +161,7 @@ class DataPlane:
         self._overload = Overload()
         self._empty: asyncio.Event | None = None
         self._complaints = Sparing()
-        self._ids = count(1 << 28)  # eight digits, as a rule
-        self._id_prefix = SystemRandom().randbytes(8).hex().encode()
+        self.next_id = ids(SystemRandom().randbytes(8).hex().encode()).__next__
 
     async def listen(self, host: str, port: int, *, tls: bool = False) -> Server:
         """Serve HTTP or HTTPS there; may be called more than once. Raises OSError."""
@@ -348,10 +349,6 @@ class DataPlane:
     def _note_empty(self) -> None:
         if self._empty is not None and not self.counters.open_connections:
             self._empty.set()
-
-    def next_id(self) -> bytes:
-        """An id for a request that has none: unique in the fleet, and cheap."""
-        return self._id_prefix + b"%x" % next(self._ids)
 
     def pool(self, endpoint: Endpoint) -> Pool:
         pool: Pool | None = endpoint.pool
