@@ -14,6 +14,7 @@ from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.rule import Rule, Scope
 from stickyroute_proxy.affinity.sessions import KnownSessions
 from stickyroute_proxy.affinity.token import Keyring
+from stickyroute_proxy.bounds import Limits, Timeouts
 from stickyroute_proxy.certificates import Certificates, EndpointTls, endpoint_tls
 from stickyroute_proxy.changes import Changes, compiled
 from stickyroute_proxy.match import Entry, Headers, Index, Match
@@ -360,10 +361,10 @@ class _Route:
             scope.take(given.persistence)
             table.known.reopen()
         rule.scope = scope
-        rule.timeouts = given.timeouts
+        rule.timeouts = Timeouts.of(given.timeouts)
         rule.attempts = given.retries.attempts if "connect-failure" in given.retries.on else 0
         rule.changes = self.changes[given.name]
-        rule.limits = given.limits
+        rule.limits = Limits.of(given.limits)
         rule.notify_header = given.persistence.failover.notify_header.lower().encode()
         rule.balancer.take(given, scope.sessions, random)
         return rule

@@ -19,6 +19,7 @@ from stickyroute_proxy.affinity.quota import Quota
 from stickyroute_proxy.affinity.rebalance import Mover
 from stickyroute_proxy.affinity.sessions import KnownSessions, Name, ScopeSessions
 from stickyroute_proxy.affinity.token import SEPARATOR, Keyring
+from stickyroute_proxy.bounds import Limits, Timeouts
 from stickyroute_proxy.changes import UNCHANGED, Changes
 
 Named = dict[bytes, tuple[Endpoint, ...]]
@@ -367,10 +368,10 @@ class Rule:
     route: str
     """`namespace/name`."""
     scope: Scope
-    timeouts: snapshot.Timeouts
+    timeouts: Timeouts
     attempts: int
     """How often what took no connection is tried again."""
-    limits: snapshot.Limits
+    limits: Limits
     notify_header: bytes
     """In lower case."""
     changes: Changes
