@@ -351,7 +351,9 @@ class Placement(ABC):
     def _await_until(self, what: Wait, until: float) -> None:
         self._wait = what
         self._until = until
-        self._client.due = min(self._client.due, until)
+        client = self._client
+        if until < client.due:  # `min` costs ten times as much
+            client.due = until
 
 
 def admit_waiting(endpoint: Endpoint) -> None:
