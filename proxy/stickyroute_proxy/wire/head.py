@@ -328,18 +328,14 @@ class RequestHead:
         `notify`: the rule's notice header in lower case, which no client can send; `notice` is its value.
         `forwarding`: the forwarding fields, complete lines. `changes`: the rule's.
         """
-        of: tuple[object, ...] = (authority, carrier, notify, forwarding, changes)
+        of: tuple[object, ...] = (authority, carrier, notify, notice, forwarding, changes)
         if of != self._tail_of:
-            self._tail = self._write_tail(authority, carrier, notify, forwarding, changes=changes)
+            told = b"" if notice is None else b"%b: %b\r\n" % (notify, notice)
+            tail = self._write_tail(authority, carrier, notify, forwarding, changes=changes)
+            self._tail = b" HTTP/1.1\r\n%b%bX-Request-Id: " % (tail, told)
             self._tail_of = of
-        told = b"" if notice is None else b"%b: %b\r\n" % (notify, notice)
-        return b"%b %b HTTP/1.1\r\n%b%bX-Request-Id: %b\r\n\r\n" % (
-            self.method,
-            self.target if changes.path is None else changes.path.target(self.target),
-            self._tail,
-            told,
-            self.request_id,
-        )
+        target = self.target if changes.path is None else changes.path.target(self.target)
+        return b"".join((self.method, b" ", target, self._tail, self.request_id, b"\r\n\r\n"))
 
     def _write_tail(
         self, authority: bytes, carrier: Carrier, notify: bytes, forwarding: bytes, *, changes: Changes
