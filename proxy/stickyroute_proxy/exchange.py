@@ -164,7 +164,7 @@ class Exchange(Placement):
             scope.carrier,
             rule.notify_header,
             decision.notice,
-            client.forwarding(authority),
+            client.forwarding.lines(authority),
             rule.changes,
         )
         if head.body:

@@ -15,6 +15,7 @@ from stickyroute_proxy.wire.answer import AnswerHead
 from stickyroute_proxy.wire.budget import Budget
 from stickyroute_proxy.wire.connect import Connect
 from stickyroute_proxy.wire.counters import Counters
+from stickyroute_proxy.wire.forwarding import Forwarding
 from stickyroute_proxy.wire.head import RequestHead
 from stickyroute_proxy.wire.parser import Slice
 from stickyroute_proxy.wire.pool import Pool
@@ -31,6 +32,8 @@ class Client(Protocol):
     head: RequestHead
     due: float
     """When the exchange's `expire` is to be called, on the monotonic clock; the exchange says so."""
+    forwarding: Forwarding
+    """Who the client is, and how endpoints are told."""
 
     @property
     def first(self) -> bool:
@@ -47,9 +50,6 @@ class Client(Protocol):
     @property
     def secure(self) -> bool:
         """Whether the scheme is `https`."""
-
-    def forwarding(self, authority: bytes) -> bytes:
-        """The forwarding fields as complete lines."""
 
     def proceed(self) -> None:
         """The request's head is on its way: its body may follow."""

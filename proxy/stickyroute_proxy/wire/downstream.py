@@ -72,7 +72,7 @@ class Downstream(Writing):
         """
         self._plane = plane
         self._identity = identity
-        self._forwarding = forwarding or _NOBODY
+        self.forwarding = forwarding or _NOBODY
         self._reader: Reader | None = None  # of a connection at rest
         self.head = _NO_HEAD
         self._exchange: Exchange | None = None
@@ -90,13 +90,13 @@ class Downstream(Writing):
 
     def connection_made(self, transport: object) -> None:
         self._transport = cast("Transport", transport)
-        if self._forwarding is _NOBODY:
-            self._forwarding = Forwarding(
+        if self.forwarding is _NOBODY:
+            self.forwarding = Forwarding(
                 peer_address(self._transport.get_extra_info("peername")), secure=False
             )
         self.idle_since = self._since = monotonic()
         self._transport.set_write_buffer_limits(HIGH_WATER)
-        refusal = self._plane.opened(self, self._forwarding.peer)
+        refusal = self._plane.opened(self, self.forwarding.peer)
         if refusal is not None:
             self._turn_away(refusal)
 
@@ -157,7 +157,7 @@ class Downstream(Writing):
         except MalformedError as error:
             self._refuse_malformed(error)
             return
-        forwarding = self._forwarding
+        forwarding = self.forwarding
         forwarding.read(head.forwarded, plane.trust)
         head.address = forwarding.address
         if not (head.request_id and forwarding.trusted):

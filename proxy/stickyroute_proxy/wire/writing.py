@@ -35,20 +35,20 @@ class Writing(Protocol):
     # The downstream sets them all: one for each connection, memory is dear.
     __slots__ = (
         "_chunked",
-        "_forwarding",
         "_keep",
         "_phase",
         "_plane",
         "_trailing",
         "_transport",
         "_until_close",
+        "forwarding",
         "head",
     )
 
     head: RequestHead
     _plane: "DataPlane"
     _transport: Transport
-    _forwarding: Forwarding
+    forwarding: Forwarding
     _phase: Phase
     _keep: bool
     """The connection lives on behind the present answer."""
@@ -130,20 +130,17 @@ class Writing(Protocol):
 
     @property
     def address(self) -> str:
-        return self._forwarding.address
+        return self.forwarding.address
 
     @property
     def peer(self) -> str:
         """The address at the connection's other end, or the one that its PROXY header names."""
-        return self._forwarding.peer
+        return self.forwarding.peer
 
     @property
     def scheme(self) -> bytes:
-        return self._forwarding.scheme
+        return self.forwarding.scheme
 
     @property
     def secure(self) -> bool:
-        return self._forwarding.scheme == b"https"
-
-    def forwarding(self, authority: bytes) -> bytes:
-        return self._forwarding.lines(authority)
+        return self.forwarding.scheme == b"https"
