@@ -37,7 +37,18 @@ class Value:
 class Match:
     """One compiled way in which a request fits a rule."""
 
-    __slots__ = ("always", "exact", "headers", "method", "params", "pattern", "prefix", "rank", "span", "subtree")
+    __slots__ = (
+        "always",
+        "exact",
+        "headers",
+        "method",
+        "params",
+        "pattern",
+        "prefix",
+        "rank",
+        "span",
+        "subtree",
+    )
 
     always: bool
     """Every request fits."""
@@ -86,7 +97,7 @@ class Match:
             return False
         if self.method and method != self.method:
             return False
-        if self.headers and not all(_has_header(headers, value) for value in self.headers):
+        if self.headers and not _has_headers(headers, self.headers):
             return False
         return not self.params or _has_params(query, self.params)
 
@@ -185,6 +196,10 @@ def _value(part: str, given: snapshot.HeaderMatch, name: str) -> Value:
         return Value(given, name)
     except ValueError as error:
         raise ValueError(f"{part}[{given.name}]: {error}") from error
+
+
+def _has_headers(headers: Headers, wanted: Sequence[Value]) -> bool:
+    return all(_has_header(headers, value) for value in wanted)
 
 
 def _has_header(headers: Headers, wanted: Value) -> bool:

@@ -153,7 +153,8 @@ class Downstream(Writing):
             identity = self._identity
             if identity is not None and head.host != identity.host:
                 self._check_host(identity)
-            reader.expect(head.body)
+            if head.body or not reader.same:  # without a body the same fields bring nothing new
+                reader.expect(head.body)
         except MalformedError as error:
             self._refuse_malformed(error)
             return
@@ -293,8 +294,8 @@ class Downstream(Writing):
         self._exchange = None
         self.due = inf  # until it has an exchange again, which says so
         self.idle_since = now
-        early = bool(self._buffer) and self.head.websocket
-        if self._phase is BODY or early or not self._keep or self._plane.stopped:
+        early = self._buffer and self.head.websocket
+        if early or not self._keep or self._phase is BODY or self._plane.stopped:
             self._close()
             return
         self._phase = HEAD

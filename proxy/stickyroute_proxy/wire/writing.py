@@ -86,7 +86,7 @@ class Writing(Protocol):
         written = answer.write(extra, self._chunked)
         if parts:
             # One write, one system call: it costs more than all that is done here.
-            self._transport.writelines((written, *parts))
+            self._transport.writelines([written, *parts])
         else:
             self._transport.write(written)
 
