@@ -27,6 +27,8 @@ MAX_FORGED: Final = 3
 """So many values of a token's length that are none are tried: who makes them up is to win no time of ours."""
 _AFTER: Final = (b"", SEPARATOR)
 """What may follow a token's length: others are refused at a look."""
+_BOUND: Final = BindingReason.BOUND
+"""To look up a member of an enumeration costs a percent of a request."""
 
 
 def choose(rule: Rule, facts: Facts, now: float, random: Random) -> Decision:
@@ -51,7 +53,7 @@ def choose(rule: Rule, facts: Facts, now: float, random: Random) -> Decision:
         if endpoint is not None and now < endpoint.keep_until:
             session.used = scope.sessions.known.second
             scope.bound += 1
-            return Decision(endpoint, BindingReason.BOUND, None, None, token)
+            return Decision(endpoint, _BOUND, None, None, token)
     return _examine(rule, facts, tokens, now, random)
 
 
