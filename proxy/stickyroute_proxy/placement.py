@@ -352,7 +352,7 @@ class Placement(ABC):
         self._wait = what
         self._until = until
         client = self._client
-        if until < client.due:  # `min` costs ten times as much
+        if until < client.due:  # noqa: PLR1730 - `min` costs ten times as much
             client.due = until
 
 

@@ -40,10 +40,10 @@ def choose(rule: Rule, facts: Facts, now: float, random: Random) -> Decision:
     if not tokens:
         return _begin(rule, facts, BindingReason.NEW, now, random)
     token = tokens[0]
-    marked, digest = facts.marked
-    if marked != token:
-        digest = mark(token)
-        facts.marked = token, digest
+    shown, digest, bound = facts.bound
+    if shown != token:
+        digest, bound = mark(token), None
+        facts.bound = token, digest, bound
     session = scope.sessions.known.tokens.get(digest)
     if session is not None and session.place.scope is scope.sessions and now < session.recheck:
         # Opened before, and it held: nothing can have changed but the endpoint.
@@ -53,7 +53,10 @@ def choose(rule: Rule, facts: Facts, now: float, random: Random) -> Decision:
         if endpoint is not None and now < endpoint.keep_until:
             session.used = scope.sessions.known.second
             scope.bound += 1
-            return Decision(endpoint, _BOUND, None, None, token)
+            if bound is None or bound.endpoint is not endpoint:
+                bound = Decision(endpoint, _BOUND, None, None, token)
+                facts.bound = token, digest, bound
+            return bound
     return _examine(rule, facts, tokens, now, random)
 
 

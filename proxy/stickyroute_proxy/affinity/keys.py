@@ -9,10 +9,18 @@ from re import compile as regex
 from typing import Final, Protocol
 
 from stickyroute_api import snapshot
+from stickyroute_proxy.affinity.decision import Decision
 
 MAX_PRESENTED: Final = 8
 """How many values of one name are looked at."""
 _ESCAPE: Final = regex(rb"%([0-9A-Fa-f]{2})")
+
+
+Bound = tuple[bytes, bytes, Decision | None]
+"""The token that was looked up last, its `sessions.mark`, and the decision that it held.
+
+Clients show the same token again, and come to the same decision.
+"""
 
 
 class Facts(Protocol):
@@ -23,8 +31,7 @@ class Facts(Protocol):
     cookies: list[bytes]
     """The values of the Cookie fields."""
     query: bytes
-    marked: tuple[bytes, bytes]
-    """The token that was looked up last, and its `sessions.mark`: clients show the same one again."""
+    bound: Bound
 
     def values(self, name: bytes) -> list[bytes]:
         """The values of the fields of that lower-case name."""

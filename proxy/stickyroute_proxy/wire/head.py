@@ -9,7 +9,7 @@ from re import compile as regex
 from typing import Any, Final
 
 from stickyroute_proxy.affinity.carrier import Carrier
-from stickyroute_proxy.affinity.keys import presented
+from stickyroute_proxy.affinity.keys import Bound, presented
 from stickyroute_proxy.changes import UNCHANGED, Changes
 from stickyroute_proxy.wire.fields import (
     CODING,
@@ -68,6 +68,7 @@ class RequestHead:
         "address",
         "authority",
         "body",
+        "bound",
         "cookies",
         "expect",
         "forwarded",
@@ -75,7 +76,6 @@ class RequestHead:
         "host",
         "http11",
         "keep_alive",
-        "marked",
         "method",
         "outcome",
         "outcome_of",
@@ -115,8 +115,6 @@ class RequestHead:
     """The client takes fields behind the answer's body."""
     websocket: bool
     """A well-formed request for a WebSocket."""
-    marked: tuple[bytes, bytes]
-    """The token that was looked up last, and its mark."""
     forwarded: Headers | None
     """The client's own forwarding fields: the same list while the fields are the same."""
     secure: bool
@@ -141,7 +139,7 @@ class RequestHead:
         self._presented_of = b""
         self._tail = b""
         self._tail_of: tuple[object, ...] = ()
-        self.marked = b"", b""
+        self.bound: Bound = b"", b"", None
         self.record = None
         self.outcome = ""
         self.outcome_of = ()

@@ -10,7 +10,7 @@ from stickyroute_api.settings import Settings
 from stickyroute_api.snapshot import Snapshot, TokenKeys
 from stickyroute_proxy.affinity.choose import choose
 from stickyroute_proxy.affinity.decision import Decision
-from stickyroute_proxy.affinity.keys import presented
+from stickyroute_proxy.affinity.keys import Bound, presented
 from stickyroute_proxy.table import Rule, Table, build
 
 NOW = 1_800_000_000.0
@@ -72,7 +72,7 @@ class Request:
     address: str = "192.0.2.1"
     query: bytes = b""
     headers: dict[bytes, bytes] = field(default_factory=dict)
-    marked: tuple[bytes, bytes] = (b"", b"")
+    bound: Bound = (b"", b"", None)
 
     def values(self, name: bytes) -> list[bytes]:
         return [self.headers[name]] if name in self.headers else []

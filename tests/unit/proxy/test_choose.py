@@ -1,6 +1,19 @@
-from tests.unit.proxy.fleets import Client, Proxy, Request, fleet, persistence, pod, pods, route, rule
+from tests.unit.proxy.fleets import (
+    COOKIE,
+    Client,
+    Proxy,
+    Request,
+    fleet,
+    persistence,
+    pod,
+    pods,
+    route,
+    rule,
+    session_on,
+)
 
 from stickyroute_api.reasons import BindingReason, EndpointState
+from stickyroute_proxy.affinity.choose import choose
 from stickyroute_proxy.affinity.retry import rechoose
 
 
@@ -16,6 +29,29 @@ def test_a_session_stays_on_its_pod():
     for _ in range(20):
         again = client.ask(proxy)
         assert (again.endpoint, again.reason, again.set_token) == (first.endpoint, BindingReason.BOUND, None)
+
+
+def test_a_connection_s_requests_are_decided_as_each_would_be_alone():
+    proxy = Proxy(fleet(web=pods("web-1", "web-2", "web-3")))
+    clients = [session_on(name, proxy) for name in ("web-1", "web-2", "web-2", "web-3")]
+    forged = clients[0].token[:-2] + b"AA"
+    kept = Request()
+
+    def agree(token):
+        kept.cookies = [COOKIE.encode() + b"=" + token]
+        found, alone = choose(proxy.rule(), kept, proxy.now, proxy.random), proxy.ask(token)
+        assert (found.reason, found.token) == (alone.reason, alone.token)
+        assert found.endpoint is alone.endpoint or alone.token is None
+        return found.reason
+
+    for client in (*clients, *clients[::-1], clients[0]):
+        assert agree(client.token) is BindingReason.BOUND
+    kept.cookies = [COOKIE.encode() + b"=" + forged]
+    assert choose(proxy.rule(), kept, proxy.now, proxy.random).reason is BindingReason.INVALID_TOKEN
+    assert agree(clients[0].token) is BindingReason.BOUND
+    proxy.apply(fleet(web=pods("web-2", "web-3"), revision=2))
+    kept.cookies = [COOKIE.encode() + b"=" + clients[0].token]
+    assert choose(proxy.rule(), kept, proxy.now, proxy.random).reason is BindingReason.POD_TERMINATED
 
 
 def test_another_proxy_with_the_same_keys_says_the_same():

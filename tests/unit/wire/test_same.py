@@ -91,6 +91,8 @@ def understood(reader, head, line, fields):
 
 @settings(max_examples=500)
 @given(requests)
+@example([(line, b"Host: a\r\nX-Request-Id: me") for line in (LINES[0], LINES[1], LINES[1], LINES[0])])
+@example([(b"GET http://other/x HTTP/1.1", b"Host: a")] * 3)
 @example([(b"GET / HTTP/1.1", b"Host: a"), (b"B@D / HTTP/1.1", b"Host: a")])
 @example([(b"GET / HTTP/1.1", b"Host: a"), (b"%b / HTTP/1.1" % (b"A" * 33), b"Host: a")])
 def test_requests(sent):
