@@ -167,10 +167,7 @@ class AnswerHead:
         if connection is not None:
             options = tokens(connection)
             self.keep_alive = b"close" not in options and (http11 or b"keep-alive" in options)
-            named = frozenset(options).difference(_NOT_NOMINATED)
-            if named:
-                self._nominated = named
-                kept = [entry for entry in kept if entry.partition(b":")[0].lower() not in named]
+            kept = self._without_nominated(kept, options)
             self.websocket = (
                 status == 101
                 and b"upgrade" in options
@@ -179,6 +176,14 @@ class AnswerHead:
             )
         self._kept = self._lines = kept
         self._given_cache_control = self.cache_control
+
+    def _without_nominated(self, kept: list[bytes], options: list[bytes]) -> list[bytes]:
+        """The lines but for those that Connection names."""
+        named = frozenset(options).difference(_NOT_NOMINATED)
+        if not named:
+            return kept
+        self._nominated = named
+        return [entry for entry in kept if entry.partition(b":")[0].lower() not in named]
 
     def _read_framing(self, length: bytes | None, coding: bytes | None, *, http11: bool, empty: bool) -> None:
         if length is not None and not DIGITS.fullmatch(length):
