@@ -127,9 +127,11 @@ def _repin(rule: Rule, lost: Lost, now: float, tried: Collection[Endpoint]) -> D
     """The one that every proxy would choose takes the session over."""
     scope, (binding, token, reason) = rule.scope, lost
     endpoint = None
-    if reason is BindingReason.RELEASED:
-        # Away from its pod, unless there is no other.
-        endpoint = rule.balancer.repin(binding.session, {*rule.own.get(binding.endpoint, ()), *tried})
+    # Away from its pod, unless there is no other. An old envelope does not say which that was.
+    released = scope.released if scope.fixed else (binding.endpoint,)
+    if reason is BindingReason.RELEASED or (scope.fixed and released):
+        left = [one for name in released for one in rule.own.get(name, ())]
+        endpoint = rule.balancer.repin(binding.session, {*left, *tried})
     elif reason is BindingReason.REBALANCED and scope.mover is not None:
         endpoint = scope.mover.target(binding.session)
         endpoint = endpoint if endpoint not in tried else None

@@ -196,6 +196,7 @@ class Scope:
         self.absolute = inf if policy.absolute_timeout is None else policy.absolute_timeout
         self.sessions.window = DEFAULT_WINDOW if idle == inf else idle
         self.sessions.epoch = policy.epoch
+        self.sessions.returns = self.fixed
         self._take_limits(policy.limits)
         if not policy.rebalance.sessions_per_minute or not self.sticky:
             self.mover = None
@@ -294,6 +295,7 @@ class Scope:
         if self.sessions.quota is not None:
             self.sessions.quota.forget(frozenset(endpoint.id for endpoint in self.endpoints))
         orders = {override.pod: override for override in self.overrides}
+        before = self.released
         disabled, self.released = set(), {}
         for endpoint in self.endpoints if orders else ():
             order = orders.get(endpoint.pod)
@@ -302,6 +304,9 @@ class Scope:
             elif order is not None and order.action == "Release" and self.policy.bind_to != "Cohort":
                 self.released[self.name(endpoint)] = order.since
         self.disabled = frozenset(disabled)
+        for name, since in self.released.items():
+            if before.get(name) != since:
+                self.sessions.doubt(name)
 
     def _named(self, rule: "Rule") -> Named:
         """The endpoints of a rule by name, best first; those that are disabled left out."""

@@ -115,6 +115,7 @@ class ScopeSessions:
         "name",
         "places",
         "quota",
+        "returns",
         "window",
     )
 
@@ -126,6 +127,8 @@ class ScopeSessions:
         """Seconds without a request after which a session is forgotten."""
         self.epoch = 0
         """The policy's: what was known of a session before it was raised counts as no move of it."""
+        self.returns = False
+        """Clients go on showing old tokens, which may lead back to where a session has left."""
         self.places: dict[bytes, Place] = {}
         """Those that keep sessions, by what bindings name them by."""
         self.gone: dict[bytes, Place] = {}
@@ -148,6 +151,8 @@ class ScopeSessions:
         key = session_id[:ID_BYTES]
         session = place.sessions.get(key)
         if session is None:
+            if self.returns:
+                self._leave_others(key)
             if self.quota is not None:
                 self.quota.confirm(key)
             if known.count >= MAX_SESSIONS:
@@ -168,6 +173,12 @@ class ScopeSessions:
         place = self.places.get(name)
         if place is not None and place.started < endpoint.started:
             place.started = endpoint.started
+            self.doubt(name)
+
+    def doubt(self, name: bytes) -> None:
+        """Have the bindings to that name looked at anew: what was told of them is past."""
+        place = self.places.get(name)
+        if place is not None:
             for session in place.sessions.values():
                 session.recheck = -inf
 
@@ -260,6 +271,13 @@ class ScopeSessions:
             yield
         while self.departures and self.departures[-1].time + DEPARTURE_SECONDS <= known.second:
             self.departures.pop()
+
+    def _leave_others(self, key: bytes) -> None:
+        """A session that goes to a place anew is known at no other: a later move there is another one."""
+        for place in self.places.values():
+            session = place.sessions.pop(key, None)
+            if session is not None:
+                self.known.drop(session)
 
     def _tidy(self, place: Place) -> None:
         """Forget a place without sessions that was left long ago, or is no endpoint's.

@@ -6,10 +6,10 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.proxy.fleets import NOW, Proxy, Request, fleet, pods, route, rule
+from tests.unit.proxy.fleets import NOW, Proxy, Request, fleet, pod, pods, route, rule
 
-from stickyroute_api.reasons import BindingReason
-from stickyroute_api.snapshot import Persistence, SessionLimits
+from stickyroute_api.reasons import BindingReason, EndpointState
+from stickyroute_api.snapshot import Override, Persistence, SessionLimits
 from stickyroute_proxy.affinity.choose import choose, choose_bound
 from stickyroute_proxy.affinity.mint import minted, sealer
 from stickyroute_proxy.affinity.token import LENGTH, Binding
@@ -222,3 +222,76 @@ def test_each_raised_epoch_is_told_once_though_the_client_shows_its_old_envelope
             BindingReason.BOUND,
             BindingReason.BOUND,
         ]
+
+
+def follow_orders(web, *orders, policy=ENVELOPE, envelope=None, proxy=None):
+    """What three requests with one old envelope get under each order in turn: reasons and pods."""
+    proxy = proxy or new_proxy(policy, web)
+    envelope = envelope or wrapped(proxy, ask(proxy))
+    found = []
+    for revision, (overrides, served) in enumerate(orders, proxy.table.version.revision + 1):
+        proxy.tick(10)
+        proxy.apply(
+            fleet([route(rule(persistence=policy), overrides=overrides)], web=served, revision=revision)
+        )
+        decisions = [ask(proxy, envelope) for _ in range(3)]
+        assert len({one.endpoint.pod for one in decisions}) == 1
+        found.append((decisions[0].endpoint.pod, [one.reason.value for one in decisions]))
+    return proxy, found
+
+
+def release(pod, since):
+    return Override(pod=pod, action="Release", since=since)
+
+
+TOLD_ONCE = ["Released", "Bound", "Bound"]
+KEPT = ["Bound"] * 3
+
+
+def test_each_release_is_told_once_where_there_is_no_other_pod():
+    web = pods("web-1")
+    orders = (((release("web-1", NOW + since),), web) for since in (5, 15, 15, 25))
+    proxy, found = follow_orders(web, *orders)
+    assert [reasons for _, reasons in found] == [TOLD_ONCE, TOLD_ONCE, KEPT, TOLD_ONCE]
+    assert proxy.scope().moved == 3
+
+
+def test_a_release_is_told_again_when_the_old_envelope_had_led_home_between():
+    web = pods("web-1", "web-2")
+    proxy = new_proxy(web=web)
+    begun = ask(proxy)
+    home = begun.endpoint.pod
+    (other,) = {"web-1", "web-2"} - {home}
+    orders = ((release(home, NOW + 5),), web), ((), web), ((release(home, NOW + 25),), web)
+    proxy, found = follow_orders(web, *orders, proxy=proxy, envelope=wrapped(proxy, begun))
+    assert found == [(other, TOLD_ONCE), (home, KEPT), (other, TOLD_ONCE)]
+    assert proxy.scope().moved == 2
+
+
+def test_a_pod_that_is_lost_again_is_told_again_when_the_old_envelope_had_led_home_between():
+    web = pods("web-1", "web-2")
+    proxy = new_proxy(web=web)
+    begun = ask(proxy)
+    home = begun.endpoint.pod
+    (other,) = {"web-1", "web-2"} - {home}
+    away = tuple(pod(one.pod, EndpointState.NOT_READY) if one.pod == home else one for one in web)
+    orders = ((), away), ((), web), ((), away)
+    proxy, found = follow_orders(web, *orders, proxy=proxy, envelope=wrapped(proxy, begun))
+    lost = ["PodNotReady", "Bound", "Bound"]
+    assert found == [(other, lost), (home, KEPT), (other, lost)]
+    assert proxy.scope().moved == 2
+    # It is known where it is, and nowhere else.
+    assert [proxy.scope().sessions.at(proxy.find(name)[0]) for name in (home, other)] == [0, 1]
+
+
+def test_a_release_reaches_those_whose_envelope_names_a_pod_that_has_gone():
+    proxy = new_proxy()
+    begun = ask(proxy)
+    rest = tuple(one for one in WEB if one.pod != begun.endpoint.pod)
+    envelope = wrapped(proxy, begun)
+    proxy, ((host, reasons),) = follow_orders(WEB, ((), rest), proxy=proxy, envelope=envelope)
+    assert reasons == ["PodTerminated", "Bound", "Bound"]
+    orders = (((release(host, NOW + 15),), rest),)
+    proxy, ((heir, reasons),) = follow_orders(WEB, *orders, proxy=proxy, envelope=envelope)
+    assert heir != host
+    assert reasons == ["PodTerminated", "Bound", "Bound"]
