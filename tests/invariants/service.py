@@ -274,6 +274,7 @@ def sessions_counted(story):
     there = {one["id"] for endpoints in last for one in endpoints}
     ordered = cache(partial(_ordered, story))
     least, most = defaultdict(dict), defaultdict(set)
+    met = _met(story)
     for ask in story.asks.values():
         if not ask.token or ask.line is None:
             continue
@@ -281,9 +282,9 @@ def sessions_counted(story):
         if ask.line.life.ended is inf:
             # One that asks seldom may be known from before.
             most[key].add(ask.session)
-            if ask.line.reason in BEGINS or ask.given == "-":
-                # Another session begins; proxies may know the one before, which nobody ends there.
-                most[key].add(ask.token)
+        if (ask.line.reason in BEGINS or ask.given == "-") and met[ask.session] <= ask.line.start:
+            # Another session begins; proxies may know the one before, which nobody ends there.
+            most[key].add(ask.token)
         if ask.good and ask.sent >= max(began, ordered(key)):
             least[key][ask.session] = ask.uid in there and _is_counted(story, ask)
     for event in story.of("status"):
@@ -302,6 +303,15 @@ def _ordered(story, key):
         if route != last:
             last, since = route, time
     return since
+
+
+def _met(story):
+    """When a process that still runs first decided for a client."""
+    found = defaultdict(lambda: inf)
+    for ask in story.asks.values():
+        if ask.token and ask.line is not None and ask.line.life.ended is inf:
+            found[ask.session] = min(found[ask.session], ask.line.start)
+    return found
 
 
 def _is_counted(story, ask):
