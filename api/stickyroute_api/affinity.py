@@ -84,6 +84,8 @@ class ScopeReport(_Wire):
     rejected: int = 0
     restarted: int = 0
     """Sessions whose application was told of a restarted container."""
+    ended: dict[BindingReason, int] = {}
+    """Ends of sessions, and moves of values, that no departure tells of: timers, retired keys."""
     endpoints: tuple[EndpointSessions, ...] = ()
     departures: tuple[Departure, ...] = ()
     """The newest few, newest first."""

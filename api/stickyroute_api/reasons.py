@@ -127,6 +127,8 @@ class EventReason(StrEnum):
     """Reasons of Events on a StickyRoute."""
 
     BINDINGS_DROPPED = "BindingsDropped"
+    SESSIONS_ENDED = "SessionsEnded"
+    """By their timers, or as their key was retired: no pod was lost."""
     BACKEND_NOT_FOUND = "BackendNotFound"
     PORT_NOT_FOUND = "PortNotFound"
     REF_NOT_PERMITTED = "RefNotPermitted"

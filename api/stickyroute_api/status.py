@@ -10,6 +10,7 @@ from stickyroute_api.reasons import BindingReason, ConditionReason, ConditionTyp
 
 MAX_ENDPOINTS = 100
 MAX_MOVES = 10
+MAX_ENDS = 16
 
 Name = Annotated[str, StringConstraints(max_length=253)]
 
@@ -54,6 +55,15 @@ class Fleet(Model):
         return f"{self.current}/{self.proxies}"
 
 
+class Ended(Model):
+    """Sessions that ended for one reason, their pod having no part in it."""
+
+    reason: BindingReason
+    """One word for why."""
+    sessions: int
+    """How many."""
+
+
 class Sessions(Model):
     """Counts of the route's sessions over all proxies since `countedSince`; `active` is the present."""
 
@@ -69,6 +79,15 @@ class Sessions(Model):
     """That got an error because no pod could take them."""
     restarted: int = 0
     """Whose application was told that its pod's memory is gone."""
+    ended: Annotated[
+        tuple[Ended, ...],
+        Field(
+            max_length=MAX_ENDS,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["reason"]},
+        ),
+    ] = ()
+    """By reason, those that ended though no pod was lost: by a timer, or as a key was retired;
+    and values that moved."""
     counted_since: datetime
     """When the oldest running proxy began to count."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stickyroute_api.reasons import ConditionReason, ConditionType, EndpointState, EventReason
-from stickyroute_api.status import Condition, EndpointStatus, Move, StickyRouteStatus
+from stickyroute_api.status import Condition, EndpointStatus, Move, Sessions, StickyRouteStatus
 from stickyroute_operator.status import find, is_same_move
 
 
@@ -73,6 +73,7 @@ def _changes(old: StickyRouteStatus | None, new: StickyRouteStatus) -> Iterator[
             yield Event(reason, warned.message, "Warning")
     yield from _of_pods(old.endpoints if old else (), new.endpoints)
     yield from _dropped(old.last_moves if old else (), new.last_moves)
+    yield from _ended(old.sessions if old else None, new.sessions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +145,24 @@ def _dropped(old: tuple[Move, ...], new: tuple[Move, ...]) -> Iterator[Event]:
         known = next((other for other in old if is_same_move(other, move)), None)
         if known is not None and move.sessions <= known.sessions:
             continue
-        sessions = "1 session" if move.sessions == 1 else f"{move.sessions} sessions"
-        messages.append(f"{sessions} left {move.pod}: {move.reason}")
+        messages.append(f"{_number(move.sessions)} left {move.pod}: {move.reason}")
         fresh += known is None
     if messages:
         yield Event(EventReason.BINDINGS_DROPPED, "; ".join(messages), "Normal", times=fresh)
+
+
+def _ended(old: Sessions | None, new: Sessions | None) -> Iterator[Event]:
+    """One Event for all that ended since; counts that are smaller than before have begun anew."""
+    before = {one.reason: one.sessions for one in old.ended} if old else {}
+    messages = []
+    for one in new.ended if new else ():
+        known = before.get(one.reason, 0)
+        ended = one.sessions - (known if known <= one.sessions else 0)
+        if ended:
+            messages.append(f"{_number(ended)} ended: {one.reason}")
+    if messages:
+        yield Event(EventReason.SESSIONS_ENDED, "; ".join(messages), "Normal")
+
+
+def _number(sessions: int) -> str:
+    return "1 session" if sessions == 1 else f"{sessions} sessions"

@@ -33,10 +33,12 @@ class Totals:
     expired: int = 0
     rejected: int = 0
     restarted: int = 0
+    ended: Mapping[BindingReason, int] = field(default_factory=dict)
+    """Those of which no departure tells, by reason."""
 
     @classmethod
     def of(cls, scope: ScopeReport) -> "Totals":
-        return cls(scope.new, scope.moved, scope.expired, scope.rejected, scope.restarted)
+        return cls(scope.new, scope.moved, scope.expired, scope.rejected, scope.restarted, scope.ended)
 
     def __add__(self, other: "Totals") -> "Totals":
         return Totals(
@@ -45,6 +47,7 @@ class Totals:
             self.expired + other.expired,
             self.rejected + other.rejected,
             self.restarted + other.restarted,
+            Counter(self.ended) + Counter(other.ended),
         )
 
 

@@ -16,8 +16,10 @@ from stickyroute_api.reasons import ConditionReason, ConditionType, EndpointStat
 from stickyroute_api.snapshot import Version
 from stickyroute_api.status import (
     MAX_ENDPOINTS,
+    MAX_ENDS,
     MAX_MOVES,
     Condition,
+    Ended,
     EndpointStatus,
     Fleet,
     Move,
@@ -258,6 +260,9 @@ def _sessions(seen: Seen) -> Sessions | None:
         expired=totals.expired,
         rejected=totals.rejected,
         restarted=totals.restarted,
+        ended=tuple(
+            Ended(reason=reason, sessions=count) for reason, count in sorted(totals.ended.items()) if count
+        )[:MAX_ENDS],
         counted_since=_time(seen.counted_since),
     )
 

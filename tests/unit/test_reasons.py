@@ -96,7 +96,9 @@ NO_ANSWER = {BindingReason.NO_ENDPOINT, BindingReason.AT_LIMIT}
 NO_SESSION = {BindingReason.ENDPOINTS_CHANGED}
 """A value's pod changed: it is told, and no session of which status could tell."""
 TOLD_IN_STATUS = MOVED - NO_SESSION
-"""Of the others status has only counts: timers as `expired`, bad tokens as `new`, restarts as `restarted`."""
+"""With the pod that was left."""
+ENDED = EXPIRED | {BindingReason.KEY_RETIRED}
+"""No pod has a part in these. Of the others status has only counts: `new` for bad tokens, and `restarted`."""
 
 
 def test_each_reason_has_its_row():
@@ -123,13 +125,21 @@ def test_one_word_everywhere(reason):
     assert (view.totals.expired, view.totals.moved) == (reason in EXPIRED, reason in MOVED)
     built = build(seen(scopes=[view]), None, datetime.fromtimestamp(proxy.now, UTC))
     words = [(move.pod, move.reason) for move in built.last_moves]
-    dropped = [one.message for one in events(None, built) if one.reason is EventReason.BINDINGS_DROPPED]
+    told = {one.reason: one.message for one in events(None, built)}
+    dropped = [told[one] for one in (EventReason.BINDINGS_DROPPED,) if one in told]
+    ended = [(one.reason, one.sessions) for one in built.sessions.ended]
     if reason in TOLD_IN_STATUS:
         assert words == [("web-1", reason)]
         (message,) = dropped
         assert message.endswith(f" left web-1: {reason.value}")
     else:
         assert (words, dropped) == ([], [])
+    if reason in ENDED:
+        assert ended == [(reason, 1)]
+        assert told[EventReason.SESSIONS_ENDED] == f"1 session ended: {reason.value}"
+    else:
+        assert ended == []
+        assert EventReason.SESSIONS_ENDED not in told
 
 
 @pytest.mark.parametrize("reason", sorted(STAYS | NO_ANSWER | NO_SESSION))

@@ -98,6 +98,8 @@ def _examine(rule: Rule, facts: Facts, tokens: list[bytes], now: float, random: 
             return keep(rule, opened, token, _endpoint(rule, opened, now, random), now)
         lost = lost or Lost(opened, token, reason)
     if lost is None:
+        if refusal is BindingReason.KEY_RETIRED:
+            scope.end(refusal)
         return _begin(rule, facts, refusal or BindingReason.INVALID_TOKEN, now, random)
     return _lost(rule, facts, lost, now, random)
 
@@ -115,6 +117,7 @@ def _endpoint(rule: Rule, binding: Binding, now: float, random: Random) -> Endpo
 def _lost(rule: Rule, facts: Facts, lost: Lost, now: float, random: Random) -> Decision:
     if lost.reason in EXPIRED:
         rule.scope.expired += 1
+        rule.scope.end(lost.reason)
         if rule.scope.fixed or rule.scope.stored:
             return _begin_at(rule, lost.binding.session, lost.reason, now)
         return _begin(rule, facts, lost.reason, now, random)
@@ -178,4 +181,5 @@ def _free(rule: Rule, facts: Facts, now: float, random: Random) -> Decision:
     scope.count(reason)
     if reason is BindingReason.ENDPOINTS_CHANGED:
         scope.moved += 1
+        scope.end(reason)
     return Decision(endpoint, reason, notice=NOTICES.get(reason))

@@ -4,6 +4,7 @@ Made in steps (`slices`), while requests wait for the loop.
 """
 
 import base64
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -26,6 +27,8 @@ _ROWS_BYTES: Final = 150_000
 """What rows may take of it; the ids have what they leave."""
 _ROW_BYTES: Final = 200
 """What a row takes beside its texts, at most."""
+_END_BYTES: Final = 40
+"""What a reason and its number take, at most."""
 _MAX_ROWS: Final = _ROWS_BYTES // _ROW_BYTES
 _CHUNK: Final = 4096
 """How many ids are looked at in one step."""
@@ -204,6 +207,7 @@ def _rows(scope: Scope, tunnels: Mapping[tuple[str, str], int], now: float) -> I
         or scope.restarted
         or scope.expired
         or scope.rejected
+        or scope.ended
         or scope.sessions.places
     ):
         counts = ScopeReport(
@@ -212,6 +216,7 @@ def _rows(scope: Scope, tunnels: Mapping[tuple[str, str], int], now: float) -> I
             expired=scope.expired,
             rejected=scope.rejected,
             restarted=scope.restarted,
+            ended=dict(scope.ended),
         )
         yield _counts(scope.id, counts)
     for departed in tuple(scope.sessions.departures):
@@ -291,7 +296,8 @@ def sessions_at(scope: Scope, endpoint: Endpoint) -> Sequence[bytes]:
 
 
 def _counts(scope_id: str, counts: ScopeReport) -> _Row:
-    return _Row(scope_id, 3e12, _size(scope_id), lambda _ids, _pending: counts)
+    size = _size(scope_id) + _END_BYTES * len(counts.ended)
+    return _Row(scope_id, 3e12, size, lambda _ids, _pending: counts)
 
 
 def _departure(scope_id: str, departure: Departure, ids: Sequence[bytes], now: float) -> _Row:
@@ -311,6 +317,7 @@ def _added(one: ScopeReport, other: ScopeReport) -> ScopeReport:
         expired=one.expired + other.expired,
         rejected=one.rejected + other.rejected,
         restarted=one.restarted + other.restarted,
+        ended=Counter(one.ended) + Counter(other.ended),
     )
 
 

@@ -62,6 +62,7 @@ class Scope:
         "cleans",
         "disabled",
         "draining",
+        "ended",
         "endpoints",
         "expired",
         "fixed",
@@ -157,6 +158,8 @@ class Scope:
     """Requests for which there was no endpoint."""
     restarted: int
     """Sessions whose application was told that a container of their pod had begun anew."""
+    ended: dict[BindingReason, int]
+    """Ends of sessions, and moves of values, that no departure from a pod tells of."""
 
     def __init__(self, scope_id: str, known: KnownSessions, pods: dict[bytes, int]) -> None:
         self.id = scope_id
@@ -172,6 +175,7 @@ class Scope:
         self.sessions = ScopeSessions(known)
         self.bound = self.new = self.moved = self.expired = self.rejected = self.restarted = 0
         self.others = {}
+        self.ended = {}
         self.mover = None
         self.take(snapshot.Persistence())
 
@@ -230,6 +234,10 @@ class Scope:
     def count(self, reason: BindingReason) -> None:
         """Count a decision that was not by a binding that held."""
         self.others[reason] = self.others.get(reason, 0) + 1
+
+    def end(self, reason: BindingReason) -> None:
+        """Count an end for which no pod is named."""
+        self.ended[reason] = self.ended.get(reason, 0) + 1
 
     def decisions(self) -> dict[BindingReason, int]:
         """All decisions since the proxy began, by reason."""

@@ -126,13 +126,14 @@ def test_totals_add_up_over_proxies_restarts_and_departures():
     ledger = Ledger()
     for one in (
         report("a", started=1, new=10, moved=1),
-        report("b", started=1, new=5, expired=2),
+        report("b", started=1, new=5, expired=2, ended={"IdleTimeout": 2}),
         report("a", started=1, new=12, moved=1),
-        report("a", started=2, new=3, rejected=4),
+        report("a", started=2, new=3, rejected=4, ended={"IdleTimeout": 1}),
     ):
         ledger = ledger.add(one)
     totals = merge(ledger)[SCOPE].totals
     assert (totals.new, totals.moved, totals.expired, totals.rejected) == (20, 1, 2, 4)
+    assert totals.ended == {"IdleTimeout": 3}
     assert merge(ledger.keep(["b"]))[SCOPE].totals == totals
 
 

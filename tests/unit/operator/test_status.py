@@ -203,7 +203,7 @@ def test_counts_are_added_over_scopes_and_found_by_endpoint():
         ),
     ]
     built = build(seen(scopes=scopes), None, NOW)
-    assert built.sessions.model_dump(exclude={"counted_since"}) == {
+    assert built.sessions.model_dump(exclude={"counted_since", "ended"}) == {
         "active": 7,
         "new": 7,
         "moved": 1,
@@ -212,6 +212,27 @@ def test_counts_are_added_over_scopes_and_found_by_endpoint():
         "restarted": 6,
     }
     assert [(one.sessions, one.requests) for one in built.endpoints] == [(7, 2), (0, 0)]
+
+
+IDLE, KEY = BindingReason.IDLE_TIMEOUT, BindingReason.KEY_RETIRED
+
+
+def test_ends_without_a_pod_are_counted_by_reason_and_an_event_tells_what_came_since():
+    def told(previous, *scopes):
+        built = build(seen(scopes=[view(ended=ended) for ended in scopes]), previous, LATER)
+        news = [one for one in events(previous, built) if one.reason is EventReason.SESSIONS_ENDED]
+        return built, [one.message for one in news]
+
+    first = build(seen(), None, NOW)
+    two, news = told(first, {IDLE: 2}, {IDLE: 1, KEY: 1})
+    assert [(one.reason, one.sessions) for one in two.sessions.ended] == [(IDLE, 3), (KEY, 1)]
+    assert news == ["3 sessions ended: IdleTimeout; 1 session ended: KeyRetired"]
+    assert not status.is_urgent(first, two)
+    more, news = told(two, {IDLE: 4}, {KEY: 1})
+    assert news == ["1 session ended: IdleTimeout"]
+    assert told(more, {IDLE: 4}, {KEY: 1})[1] == []
+    # Another operator counts from the beginning.
+    assert told(more, {IDLE: 1})[1] == ["1 session ended: IdleTimeout"]
 
 
 def test_numbers_alone_are_not_urgent():

@@ -77,6 +77,7 @@ def test_one_pod_of_a_hundred_moves_its_values_and_they_are_told(later):
     assert {now.notice for now in moved} == {b"EndpointsChanged"}
     told = [now for now in after if now.reason is BindingReason.ENDPOINTS_CHANGED]
     assert len(told) == len(moved) == proxy.scope().moved
+    assert proxy.scope().ended == {BindingReason.ENDPOINTS_CHANGED: len(told)}
     assert {ask(proxy, value).reason for value in values} == {BindingReason.HASHED}
 
 

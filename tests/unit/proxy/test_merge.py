@@ -66,12 +66,13 @@ def ids(text):
 
 
 def test_counts_add_up():
-    one = told(on("a", {1}, 2), new=3, moved=1, expired=4, rejected=5)
-    other = told(on("a", {2}, 1), on("b", {3}), new=10)
+    one = told(on("a", {1}, 2), new=3, moved=1, expired=4, rejected=5, ended={"IdleTimeout": 4})
+    other = told(on("a", {2}, 1), on("b", {3}), new=10, ended={"IdleTimeout": 1, "KeyRetired": 2})
     found = merged(one, other)
     assert (found.proxy, found.started, found.epoch, found.revision) == ("proxy-0", 1.0, 3, 4)
     scope = found.scopes[SCOPE]
     assert (scope.new, scope.moved, scope.expired, scope.rejected) == (13, 1, 4, 5)
+    assert scope.ended == {"IdleTimeout": 5, "KeyRetired": 2}
     assert {(one.pod, one.active, one.in_flight) for one in scope.endpoints} == {("a", 2, 3), ("b", 1, 0)}
 
 
