@@ -114,11 +114,17 @@ def _warnings(
 def _inert(form: Compiled, resolved: tuple[Resolved, ...]) -> Iterator[str]:
     """What is valid, but means nothing as the pods are now."""
     pods = {endpoint.pod for one in resolved for endpoint in one.endpoints}
+    bound = {rule.persistence.bind_to for rule in form.rules if rule.backends}
     for index, override in enumerate(form.overrides):
         if override.pod not in pods:
             yield (
                 f"spec.overrides[{index}].pod: no backend has a pod {override.pod} now: correct the name,"
                 " or remove the override when it has done its work"
+            )
+        elif override.action == "Release" and bound == {"Cohort"}:
+            yield (
+                f"spec.overrides[{index}].action: Release ends the sessions of one pod, and with bindTo"
+                " Cohort none belongs to one: use Disable, or raise persistence.epoch"
             )
 
 

@@ -218,3 +218,19 @@ def test_a_rule_that_redirects_needs_no_service():
     assert verdict.scopes == ()
     (served,) = translation.routes["default/shop"].rules
     assert served.changes.redirect.scheme == "https"
+
+
+@pytest.mark.parametrize(
+    ("policies", "told"),
+    [(("Cohort",), True), (("Cohort", "Cohort"), True), (("Cohort", "Pod"), False), (("Pod",), False)],
+)
+def test_a_release_that_no_session_could_follow_is_told(policies, told):
+    rules = [
+        rule(f"r{at}", path=f"/{at}", persistence={"type": "Cookie", "bindTo": bind})
+        for at, bind in enumerate(policies)
+    ]
+    order = {"pod": "web-1", "action": "Release", "since": "2026-11-23T12:00:00Z"}
+    objects = service(), pieces(endpoint("web-1", "10.0.0.1"))
+    found = translate(state(route(rules=rules, overrides=[order]), *objects)).verdicts["default", "shop"]
+    assert found.accepted.status
+    assert ("spec.overrides[0].action: " in found.accepted.message) is told
