@@ -17,7 +17,7 @@ from stickyroute_proxy.changes import Changes
 from stickyroute_proxy.issue import drop_ours, give, learn, wrap
 from stickyroute_proxy.placement import Placement
 from stickyroute_proxy.seams import Client, Plane
-from stickyroute_proxy.store.memory import Result
+from stickyroute_proxy.store.memory import WAIT, Result
 from stickyroute_proxy.table import Endpoint, Rule
 from stickyroute_proxy.wire import wait
 from stickyroute_proxy.wire.admission import Cause
@@ -35,6 +35,8 @@ class Exchange(Placement):
     __slots__ = (
         "_allowed",
         "_answered",
+        "_patience",
+        "_recalled_at",
         "_repeated",
         "_status",
         "_unread",
@@ -47,6 +49,10 @@ class Exchange(Placement):
     """When the whole exchange has to be over, on the monotonic clock."""
     request_sent: bool
     """The request has gone upstream to its end."""
+    _patience: float
+    """Seconds that it may still wait for the store; unset before it does, for most requests never do."""
+    _recalled_at: float
+    """When it began to, on the monotonic clock."""
 
     def __init__(self, plane: Plane, client: Client, now: float) -> None:
         self._plane = plane
@@ -114,7 +120,9 @@ class Exchange(Placement):
         plane, scope = self._plane, rule.scope
         values = scope.presented(head)
         if values:
-            plane.memory.recall(rule, values, self._recalled)
+            self._patience = getattr(self, "_patience", WAIT)
+            self._recalled_at = monotonic()
+            plane.memory.recall(rule, values, self._recalled, self._patience)
         else:
             self._key = b""
             self._attempt(rule, choose_bound(rule, head, None, plane.clock(), plane.random), monotonic())
@@ -123,9 +131,11 @@ class Exchange(Placement):
         plane, rule = self._plane, self._rule
         if self._ended or rule is None:
             return
+        now = monotonic()
+        self._patience -= now - self._recalled_at
         self._key = b"" if binding is None else key
         decision = choose_bound(rule, self._client.head, binding, plane.clock(), plane.random, key=key)
-        self._attempt(rule, decision, monotonic())
+        self._attempt(rule, decision, now)
 
     def _redirect(self, changes: Changes) -> bool:
         """Send the client elsewhere, where the rule says so."""

@@ -90,8 +90,8 @@ class Memory:
 
     # For exchanges
 
-    def recall(self, rule: Rule, values: Sequence[bytes], tell: Tell) -> None:
-        """Find the binding of the first value that has one, and tell it: at once, or within WAIT.
+    def recall(self, rule: Rule, values: Sequence[bytes], tell: Tell, wait: float = WAIT) -> None:
+        """Find the binding of the first value that has one, and tell it: at once, or within so many seconds.
 
         One that is known but holds no more is looked up as well: another proxy may know a later one. So is
         one that is not known here, before another that is: the application goes by the first.
@@ -120,8 +120,11 @@ class Memory:
         if link is None or loop is None:
             recall.failed()
         else:
-            recall.wait(loop)
+            if wait > 0:
+                recall.wait(loop, wait)
             link.find(Lookup(keys, recall))
+            if wait <= 0:
+                recall.late()
 
     def keep(self, scope: Scope, key: bytes, binding: Binding) -> None:
         """Know this binding from now on, and have the store keep it."""
@@ -227,9 +230,12 @@ class _Recall:
         self._tell: Tell | None = tell
         self._timer: TimerHandle | None = None
 
-    def wait(self, loop: AbstractEventLoop) -> None:
+    def wait(self, loop: AbstractEventLoop, seconds: float) -> None:
         """Wait so long, and no longer."""
-        self._timer = loop.call_later(WAIT, self._end, Result.LATE)
+        self._timer = loop.call_later(seconds, self.late)
+
+    def late(self) -> None:
+        self._end(Result.LATE)
 
     def found(self, values: Sequence[bytes | None]) -> None:
         for key, value in zip(self._keys, values, strict=True):

@@ -8,6 +8,8 @@ from tests.component.wire.harness import eventually, get
 from tests.component.wire.stored import STORED, lookups, pods, reached, store_at, written
 from tests.component.wire.valkeys import Faults, told, valkey
 
+from stickyroute_api import snapshot
+from stickyroute_api.reasons import EndpointState
 from stickyroute_proxy.store import memory
 
 
@@ -18,9 +20,9 @@ class Waits:
         self.set = []
         wait = memory._Recall.wait
 
-        def seen(recall, loop):
+        def seen(recall, loop, seconds):
             asked = loop.time()
-            wait(recall, loop)
+            wait(recall, loop, seconds)
             self.set.append(recall._timer.when() - asked)
 
         monkeypatch.setattr(memory._Recall, "wait", seen)
@@ -50,6 +52,34 @@ async def test_no_request_of_many_waits_for_a_store_that_stalls_longer_than_50_m
     assert max(waits.set) <= 0.05
     assert told_of.keys() == {"miss", "late", "error"}
     assert told_of["late"] + told_of["error"] == 1000
+
+
+async def test_a_request_that_is_decided_anew_does_not_wait_for_the_store_once_more(monkeypatch):
+    waits = Waits(monkeypatch)
+    failover = snapshot.Failover(hold=0.2)
+    async with valkey() as server:
+        faults = await Faults(server.port).start()
+        async with fleet_of(*pods(), settings=store_at(faults.port), failover=failover, **STORED) as (
+            (proxy,),
+            endpoints,
+            apply,
+        ):
+            await reached(proxy)
+            client = Browser()
+            home, _ = await client.ask(proxy)
+            await written(proxy)
+            away = {"state": EndpointState.NOT_READY, "serving": False}
+            endpoints[home] = endpoints[home].model_copy(update=away)
+            apply()
+            faults.stalled = True
+            pod, _ = await client.ask(proxy)
+            assert pod != home
+            told_of = lookups(proxy)
+            faults.stalled = False
+        await faults.stop()
+    # Before its pod was waited for, and after.
+    assert told_of == {"late": 2}
+    assert sum(waits.set) <= 0.05
 
 
 async def test_a_request_waits_for_a_slow_store_at_most_so_long_and_the_next_one_not():
