@@ -11,6 +11,7 @@ from time import monotonic
 
 from stickyroute_api.reasons import BindingReason
 from stickyroute_proxy.accesslog import Record
+from stickyroute_proxy.affinity.bind import followed
 from stickyroute_proxy.affinity.choose import choose, choose_bound
 from stickyroute_proxy.affinity.token import Binding
 from stickyroute_proxy.changes import Changes
@@ -379,7 +380,9 @@ class Exchange(Placement):
         self.deadline = inf
         self._wait = None
         home = Home(rule.scope, endpoint, rule.scope.policy.epoch, rule.timeouts.idle)
-        self._client.tunnel(upstream, answer, self._issue(answer), rest, home)
+        binding = followed(rule.scope, self._decision)
+        begun = inf if binding is None else binding.created
+        self._client.tunnel(upstream, answer, self._issue(answer), rest, home, begun=begun)
 
     def tunnel_closed(self, reason: BindingReason | None) -> None:
         """`reason`: why it was ended from here."""

@@ -84,8 +84,13 @@ class Client(Protocol):
     def truncate(self) -> None:
         """The answer ends in its midst: let the client see it."""
 
-    def tunnel(self, upstream: Upstream, answer: AnswerHead, extra: bytes, rest: bytes, home: Home) -> None:
-        """Pass on the 101 and become a tunnel; `rest` has come behind the 101."""
+    def tunnel(
+        self, upstream: Upstream, answer: AnswerHead, extra: bytes, rest: bytes, home: Home, *, begun: float
+    ) -> None:
+        """Pass on the 101 and become a tunnel; `rest` has come behind the 101.
+
+        `begun`: when the session began (Unix seconds); inf: there is none.
+        """
 
 
 class Plane(Protocol):

@@ -273,7 +273,9 @@ class Downstream(Writing):
         else:
             self._close()
 
-    def tunnel(self, upstream: Upstream, answer: AnswerHead, extra: bytes, rest: bytes, home: Home) -> None:
+    def tunnel(
+        self, upstream: Upstream, answer: AnswerHead, extra: bytes, rest: bytes, home: Home, *, begun: float
+    ) -> None:
         exchange, self._exchange = self._exchange, None
         early = self._buffer
         self._transport.write(answer.write(extra, chunked=False))
@@ -287,7 +289,7 @@ class Downstream(Writing):
             if exchange is not None:
                 exchange.tunnel_closed(reason)
 
-        tunnel = Tunnel(plane, self._transport, upstream.detach(), home, closed)
+        tunnel = Tunnel(plane, self._transport, upstream.detach(), home, closed, begun=begun)
         tunnel.begin(early, rest, full=self._full)
 
     def end(self, now: float) -> None:

@@ -51,6 +51,7 @@ class Tunnel:
         "_pending",
         "_plane",
         "_rest",
+        "begun",
         "half_closed",
         "home",
         "opened",
@@ -65,6 +66,8 @@ class Tunnel:
     home: Home
     opened: float
     """Unix seconds."""
+    begun: float
+    """When its session began (Unix seconds); inf: it has none."""
     reason: BindingReason | None
     """Why it is to end; None: it may go on."""
 
@@ -75,6 +78,8 @@ class Tunnel:
         upstream: Transport,
         home: Home,
         closed: Callable[[BindingReason | None], None],
+        *,
+        begun: float,
     ) -> None:
         """`closed` is called once, with the reason if it was ended from here."""
         self._plane = plane
@@ -82,6 +87,7 @@ class Tunnel:
         self._last = monotonic()
         self.home = home
         self.opened = plane.clock()
+        self.begun = begun
         self.reason = None
         self._ends = (_End(self, client, upstream), _Framed(self, upstream, client))
         self._due = inf  # when the end that was begun has to be over

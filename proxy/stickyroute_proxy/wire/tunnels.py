@@ -1,6 +1,7 @@
 """The open tunnels of one process, and the ends that are ordered for them."""
 
 from collections.abc import Iterator
+from math import inf
 from random import Random
 from typing import Final
 
@@ -53,11 +54,20 @@ class Tunnels:
         """Order the end of those whose binding has ended; `clock` is in Unix seconds, `now` monotonic."""
         for home, tunnels in self._homes.items():
             found = end(home.scope, home.endpoint, home.epoch, clock)
-            if found is None:
-                continue
-            for tunnel in tunnels:
-                if tunnel.opened < found.before and tunnel.reason is None and tunnel not in self._ordered:
-                    self._ordered[tunnel] = now + self._random.random() * SPREAD, found.reason
+            if found is not None:
+                for tunnel in tunnels:
+                    if tunnel.opened < found.before:
+                        self._order(tunnel, found.reason, now)
+            elif home.scope.absolute < inf:
+                begun = clock - home.scope.absolute
+                for tunnel in tunnels:
+                    if tunnel.begun <= begun:
+                        self._order(tunnel, BindingReason.ABSOLUTE_TIMEOUT, now)
+
+    def _order(self, tunnel: Tunnel, reason: BindingReason, now: float) -> None:
+        """Have it end within SPREAD; once ordered, no end is put off."""
+        if tunnel.reason is None and tunnel not in self._ordered:
+            self._ordered[tunnel] = now + self._random.random() * SPREAD, reason
 
     def end(self, now: float) -> None:
         """End those whose time has come, and see to it that those do end; four times a second."""

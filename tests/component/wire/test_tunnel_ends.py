@@ -7,6 +7,7 @@ import time
 import aiohttp
 import pytest
 from aiohttp import WSMsgType, web
+from tests.component.wire.apps import Clock
 from tests.component.wire.harness import (
     COOKIE,
     Backend,
@@ -79,8 +80,8 @@ async def chat(proxy, count=1):
 
 
 @contextlib.asynccontextmanager
-async def before(given):
-    proxy = await Proxy().start(given)
+async def before(given, **options):
+    proxy = await Proxy(**options).start(given)
     try:
         yield proxy
     finally:
@@ -186,6 +187,30 @@ async def test_a_binding_that_holds_keeps_its_tunnels(app, change):
         await asyncio.sleep(0.3)
         await socket.send_str("still there")
         assert (await socket.receive(timeout=5)).data == "still there"
+
+
+@pytest.mark.parametrize(("kind", "ends"), [("Cookie", True), ("None", False)])
+async def test_the_end_of_the_absolute_timer_is_told_though_the_pod_stays(app, kind, ends):
+    port, closed = app
+    clock = Clock()
+    given = policy(absolute_timeout=100.0)
+    if kind == "None":
+        given = given.model_copy(update={"type": "None", "cookie": None})
+    made = fleet(endpoint(port), persistence=given)
+    async with before(made, clock=clock) as proxy, chat(proxy, 2) as sockets:
+        clock.now += 99
+        await asyncio.sleep(0.3)
+        for socket in sockets:
+            await socket.send_str("still there")
+            assert (await socket.receive(timeout=5)).data == "still there"
+        clock.now += 2
+        if not ends:
+            await asyncio.sleep(0.3)
+        for socket in sockets if ends else ():
+            message = await socket.receive(timeout=5)
+            assert (message.type, message.data) == (WSMsgType.CLOSE, 1001)
+        await eventually(lambda: len(closed) == 2 * ends)
+        assert proxy.plane.counters.tunnels_ended == ({"AbsoluteTimeout": 2} if ends else {})
 
 
 async def test_a_drain_without_another_pod_keeps_its_tunnels(app):

@@ -12,7 +12,7 @@ from stickyroute_proxy.wire.tunnels import SPREAD, Tunnels
 class Tunnel:
     def __init__(self, home):
         self.home = home
-        self.opened = NOW
+        self.opened = self.begun = NOW
         self.reason = None
         self.ended = None
 
