@@ -116,6 +116,7 @@ class ScopeSessions:
         "places",
         "quota",
         "returns",
+        "strayed",
         "window",
     )
 
@@ -129,6 +130,8 @@ class ScopeSessions:
         """The policy's: what was known of a session before it was raised counts as no move of it."""
         self.returns = False
         """Clients go on showing old tokens, which may lead back to where a session has left."""
+        self.strayed = False
+        """A session was bound elsewhere here: else none is known at two places."""
         self.places: dict[bytes, Place] = {}
         """Those that keep sessions, by what bindings name them by."""
         self.gone: dict[bytes, Place] = {}
@@ -151,7 +154,7 @@ class ScopeSessions:
         key = session_id[:ID_BYTES]
         session = place.sessions.get(key)
         if session is None:
-            if self.returns:
+            if self.strayed and self.returns:
                 self._leave_others(key)
             if self.quota is not None:
                 self.quota.confirm(key)
@@ -207,6 +210,7 @@ class ScopeSessions:
 
     def move(self, session_id: bytes, old: bytes, reason: BindingReason, now: float) -> None:
         """Note that a session leaves the endpoint named `old` for another."""
+        self.strayed = True
         departed = self.end(session_id, old, reason, now)
         if departed is not None:
             departed.moved += 1
