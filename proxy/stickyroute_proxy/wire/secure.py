@@ -4,7 +4,7 @@ The event loop's own TLS has no half-closed connections, does not tell a peer th
 cut off, and keeps 256 KiB for each connection. This one costs no more for a request or a handshake.
 """
 
-from asyncio import BaseProtocol, Protocol, Transport
+from asyncio import BaseProtocol, Protocol, Transport, get_running_loop
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from ssl import MemoryBIO, SSLContext, SSLError, SSLWantReadError, SSLZeroReturnError
@@ -33,6 +33,7 @@ class Secure(Transport, Protocol):
         "_incoming",
         "_object",
         "_outgoing",
+        "_over",
         "_protocol",
         "_ready",
         "_transport",
@@ -62,6 +63,7 @@ class Secure(Transport, Protocol):
         self._idle_bytes = 0  # received since the last that was for the protocol above
         self._ended = False  # the peer has said that it sends no more
         self._closed = False  # we have
+        self._over = False  # the protocol above is to be told once it reads on that nothing more comes
 
     # What the transport below tells
 
@@ -159,7 +161,14 @@ class Secure(Transport, Protocol):
         protocol.connection_made(self)
         return True
 
+    def _end_later(self) -> None:
+        if self._over:
+            self._end()
+
     def _end(self) -> None:
+        self._over = self._ended and not self._transport.is_reading()
+        if self._over:
+            return  # the end stands behind what has come and is not read yet
         protocol = self._protocol
         if protocol is None:
             return
@@ -235,6 +244,8 @@ class Secure(Transport, Protocol):
 
     def resume_reading(self) -> None:
         self._transport.resume_reading()
+        if self._over:
+            get_running_loop().call_soon(self._end_later)
 
     def set_protocol(self, protocol: BaseProtocol) -> None:
         self._protocol = cast("Protocol", protocol)

@@ -13,6 +13,7 @@ from tests.component.wire.harness import Backend, Proxy, echo, endpoint, eventua
 from tests.component.wire.securely import authority
 
 from stickyroute_api.snapshot import BackendTls, Retries, Timeouts
+from stickyroute_proxy.wire.parser import MAX_PARTS
 
 SET = "shop/web:80"
 NAME = "web.shop.svc"
@@ -211,6 +212,24 @@ async def test_an_answer_without_a_length_that_breaks_off_is_no_answer():
             rest = await raw.rest()
             assert rest.endswith(b"0\r\n\r\n") is clean
             assert b"half" in rest
+            await raw.close()
+
+
+async def test_an_answer_in_crumbs_that_ends_the_connection_arrives_whole():
+    """Its end comes with its last bytes, of which many turns are left to read."""
+    count = 10 * MAX_PARTS
+    crumbs = b"1\r\na\r\n" * count + b"0\r\n\r\n"
+
+    async def script(peer):
+        await peer.request()
+        peer.writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + crumbs)
+        peer.writer.close()
+
+    async with before(server(NAME), script) as (proxy, _):
+        for _ in range(3):
+            raw = await proxy.connect()
+            await raw.send(get("/", version="1.0"))
+            assert (await raw.rest()).endswith(b"\r\n\r\n" + b"a" * count)
             await raw.close()
 
 

@@ -23,6 +23,16 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.written = bytearray()
         self.ended = self.closed = self.aborted = False
+        self.reads = True
+
+    def is_reading(self):
+        return self.reads
+
+    def pause_reading(self):
+        self.reads = False
+
+    def resume_reading(self):
+        self.reads = True
 
     def get_write_buffer_size(self):
         return len(self.written)
@@ -182,6 +192,28 @@ def test_one_side_may_end_and_the_other_go_on():
     assert pair.applications[0].events == ["made", "eof"]
     assert pair.wires[1].closed
     assert not pair.wires[1].aborted
+
+
+async def test_an_end_stands_behind_what_is_not_read_yet():
+    pair = Pair(stays=False)
+    first, second = pair.ends
+    application = pair.applications[1]
+    second.pause_reading()
+    first.write(b"all")
+    first.close()
+    second.data_received(bytes(pair.wires[0].written))
+    assert application.received == b"all"
+    assert application.events == ["made"]
+    second.resume_reading()
+    second.pause_reading()
+    await asyncio.sleep(0)
+    assert application.events == ["made"]
+    for _ in range(2):
+        second.resume_reading()
+        await asyncio.sleep(0)
+        assert application.events == ["made", "eof"]
+        assert pair.wires[1].closed
+        assert not pair.wires[1].aborted
 
 
 def test_one_that_does_not_stay_closes_and_says_so():
