@@ -25,21 +25,32 @@ _PORTS: Final = {b"http": b"80", b"https": b"443"}
 class Fields:
     """Fields that go, and fields that come in their place or beside others."""
 
-    __slots__ = ("_added", "_gone")
+    __slots__ = ("_added", "_gone", "_read")
 
-    def __init__(self, given: changes.HeaderChanges, ours: str = "", *, removes: Sequence[str] = ()) -> None:
-        """`ours`: the name of a field that no rule changes; `removes`: names of fields that go besides."""
-        gone = (name.lower().encode() for name in removes)
+    def __init__(
+        self,
+        given: changes.HeaderChanges,
+        ours: str = "",
+        *,
+        removes: Sequence[str] = (),
+        aliases: bool = False,
+    ) -> None:
+        """`ours`: the name of a field that no rule changes; `removes`: names of fields that go besides.
+
+        `aliases`: names that applications take for one that goes, as `X_Env` for `X-Env`, go as well.
+        """
+        read = self._read = _plain if aliases else bytes.lower
         ours = plain(ours)
         names = (*given.remove, *(name for name, _ in given.set))
-        fields = (*given.set, *given.add)
-        self._gone = frozenset((*gone, *(name.lower().encode() for name in names if plain(name) != ours)))
-        self._added = [f"{name}: {value}".encode() for name, value in fields if plain(name) != ours]
+        added = (*given.set, *given.add)
+        gone = (*removes, *(name for name in names if plain(name) != ours))
+        self._gone = frozenset(read(name.encode()) for name in gone)
+        self._added = [f"{name}: {value}".encode() for name, value in added if plain(name) != ours]
 
     def apply(self, lines: list[bytes]) -> list[bytes]:
         """The lines of a head's fields, changed; the same ones where there is nothing to change."""
-        gone = self._gone
-        kept = [line for line in lines if line.partition(b":")[0].lower() not in gone]
+        gone, read = self._gone, self._read
+        kept = [line for line in lines if read(line.partition(b":")[0]) not in gone]
         return kept + self._added if self._added or len(kept) != len(lines) else lines
 
 
@@ -146,7 +157,7 @@ class Changes:
         _check(given.request_headers, "request")
         _check(given.response_headers, "response")
         # Only the proxy tells of a lost session, under whatever name the route has chosen for it.
-        self.request = _fields(given.request_headers, notify_header)
+        self.request = _fields(given.request_headers, notify_header, aliases=True)
         if token_header:
             self.answer = Fields(given.response_headers, token_header, removes=(token_header,))
         else:
@@ -168,8 +179,12 @@ class Changes:
         return self._redirect
 
 
-def _fields(given: changes.HeaderChanges, ours: str = "") -> Fields | None:
-    return Fields(given, ours) if given.set or given.add or given.remove else None
+def _fields(given: changes.HeaderChanges, ours: str = "", *, aliases: bool = False) -> Fields | None:
+    return Fields(given, ours, aliases=aliases) if given.set or given.add or given.remove else None
+
+
+def _plain(name: bytes) -> bytes:
+    return name.lower().replace(b"_", b"-")
 
 
 def _hostname(given: str) -> bytes:

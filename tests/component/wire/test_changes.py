@@ -35,6 +35,15 @@ async def test_a_client_cannot_take_away_what_the_rule_adds():
         assert [value for name, value in fields if name == b"x-tenant"] == [b"a"]
 
 
+async def test_an_alias_is_no_way_around_what_the_rule_sets_and_removes():
+    changes = headers(set=(("X-Tenant", "a"),), remove=("X_Admin",), add=(("X-Tag", "t"),))
+    async with serving(echo(), changes=changes) as (proxy, backend):
+        await proxy.ask(get("/", "X_Tenant: b", "x_tenant: c", "X-Admin: 1", "X_ADMIN: 1", "X_Tag: mine"))
+        fields = backend.requests()[0][2]
+        seen = [field for field in fields if field[0].startswith((b"x-t", b"x_t", b"x-a", b"x_a"))]
+        assert seen == [(b"x_tag", b"mine"), (b"x-tenant", b"a"), (b"x-tag", b"t")]
+
+
 async def test_fields_of_answers_and_not_of_errors():
     def reply(head, _):
         interim = b"HTTP/1.1 103 Early Hints\r\nServer: app\r\n\r\n" if b"/hints" in head else b""
