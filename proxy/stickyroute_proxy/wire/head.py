@@ -274,6 +274,8 @@ class RequestHead:
         elif self.http11:
             raise MalformedError(400, "no Host")
         authority, rest = absolute.groups()
+        if not rest and self.method == b"OPTIONS":
+            return b"*", authority  # the server as a whole (RFC 9112, section 3.2.4)
         return rest if rest[:1] == b"/" else b"/" + rest, authority
 
     def _read_framing(self, length: bytes | None, coding: bytes | None) -> None:

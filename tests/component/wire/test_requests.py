@@ -111,6 +111,8 @@ async def test_refused_and_closed(name):
         (b"GET http://shop.example.com HTTP/1.1\r\nHost: other", b"/", b"shop.example.com"),
         (b"GET https://shop.example.com?x HTTP/1.1\r\nHost: other", b"/?x", b"shop.example.com"),
         (b"OPTIONS * HTTP/1.1\r\nHost: shop.example.com", b"*", b"shop.example.com"),
+        (b"OPTIONS http://shop.example.com:80 HTTP/1.1\r\nHost: other", b"*", b"shop.example.com:80"),
+        (b"OPTIONS http://shop.example.com/ HTTP/1.1\r\nHost: other", b"/", b"shop.example.com"),
         (b"GET /%zz//../a?? HTTP/1.1\r\nHost: [::1]:80", b"/%zz//../a??", b"[::1]:80"),
         (b"PROPFIND / HTTP/1.1\r\nHost: shop.example.com.", b"/", b"shop.example.com."),
     ],

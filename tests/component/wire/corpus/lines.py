@@ -166,6 +166,9 @@ def _targets() -> Iterator[Message]:
     for method, method_rule in METHODS.items():
         for target, (rule, means, authority) in TARGETS.items():
             data = b"%b %b HTTP/1.1" % (method, target)
+            # RFC 9112 §3.2.4: the server as a whole, where the URL has neither path nor query.
+            whole = method == b"OPTIONS" and target == b"http://other.example.com"
+            means = b"*" if whole else means  # noqa: PLW2901
             line = Line(f"{data!r}", data, rule, method, means, authority, method_rule=method_rule)
             yield request(line=line, framing=SMUGGLER)
     for method in (b"GET", b"POST", b"HEAD", b"BREW", b"options"):
