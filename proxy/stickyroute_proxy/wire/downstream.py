@@ -290,7 +290,7 @@ class Downstream(Writing):
                 exchange.tunnel_closed(reason)
 
         tunnel = Tunnel(plane, self._transport, upstream.detach(), home, closed, begun=begun)
-        tunnel.begin(early, rest, full=self._full)
+        tunnel.begin(early, rest, full=self._full, ended=self._eof)
 
     def end(self, now: float) -> None:
         self._exchange = None

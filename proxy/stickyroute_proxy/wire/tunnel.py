@@ -95,8 +95,11 @@ class Tunnel:
         self._pending = 0  # bytes it had not taken at the last look
         self.half_closed = self.touched = False
 
-    def begin(self, from_client: bytes, from_upstream: bytes, *, full: bool) -> None:
-        """Join the two; what each has sent already goes first. `full`: the client takes no more for now."""
+    def begin(self, from_client: bytes, from_upstream: bytes, *, full: bool, ended: bool) -> None:
+        """Join the two; what each has sent already goes first.
+
+        `full`: the client takes no more for now; `ended`: it is done sending.
+        """
         plane = self._plane
         plane.counters.tunnels += 1
         plane.tunnels.add(self)
@@ -112,6 +115,8 @@ class Tunnel:
             upstream.data_received(from_upstream)
         if from_client:
             client.data_received(from_client)
+        if ended:
+            client.eof_received()
 
     def expire(self, now: float) -> None:
         """Close when nothing has passed for too long."""
@@ -191,7 +196,9 @@ class _End(Protocol):
 
     def eof_received(self) -> bool:
         """One side is done sending; the other may go on until it is done too."""
-        if self._peer.is_closing() or (self._tunnel.half_closed and not self._ended):
+        if self._ended:
+            return True  # the loop says it again where reading is resumed
+        if self._peer.is_closing() or self._tunnel.half_closed:
             return False
         self._ended = self._tunnel.half_closed = True
         self._peer.write_eof()

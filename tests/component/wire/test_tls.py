@@ -96,6 +96,28 @@ async def test_a_websocket_passes_both_ways_and_each_side_may_end_first():
         await client.close()
 
 
+async def test_a_websocket_client_that_ends_its_half_before_the_101_is_seen_to_have_ended():
+    ended = asyncio.Event()
+
+    async def script(peer):
+        await peer.request()
+        await ended.wait()
+        await peer.send(SWITCH)
+        assert not await peer.read()
+        await peer.send(b"bye")
+
+    async with serving_tls(script) as (proxy, _):
+        client = await half_closing(proxy.https)
+        client.write(get("/", *UPGRADE))
+        client.write_eof()
+        (connection,) = proxy.plane._all_connections()
+        await eventually(lambda: connection._eof)
+        ended.set()
+        assert (await client.read()).endswith(b"\r\n\r\nbye")
+        assert client.clean
+        await client.close()
+
+
 async def test_a_client_may_close_its_half_and_still_gets_the_answer():
     async def script(peer):
         await peer.request()
