@@ -19,7 +19,7 @@ from stickyroute_proxy.seams import Client, Plane
 from stickyroute_proxy.table import Endpoint, Rule
 from stickyroute_proxy.wire import wait
 from stickyroute_proxy.wire.admission import Cause
-from stickyroute_proxy.wire.connect import Connect
+from stickyroute_proxy.wire.connect import Connect, Lack
 from stickyroute_proxy.wire.errors import RETRIED, RETRY_AFTER
 from stickyroute_proxy.wire.pool import Pool
 from stickyroute_proxy.wire.queue import Queue
@@ -177,19 +177,27 @@ class Placement(ABC):
         else:
             self._send(upstream, self._endpoint, monotonic())
 
-    def connect_failed(self, ours: bool = False) -> None:
-        """No connection could be opened; `ours`: because this process can open no more files."""
+    def connect_failed(self, lack: Lack | None = None) -> None:
+        """No connection could be opened; `lack`: of what, if this process is the reason."""
         connecting, self._connecting = self._connecting, None
         if self._ended:
             return
-        if ours:
+        if lack is Lack.FILES:
             self._shed(Cause.OPEN_FILES, "this proxy can open no more connections")
             return
+        if lack is Lack.PORTS and self._decision.reason in HOME:
+            # Its endpoint is well, and keeps its session.
+            self._shed(Cause.PORTS, "this proxy can open no more connections to the endpoint")
+            return
         self._untrusted = connecting is not None and connecting.handshake
-        self._unreached(502, NO_HANDSHAKE if self._untrusted else "the endpoint took no connection")
+        message = NO_HANDSHAKE if self._untrusted else "the endpoint took no connection"
+        self._unreached(502, message, blame=lack is None)
 
-    def _unreached(self, status: int, message: str) -> None:
-        """No connection came to be: a bound session tries once more there, then it goes elsewhere."""
+    def _unreached(self, status: int, message: str, *, blame: bool = True) -> None:
+        """No connection came to be: a bound session tries once more there, then it goes elsewhere.
+
+        `blame`: it tells something of the endpoint.
+        """
         plane, rule, endpoint = self._plane, self._rule, self._endpoint
         plane.counters.connect_failures += 1
         if self._connecting is not None:
@@ -198,7 +206,8 @@ class Placement(ABC):
         self._wait = None
         if rule is None or endpoint is None:
             return
-        self._tell_failure()
+        if blame:
+            self._tell_failure()
         if self._left(endpoint):
             self._begin_anew()
             return

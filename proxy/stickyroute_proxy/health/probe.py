@@ -2,11 +2,11 @@
 
 import asyncio
 from socket import AF_INET, AF_INET6, SOCK_STREAM, socket
-from ssl import SSLError
 from typing import Final
 
 from stickyroute_api.snapshot import ActiveCheck
 from stickyroute_proxy.affinity.endpoint import Endpoint
+from stickyroute_proxy.wire.connect import lacks_ports
 
 LIMIT: Final = 16 * 1024
 """Bytes of a line of the answer."""
@@ -17,7 +17,7 @@ _INTERIMS: Final = 8
 async def probe(endpoint: Endpoint, check: ActiveCheck) -> bool:
     """Whether the endpoint answers with a status from 200 to 399 within the check's time.
 
-    Raises OSError where this process can open no more files.
+    Raises OSError where this process can open no more files or connections.
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + check.timeout
@@ -37,8 +37,10 @@ async def probe(endpoint: Endpoint, check: ActiveCheck) -> bool:
             server_hostname=None if tls is None else tls.given.server_name,
             ssl_handshake_timeout=None if tls is None else max(0.001, until - loop.time()),
         )
-    except (OSError, SSLError, TimeoutError):
+    except OSError as error:  # SSLError and TimeoutError are some
         sock.close()
+        if lacks_ports(error, endpoint.address):
+            raise
         return False
     try:
         writer.write(_request(endpoint, check.path))

@@ -109,7 +109,7 @@ class Watch:
         try:
             good = await probe(endpoint, active)
         except OSError:
-            return  # this process can open no more files, which says nothing of the endpoint
+            return  # this process can open no more, which says nothing of the endpoint
         if good:
             self.good += 1
         else:

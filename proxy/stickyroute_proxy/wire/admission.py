@@ -26,6 +26,7 @@ class Cause(StrEnum):
     PIPELINED = "Pipelined"
     OVERLOAD = "Overload"
     OPEN_FILES = "OpenFiles"
+    PORTS = "Ports"
     QUEUE_FULL = "QueueFull"
     QUEUE_TIMEOUT = "QueueTimeout"
 

@@ -2,6 +2,8 @@
 
 from asyncio import AbstractEventLoop, Future, Task
 from collections.abc import Callable
+from enum import Enum, auto
+from errno import EADDRNOTAVAIL
 from socket import AF_INET, AF_INET6, IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY, socket
 from ssl import SSLError
 
@@ -10,6 +12,14 @@ from stickyroute_proxy.table import Endpoint
 from stickyroute_proxy.wire.handshake import Cause, Failure, HandshakeError, explain
 from stickyroute_proxy.wire.secure import Secure
 from stickyroute_proxy.wire.upstream import Upstream
+
+
+class Lack(Enum):
+    """What this process has run out of, which is no fault of the endpoint's."""
+
+    FILES = auto()
+    PORTS = auto()
+    """Of its own, for connections to that endpoint; others may be reached."""
 
 
 class Connect:
@@ -36,11 +46,11 @@ class Connect:
         endpoint: Endpoint,
         upstream: Upstream,
         connected: Callable[[Upstream], None],
-        failed: Callable[[bool], None],
+        failed: Callable[[Lack | None], None],
         *,
         refused: Callable[[Endpoint, Failure], None],
     ) -> None:
-        """`failed` is told whether the reason is ours, as no more files can be opened.
+        """`failed` is told what was lacking here, if that is the reason.
 
         `refused` is told before `failed` if it was for the handshake.
         """
@@ -63,12 +73,12 @@ class Connect:
         if tls is not None and tls.problem:
             self.handshake = True
             self._refused(endpoint, Failure(Cause.UNUSABLE, tls.problem))
-            self._failed(False)
+            self._failed(None)
             return
         try:
             sock = socket(AF_INET6 if ":" in address else AF_INET, SOCK_STREAM)
         except OSError:
-            self._failed(True)
+            self._failed(Lack.FILES)
             return
         try:
             sock.setblocking(False)
@@ -79,15 +89,15 @@ class Connect:
                 await loop.create_connection(lambda: self._upstream, sock=sock)
             else:
                 await self._shake_hands(loop, sock, tls)
-        except OSError:
+        except OSError as error:
             sock.close()
             if not self._cancelled:
-                self._failed(False)
+                self._failed(Lack.PORTS if lacks_ports(error, address) else None)
             return
         except HandshakeError as error:
             if not self._cancelled:
                 self._refused(endpoint, error.failure)
-                self._failed(False)
+                self._failed(None)
             return
         except BaseException:
             sock.close()
@@ -123,3 +133,11 @@ class Connect:
             raise
         if failure is not None:
             raise HandshakeError(failure)
+
+
+def lacks_ports(error: OSError, address: str) -> bool:
+    """Whether a connection failed as all ports of ours that can lead there are in use.
+
+    By IPv6 the same error may mean that this host has no address of that kind.
+    """
+    return error.errno == EADDRNOTAVAIL and ":" not in address

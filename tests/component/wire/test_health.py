@@ -3,7 +3,8 @@
 import asyncio
 import gc
 import re
-from errno import EMFILE
+import socket
+from errno import EADDRNOTAVAIL, EMFILE
 
 import pytest
 from tests.component.wire.harness import COOKIE, echo, eventually, get, serving
@@ -160,10 +161,17 @@ async def test_without_its_checks_a_pod_is_well_and_with_them_again_it_is_checke
         assert unhealthy(proxy) == []
 
 
-async def test_that_this_process_can_open_no_more_files_says_nothing_of_the_pods(monkeypatch, caplog):
-    def full(*_):
-        raise OSError(EMFILE, "Too many open files")
+def no_files(*_):
+    raise OSError(EMFILE, "Too many open files")
 
+
+class NoPorts(socket.socket):
+    def connect(self, _):
+        raise OSError(EADDRNOTAVAIL, "Cannot assign requested address")
+
+
+@pytest.mark.parametrize("full", [no_files, NoPorts])
+async def test_that_this_process_can_open_no_more_says_nothing_of_the_pods(monkeypatch, caplog, full):
     pods = [Pod("a"), Pod("b")]
     health = HealthCheck(active=CHECK, panic_percent=0)
     async with serving(*(pod.script for pod in pods), health=health) as (proxy, *_):

@@ -2,12 +2,14 @@
 
 import re
 import socket
+from errno import EADDRNOTAVAIL
 
 import pytest
 from tests.component.wire.harness import echo, endpoint, fleet, get, serving
 
 from stickyroute_api.settings import RetryBudget, Settings
-from stickyroute_api.snapshot import Retries
+from stickyroute_api.snapshot import HealthCheck, PassiveCheck, Retries
+from stickyroute_proxy.wire import connect
 
 
 def unused_ports(count):
@@ -91,6 +93,39 @@ async def test_a_pod_that_takes_no_connection_loses_its_session_to_another():
         # Once more there, then elsewhere.
         assert proxy.plane.counters.connect_failures == 2
         assert proxy.plane.counters.retries == 2
+
+
+async def test_that_no_port_of_ours_is_left_says_nothing_of_the_pod(monkeypatch):
+    class Crowded(socket.socket):
+        def connect(self, address):
+            if address[1] == full:
+                raise OSError(EADDRNOTAVAIL, "Cannot assign requested address")
+            super().connect(address)
+
+    health = HealthCheck(passive=PassiveCheck(consecutive_failures=1))
+    async with serving(echo(), echo(), health=health) as (proxy, first, second):
+        both = proxy.plane.table.snapshot.endpoints["shop/web:80"]
+        one = {"endpoints": {"shop/web:80": both[:1]}, "revision": 2}
+        proxy.apply(proxy.plane.table.snapshot.model_copy(update=one))
+        cookie = await bound(proxy)
+        two = {"endpoints": {"shop/web:80": both}, "revision": 3}
+        proxy.apply(proxy.plane.table.snapshot.model_copy(update=two))
+        full = first.port
+        monkeypatch.setattr(connect, "socket", Crowded)
+        for given in proxy.plane.table.endpoints():
+            if given.pool is not None:
+                given.pool.close()
+                given.pool = None
+        answer = await proxy.ask(get("/", cookie))
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nRetry-After: " in answer
+        assert proxy.plane.counters.shed == {"Ports": 1}
+        for _ in range(4):
+            assert (await proxy.ask(get("/"))).startswith(b"HTTP/1.1 200 ")
+        assert second.connections
+        assert not proxy.plane.table.ejected
+        monkeypatch.undo()
+        assert b"set-cookie" not in await proxy.ask(get("/", cookie))
 
 
 async def test_a_rule_that_retries_on_nothing():
