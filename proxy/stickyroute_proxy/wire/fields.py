@@ -27,6 +27,7 @@ _REQUESTS: Final = {
     b"keep-alive": DROP,
     b"proxy-authorization": DROP,
     b"http2-settings": DROP,
+    b"proxy": DROP,  # CGI makes HTTP_PROXY of it, which programs heed (httpoxy)
 }
 _ANSWERS: Final = {
     b"content-length": LENGTH,

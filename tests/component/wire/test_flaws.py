@@ -340,6 +340,14 @@ async def test_aliases_by_underscore(name):
         assert b"spoofed" not in backend.bytes
 
 
+@pytest.mark.parametrize("name", ["Proxy", "PROXY"])
+async def test_httpoxy(name):
+    """CGI hands it to programs as HTTP_PROXY, and they go where it says."""
+    async with serving(echo()) as (proxy, backend):
+        await proxy.ask(get("/", f"{name}: http://evil.example.com"))
+        assert b"evil" not in backend.bytes
+
+
 # 6. Reuse and retry
 
 
