@@ -190,6 +190,19 @@ async def test_a_client_that_never_reads_its_answers_is_cut_off(hurried):
         await raw.close()
 
 
+async def test_a_client_that_is_told_no_and_goes_on_sending_is_cut_off(hurried):
+    async with serving(echo()) as (proxy, _):
+        raw = await proxy.connect()
+        with suppress(ConnectionError):
+            await raw.send(b"nonsense\r\n\r\n")
+            async with asyncio.timeout(10):
+                while proxy.plane.counters.open_connections or not proxy.plane.counters.connections:
+                    await raw.send(b"x" * 1000)
+                    await asyncio.sleep(0.01)
+        assert not proxy.plane.counters.open_connections
+        await raw.close()
+
+
 def websocket_answer(extra=b""):
     return b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + extra
 
@@ -250,7 +263,8 @@ async def test_a_tunnel_whose_backend_is_gone_does_not_wait_for_its_client_forev
             await peer.send(websocket_answer())
             await eventually(lambda: proxy.plane.tunnels)
             (one,) = proxy.plane.tunnels
-            while not one._ends[0].transport.get_write_buffer_size():
+            # More than the client's side takes by itself, and not so much that the backend is held off.
+            while one._ends[0].transport.get_write_buffer_size() < 32 * 1024:
                 await peer.send(b"x" * 8000)
                 await asyncio.sleep(0.001)
             reset(peer)

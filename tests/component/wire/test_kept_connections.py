@@ -6,7 +6,9 @@ from pathlib import Path
 
 from tests.component.wire.harness import OK, echo, endpoint, eventually, fleet, get, serving
 
-from stickyroute_api.snapshot import Timeouts
+from stickyroute_api.snapshot import Persistence, Timeouts
+
+NONE = Persistence(type="None")
 
 
 async def test_bytes_behind_an_answer_never_become_anothers():
@@ -126,6 +128,32 @@ async def test_a_closed_idle_connection_is_repeated_for_get_only():
         assert backend.bytes.count(b"POST ") == 1
         assert proxy.plane.counters.retries == 1
         await raw.close()
+
+
+async def test_a_request_is_repeated_once_also_where_its_pod_leaves_meanwhile():
+    """Both pods close a kept connection when its second request arrives; the first of them leaves then."""
+
+    def one(other):
+        async def script(peer):
+            await peer.request()
+            await peer.send(OK)
+            await peer.request()
+            if proxy.plane.table.snapshot.revision == 2:
+                proxy.apply(fleet(pods[other], revision=3, persistence=NONE))
+
+        return script
+
+    async with serving(one(1), one(0)) as (proxy, *backends):
+        pods = [endpoint(backend.port, f"uid-{i}") for i, backend in enumerate(backends)]
+        proxy.apply(fleet(*pods, revision=2, persistence=NONE))
+        raw = await proxy.connect()
+        for _ in pods:
+            await raw.send(get("/"))
+            await raw.answer()
+        await raw.send(get("/leave"))
+        assert (await raw.answer())[0].startswith(b"HTTP/1.1 502 ")
+        await raw.close()
+        assert [backend.bytes.count(b"/leave") for backend in backends] == [1, 1]
 
 
 async def test_part_of_an_answer_on_a_kept_connection_is_no_reason_to_repeat():
