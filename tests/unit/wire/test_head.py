@@ -3,6 +3,7 @@
 import string
 
 import h11
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -124,6 +125,23 @@ def test_another_rules_notice_can_be_nominated():
     fields = [(b"Host", b"a"), (b"X-Other", b"2"), (b"Connection", b"X-Other, X-Session-Lost")]
     head.read(b"GET / HTTP/1.1", fields, kinds)
     assert b"X-Other" not in head.write(b"a", NOTHING, NOTIFY, None, ADDED)
+
+
+def test_a_nominated_request_id_is_none():
+    head = RequestHead()
+    fields = [(b"Host", b"a"), (b"X-Request-Id", b"mine"), (b"Connection", b"X-Request-Id")]
+    kinds = Kinds()
+    for same in (False, True):
+        head.read(b"GET / HTTP/1.1", fields, kinds, same=same)
+        assert head.request_id == b""
+
+
+@pytest.mark.parametrize(("status", "to_head", "told"), [(204, False, 0), (304, False, 1), (200, True, 1)])
+def test_a_length_goes_on_where_no_body_comes_but_not_behind_204(status, to_head, told):
+    answer = AnswerHead()
+    answer.read(b"HTTP/1.1 %d X" % status, [(b"Content-Length", b"5")], to_head=to_head)
+    assert answer.body == 0
+    assert answer.write(b"", chunked=False).count(b"\r\nContent-Length: 5\r\n") == told
 
 
 def test_an_endpoint_cannot_nominate_cache_control():
