@@ -35,8 +35,13 @@ MAX_MESSAGE = 2000
 """Characters of a condition's message: what is longer is read by nobody."""
 MAX_HOSTS, MAX_WORD = 8192, 256
 """Characters that the definition takes; a route that another version let in may have more."""
-_BY_KUBERNETES = frozenset({EndpointState.NOT_READY, EndpointState.DRAINING})
-"""States that are the pods' own."""
+_ORDERED = frozenset({EndpointState.DISABLED, EndpointState.DRAINING})
+"""States that an override can order; pods drain of themselves, too."""
+_REMEDIES = {
+    EndpointState.AT_LIMIT: "raise persistence.limits",
+    EndpointState.UNHEALTHY: "see what the pods answer to healthCheck.active",
+}
+"""Beside more pods, for states that proxies find."""
 SAME_MOVE = 90.0
 """Seconds within which two mentions of a pod and a reason are one move."""
 
@@ -218,14 +223,22 @@ def _ready(seen: Seen, programmed: Verdict, found: Sequence[EndpointNow]) -> Ver
 def _nowhere(namespace: str, found: Sequence[EndpointNow]) -> str:
     services = sorted({one.service for one in found})
     where = " ".join(services) if services else "the backends"
-    states = Counter(one.state for one in found if one.state not in _BY_KUBERNETES)
-    if not states:
-        return (
-            f"No pod of {where} is ready, so requests are answered with 503; look at the pods' readiness: "
-            f"kubectl --namespace {namespace} get endpointslices,pods"
-        )
+    states = Counter(one.state for one in found)
+    readiness = f"look at the pods' readiness: kubectl --namespace {namespace} get endpointslices,pods"
+    if not states.keys() - {EndpointState.NOT_READY}:
+        return f"No pod of {where} is ready, so requests are answered with 503; {readiness}"
     counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-    return f"No pod of {where} takes new sessions: {counts}; scale out, or look at what keeps them from it"
+    if EndpointState.DRAINING in states:
+        told = f"At most draining pods of {where} take new sessions, while they still serve"
+    else:
+        told = f"No pod of {where} takes new sessions"
+    remedies = ["scale out"]
+    if any(one.state in _ORDERED and one.endpoint.state is not one.state for one in found):
+        remedies.append("take back overrides")
+    remedies += [remedy for state, remedy in _REMEDIES.items() if state in states]
+    if EndpointState.NOT_READY in states:
+        remedies.append(readiness)
+    return f"{told}: {counts}; {', or '.join(remedies)}"
 
 
 def _not_served(seen: Seen) -> Verdict:

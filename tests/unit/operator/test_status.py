@@ -353,7 +353,7 @@ AT_LIMIT, EJECTED, UNHEALTHY = EndpointState.AT_LIMIT, EndpointState.EJECTED, En
             {},
             [("AtLimit", "2/2"), ("AtLimit", "2/2")],
             "0/2",
-            ("False", "No pod of web takes new sessions: 2 AtLimit"),
+            ("False", "No pod of web takes new sessions: 2 AtLimit; scale out, or raise persistence.limits"),
         ),
         (
             [found(state=EJECTED, proxies=2), found("web-2", state=UNHEALTHY, proxies=2)],
@@ -367,7 +367,18 @@ AT_LIMIT, EJECTED, UNHEALTHY = EndpointState.AT_LIMIT, EndpointState.EJECTED, En
             {"web-1": "Disable", "web-2": "Drain"},
             [("Disabled", ""), ("Draining", "")],
             "0/2",
-            ("False", "1 Disabled"),
+            (
+                "False",
+                "At most draining pods of web take new sessions, while they still serve: 1 Disabled, 1 Draining; "
+                "scale out, or take back overrides",
+            ),
+        ),
+        (
+            [found(proxies=2), found("web-2", proxies=2)],
+            {},
+            [("Unhealthy", "2/2"), ("Unhealthy", "2/2")],
+            "0/2",
+            ("False", "2 Unhealthy; scale out, or see what the pods answer to healthCheck.active"),
         ),
         (
             [],
@@ -388,6 +399,24 @@ def test_states_by_proxies_and_overrides(views, overrides, states, ratio, ready)
     assert built.endpoints_ready == ratio
     assert conditions(built)["Ready"][0] == ready[0]
     assert ready[1] in message(built, ConditionType.READY)
+
+
+def test_pods_that_are_ordered_to_drain_are_not_told_to_be_unready():
+    ordered = build(seen(overrides=[{"pod": f"web-{n}", "action": "Drain"} for n in (1, 2)]), None, NOW)
+    assert message(ordered, ConditionType.READY) == (
+        "At most draining pods of web take new sessions, while they still serve: 2 Draining; "
+        "scale out, or take back overrides"
+    )
+
+
+def test_pods_that_drain_beside_unready_ones_lead_to_the_readiness():
+    leaving = endpoint("web-1", "10.0.0.1", ready=False, serving=True, terminating=True)
+    objects = service(), pieces(leaving, endpoint("web-2", "10.0.0.2", ready=False))
+    told = message(build(seen(*objects), None, NOW), ConditionType.READY)
+    assert told == (
+        "At most draining pods of web take new sessions, while they still serve: 1 Draining, 1 NotReady; "
+        "scale out, or look at the pods' readiness: kubectl --namespace default get endpointslices,pods"
+    )
 
 
 def test_the_worst_of_several_scopes_findings_is_told():
