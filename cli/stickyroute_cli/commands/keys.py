@@ -1,12 +1,15 @@
 """`stickyroute keys`: the fleet's token keys."""
 
 import subprocess
+from collections.abc import Sequence
 
 import click
 
 from stickyroute_cli.terminal import InputError, say
 from stickyroute_operator.keys import COMMAND
 from stickyroute_operator.pki import Names
+
+CHART = "stickyroute"
 
 
 @click.group(short_help="Rotate the token keys of a fleet.")
@@ -34,11 +37,29 @@ def keys() -> None:
 def rotate(namespace: str, release: str, context: str | None) -> None:
     """Make the next key. It seals once every proxy holds it; the one before opens on. No session ends by it.
 
-    Goes through kubectl: it needs the right to patch the Secret RELEASE-token-keys.
+    Goes through kubectl: it needs the right to patch the Secret RELEASE-token-keys, which the chart calls
+    RELEASE-stickyroute-token-keys where the release's name lacks the word.
     """
-    secret = Names.of(release).token_keys
-    where = [f"--context={context}"] if context else []
-    order = ["--namespace", namespace, "annotate", "secret", secret, f"{COMMAND}=now", "--overwrite"]
+    where = [*([f"--context={context}"] if context else []), "--namespace", namespace]
+    for fullname in _fullnames(release):
+        secret = Names.of(fullname).token_keys
+        error = _annotate(where, secret)
+        if error is None:
+            say(f"ordered: the operator begins within seconds, and its log tells (Secret {namespace}/{secret})")
+            return
+        if not any(word in error for word in ("NotFound", "Forbidden")):  # rights may be to one name only
+            break
+    raise InputError(f"{error}; name the installation with --namespace and --release")
+
+
+def _fullnames(release: str) -> tuple[str, ...]:
+    """What the chart may have put before its objects' names: `fullnameOverride`, or made of the release's name."""
+    return (release,) if CHART in release else (f"{release}-{CHART}", release)
+
+
+def _annotate(where: Sequence[str], secret: str) -> str | None:
+    """Orders the rotation; what kubectl says where it fails."""
+    order = ["annotate", "secret", secret, f"{COMMAND}=now", "--overwrite"]
     try:
         done = subprocess.run(  # noqa: S603 - what the user names goes to kubectl as arguments, not to a shell
             ["kubectl", *where, *order],  # noqa: S607 - the user's own kubectl
@@ -50,8 +71,4 @@ def rotate(namespace: str, release: str, context: str | None) -> None:
         raise InputError(
             "kubectl is not installed here: install it, or annotate the Secret yourself"
         ) from None
-    if done.returncode:
-        raise InputError(
-            f"{done.stderr.strip() or 'kubectl failed'}; name the installation with --namespace and --release"
-        )
-    say(f"ordered: the operator begins within seconds, and its log tells (Secret {namespace}/{secret})")
+    return (done.stderr.strip() or "kubectl failed") if done.returncode else None

@@ -10,9 +10,13 @@ from stickyroute_cli.main import stickyroute
 def kubectl(tmp_path, monkeypatch):
     """A kubectl on the PATH; returns what it was called with, once it was."""
 
-    def install(status=0, error=""):
+    def install(status=0, error="", knows=""):
         program = tmp_path / "kubectl"
-        program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\necho "{error}" >&2\nexit {status}\n')
+        program.write_text(
+            f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n'
+            f'case "$*" in *" secret {knows or "?"}"*) exit 0;; esac\n'
+            f'echo "{error}" >&2\nexit {status}\n'
+        )
         program.chmod(0o755)
         return lambda: (tmp_path / "asked").read_text().strip()
 
@@ -30,7 +34,7 @@ def run(*arguments):
         ((), "--namespace stickyroute annotate secret stickyroute-token-keys"),
         (
             ("-n", "edge", "--release=sr", "--context=prod"),
-            "--context=prod --namespace edge annotate secret sr-token-keys",
+            "--context=prod --namespace edge annotate secret sr-stickyroute-token-keys",
         ),
     ],
 )
@@ -40,6 +44,23 @@ def test_the_secret_is_annotated(kubectl, arguments, asked):
     assert result.exit_code == 0
     assert said() == f"{asked} stickyroute.dev/rotate=now --overwrite"
     assert "ordered" in result.output
+
+
+@pytest.mark.parametrize("reason", ["NotFound", "Forbidden"])
+@pytest.mark.parametrize("secret", ["edge-stickyroute-token-keys", "edge-token-keys"])
+def test_the_release_and_a_fullname_of_ones_own_are_both_found(kubectl, secret, reason):
+    kubectl(1, f"Error from server ({reason}): secrets", knows=secret)
+    result = run("--release=edge")
+    assert result.exit_code == 0
+    assert f"stickyroute/{secret}" in result.output
+
+
+def test_a_cluster_that_is_away_is_asked_once(kubectl):
+    said = kubectl(1, "The connection to the server was refused")
+    result = run("--release=edge")
+    assert result.exit_code == 2
+    assert "refused" in result.output
+    assert said().count("annotate") == 1
 
 
 def test_kubectls_own_words_are_passed_on_with_the_remedy(kubectl):
