@@ -34,6 +34,10 @@ refused /proxy/settings/accessLog/mode --set proxy.settings.accessLog.mode=On
 refused headbytes --set proxy.settings.limits.headbytes=32Ki
 refused /proxy/workers --set proxy.workers=0
 refused proxy.settings.proxyProtocol --set proxy.settings.proxyProtocol=true
+refused "trustedProxies[1]: 10.1.2.3/12 has bits beside its prefix: write 10.0.0.0/12" \
+  --set 'trustedProxies={10.0.0.0/8,10.1.2.3/12}'
+refused "trustedProxies[0]: 192.0.2.129/25 has bits beside its prefix: write 192.0.2.128/25" \
+  --set 'trustedProxies={192.0.2.129/25}'
 refused proxy.terminationGracePeriodSeconds --set proxy.terminationGracePeriodSeconds=20
 refused /store/address --set store.address=valkey
 refused store.existingSecret --set store.existingSecret=valkey

@@ -70,10 +70,34 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- end }}
 
+{{/* Refuses an IPv4 network with bits beside its prefix, which an operator that starts would refuse: [index, network]. */}}
+{{- define "stickyroute.checkedNetwork" -}}
+{{- $network := index . 1 }}
+{{- $prefix := regexFind "[0-9]+$" $network | int }}
+{{- $address := 0 }}
+{{- range splitList "." (dir $network) }}
+{{- $address = add (mul $address 256) (int64 .) }}
+{{- end }}
+{{- $size := 1 }}
+{{- range until (sub 32 $prefix | int) }}
+{{- $size = mul $size 2 }}
+{{- end }}
+{{- $first := sub $address (mod $address $size) }}
+{{- if ne $first $address }}
+{{- $bytes := list (div $first 16777216) (mod (div $first 65536) 256) (mod (div $first 256) 256) (mod $first 256) }}
+{{- fail (printf "trustedProxies[%d]: %s has bits beside its prefix: write %s/%d, or an address without a prefix" (index . 0) $network (join "." $bytes) $prefix) }}
+{{- end }}
+{{- end }}
+
 {{/* The settings file of the operator. */}}
 {{- define "stickyroute.settings" -}}
 {{- if and .Values.proxy.settings.proxyProtocol (not .Values.trustedProxies) }}
 {{- fail "proxy.settings.proxyProtocol: no address is trusted, so no PROXY header is read; list the load balancer's in trustedProxies" }}
+{{- end }}
+{{- range $index, $network := .Values.trustedProxies }}
+{{- if and (contains "/" $network) (not (contains ":" $network)) }}
+{{- include "stickyroute.checkedNetwork" (list $index $network) }}
+{{- end }}
 {{- end }}
 {{- with .Values.store }}
 {{- if and (not .address) .existingSecret }}
