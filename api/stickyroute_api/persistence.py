@@ -290,7 +290,8 @@ class Persistence(Model):
     """What a session is known by. Cookie: a cookie of ours. AppCookie: one of the application's.
     None: requests are spread freely."""
     session_name: HttpToken | None = None
-    """The cookie, header or query parameter. None given with type Cookie: a name of the scope's own."""
+    """The cookie, header or parameter. With type Cookie none that the application sets, for that take
+    AppCookie; none given: a name of the scope's own."""
     bind_to: Literal["Pod", "StatefulPod", "Cohort"] = "Pod"
     """Pod: that very pod. StatefulPod: the pod's name, so a restarted StatefulSet pod keeps its sessions.
     Cohort: any pod of the same version."""
@@ -299,7 +300,8 @@ class Persistence(Model):
     absolute_timeout: PositiveDuration | None = None
     """A session ends so long after it began. None given: no such limit."""
     epoch: Annotated[int, Field(ge=0, le=2_147_483_647)] = 0
-    """Raise it, and every binding made before ends."""
+    """Raise it, and every binding made before ends. Never lower it: what was made under a value does not
+    end when that value comes back."""
     cookie: CookieOptions = CookieOptions()
     """The cookie's attributes, with type Cookie."""
     learn: Learn | None = None

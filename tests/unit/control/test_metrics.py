@@ -88,7 +88,15 @@ ROOT = Path(__file__).parents[3]
 OF_THE_OPERATOR = {
     "stickyroute_certificate_expiry_seconds",
     "stickyroute_pod_sessions",
+    "stickyroute_proxies",
+    "stickyroute_push_seconds",
+    "stickyroute_reconcile_seconds",
+    "stickyroute_reconciliations_total",
+    "stickyroute_resync_age_seconds",
+    "stickyroute_resyncs_total",
+    "stickyroute_routes",
     "stickyroute_service_sessions",
+    "stickyroute_status_writes_total",
 }
 
 
@@ -97,3 +105,15 @@ def test_metrics_that_a_page_names_are_there(page):
     named = set(re.findall(r"`(stickyroute_\w+)(?:\{[\w,]*\})?`", page.read_text()))
     known = {name + ("_total" if family.kind == "counter" else "") for name, family in FAMILIES.items()}
     assert named <= known | OF_THE_OPERATOR
+
+
+@pytest.mark.parametrize(("name", "family"), FAMILIES.items(), ids=str)
+def test_each_metric_is_documented_as_it_is(name, family):
+    full = name + ("_total" if family.kind == "counter" else "")
+    labels = f"{{{','.join(family.labels)}}}" if family.labels else ""
+    page = (ROOT / "docs/metrics.md").read_text()
+    assert f"| `{full}{labels}` | {family.kind} | {family.text} |\n" in page
+
+
+def test_each_metric_of_the_operator_is_documented():
+    assert set(re.findall(r"`(stickyroute_\w+)", (ROOT / "docs/metrics.md").read_text())) >= OF_THE_OPERATOR
