@@ -1,6 +1,7 @@
 """What becomes of requests while the store is slow, stalls, is away, emptied or full."""
 
 import asyncio
+from time import monotonic
 
 import pytest
 from tests.component.wire.apps import Browser, fleet_of
@@ -21,7 +22,7 @@ class Waits:
         wait = memory._Recall.wait
 
         def seen(recall, loop, seconds):
-            asked = loop.time()
+            asked = monotonic()  # the timers' clock; the loop's own time stands still while it is busy
             wait(recall, loop, seconds)
             self.set.append(recall._timer.when() - asked)
 
