@@ -136,6 +136,42 @@ async def test_the_busy_proxy_gets_what_the_other_does_not_use(authority, files)
         assert len(crowd.cookies) == limit
 
 
+async def test_requests_in_flight_through_one_proxy_keep_new_sessions_of_another_away(authority, files):
+    limit, hold = 4, asyncio.Event()
+    async with (
+        pod("a", hold) as a,
+        start(f"--tls-dir={files}", "--name=proxy-0") as one,
+        start(f"--tls-dir={files}", "--name=proxy-1") as other,
+        operator(authority, limited([a], 2, requests=limit), {"proxy-0": one, "proxy-1": other}),
+        browser() as session,
+    ):
+
+        async def begin(proxy, path):
+            url = f"http://127.0.0.1:{proxy.http}{path}"
+            async with session.get(url, headers=HOST | {"Connection": "close"}) as answer:
+                return answer.status
+
+        async def comes_to(status):
+            async with asyncio.timeout(20):
+                while await begin(other, "/") != status:
+                    await asyncio.sleep(0.05)
+
+        held = set()
+        async with asyncio.timeout(20):
+            while len(held) < limit:
+                asked = asyncio.create_task(begin(one, "/slow"))
+                await asyncio.wait({asked}, timeout=0.3)
+                if asked.done():
+                    assert asked.result() == 503, "its share grows by what it has in flight"
+                else:
+                    held.add(asked)
+        await comes_to(503)
+        assert {await begin(proxy, "/") for proxy in (one, other) * 5} == {503}
+        hold.set()
+        assert {await asked for asked in held} == {200}
+        await comes_to(200)
+
+
 async def test_leases_outlive_the_operator(authority, files):
     async with (
         pod("a") as a,

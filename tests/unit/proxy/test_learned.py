@@ -295,3 +295,6 @@ def test_a_release_reaches_those_whose_envelope_names_a_pod_that_has_gone():
     proxy, ((heir, reasons),) = follow_orders(WEB, *orders, proxy=proxy, envelope=envelope)
     assert heir != host
     assert reasons == ["PodTerminated", "Bound", "Bound"]
+    # A proxy that knows nothing of all that says the same.
+    _, ((same, _),) = follow_orders(rest, *orders, proxy=new_proxy(web=rest, seed=7), envelope=envelope)
+    assert same == heir
