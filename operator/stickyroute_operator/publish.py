@@ -17,6 +17,7 @@ from yarl import URL
 
 from stickyroute_api.control import SNAPSHOT_PATH, VERSION_PATH, Held, Refusal
 from stickyroute_api.snapshot import Delta, Snapshot, Version
+from stickyroute_operator.complaint import words
 
 logger = logging.getLogger(__name__)
 
@@ -201,7 +202,7 @@ class _Channel:
                     if not isinstance(error, FAILURES):
                         logger.exception("push to proxy %s failed", self.state.name)
                     self._known = False
-                    self._set(self.state.acked, _told(error))
+                    self._set(self.state.acked, words(error))
                     jitter = 0.5 + self._publisher.random.random() / 2
                     await asyncio.sleep(first * jitter)
                     await self._woken((pause - first) * jitter)
@@ -290,12 +291,6 @@ class _Channel:
         if (acked, error) != (self.state.acked, self.state.error):
             self.state.acked, self.state.error = acked, error
             self._publisher.changed()
-
-
-def _told(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    return str(error) or type(error).__name__
 
 
 def refusal(status: int, content: bytes) -> Refusal:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from stickyroute_api.control import MAX_SNAPSHOT_BYTES, SNAPSHOT_PATH, VERSION_PATH, Held
 from stickyroute_api.snapshot import Endpoint, Version
+from stickyroute_operator.complaint import words
 from stickyroute_operator.joining import Sets
 from stickyroute_operator.publish import FAILURES, ProxyAddress, PushError, refusal
 
@@ -95,4 +96,4 @@ async def _read(session: aiohttp.ClientSession, proxy: ProxyAddress, path: str, 
 
 
 def _tell(name: str, error: Exception) -> None:
-    logger.info("proxy %s does not say what it serves: %s", name, str(error) or type(error).__name__)
+    logger.info("proxy %s does not say what it serves: %s", name, words(error))

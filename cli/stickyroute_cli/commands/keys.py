@@ -45,7 +45,8 @@ def rotate(namespace: str, release: str, context: str | None) -> None:
         secret = Names.of(fullname).token_keys
         error = _annotate(where, secret)
         if error is None:
-            say(f"ordered: the operator begins within seconds, and its log tells (Secret {namespace}/{secret})")
+            where_told = f"Secret {namespace}/{secret}"
+            say(f"ordered: the operator begins within seconds, and its log tells ({where_told})")
             return
         if not any(word in error for word in ("NotFound", "Forbidden")):  # rights may be to one name only
             break
@@ -53,7 +54,7 @@ def rotate(namespace: str, release: str, context: str | None) -> None:
 
 
 def _fullnames(release: str) -> tuple[str, ...]:
-    """What the chart may have put before its objects' names: `fullnameOverride`, or made of the release's name."""
+    """What the chart may call a release's objects: by `fullnameOverride`, or by the release's name."""
     return (release,) if CHART in release else (f"{release}-{CHART}", release)
 
 

@@ -367,11 +367,7 @@ AT_LIMIT, EJECTED, UNHEALTHY = EndpointState.AT_LIMIT, EndpointState.EJECTED, En
             {"web-1": "Disable", "web-2": "Drain"},
             [("Disabled", ""), ("Draining", "")],
             "0/2",
-            (
-                "False",
-                "At most draining pods of web take new sessions, while they still serve: 1 Disabled, 1 Draining; "
-                "scale out, or take back overrides",
-            ),
+            ("False", "while they still serve: 1 Disabled, 1 Draining; scale out, or take back overrides"),
         ),
         (
             [found(proxies=2), found("web-2", proxies=2)],
