@@ -160,6 +160,8 @@ async def is_closed(session, proxy):
         await get(session, proxy.http)
     except aiohttp.ClientConnectorError:
         return True
+    except aiohttp.ClientOSError:  # taken by the kernel, and reset when the port was closed: ask again
+        return False
     return False
 
 
