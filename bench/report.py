@@ -131,7 +131,7 @@ was what was measured, and the figure is void. CPU for a request is therefore co
 nobody, with requests due {BURST} at a time, so that a proxy has several to do when it wakes, as under load.
 Latencies are of requests due one at a time, and count from when each was due, not from when it was sent.
 Memory is resident memory. Beside the idle connections, which a process that sleeps holds, latencies are taken
-between two measurements without them, in the same proxy process.
+between measurements without them, in the same proxy process; each figure is the median of four p99s.
 
 Decisions are timed in a process without sockets, in interleaved rounds, and by its own time on the core. A
 forged key has the form of a good one, and a new one is made up for each request. It is compared with a
