@@ -32,6 +32,11 @@ _REFERENCES = {
     ConditionReason.CERTIFICATE_MISMATCH: EventReason.CERTIFICATE_MISMATCH,
 }
 """What is wrong, or soon will be, with what a route names."""
+_NOWHERE = {
+    ConditionReason.NO_ENDPOINTS: EventReason.NO_ENDPOINTS,
+    ConditionReason.AT_LIMIT: EventReason.AT_LIMIT,
+}
+"""Why new sessions find no pod."""
 _WARNINGS = {
     ConditionType.COOKIE_CONFLICT: EventReason.COOKIE_CONFLICT,
     ConditionType.GRACE_PERIOD_TOO_SHORT: EventReason.GRACE_PERIOD_TOO_SHORT,
@@ -66,8 +71,8 @@ def _changes(old: StickyRouteStatus | None, new: StickyRouteStatus) -> Iterator[
         yield Event(EventReason.PROGRAMMED, done.message, "Normal")
     if (failed := programmed.told_false()) and failed.reason is ConditionReason.INVALID:
         yield Event(EventReason.PROXY_REJECTED_SNAPSHOT, failed.message, "Warning")
-    if (failed := ready.turned_false()) and failed.reason is ConditionReason.NO_ENDPOINTS:
-        yield Event(EventReason.NO_ENDPOINTS, failed.message, "Warning")
+    if (failed := ready.turned_false()) and (reason := _NOWHERE.get(failed.reason)):
+        yield Event(reason, failed.message, "Warning")
     for kind, reason in _WARNINGS.items():
         if warned := _News(find(old, kind), find(new, kind)).turned_true():
             yield Event(reason, warned.message, "Warning")

@@ -217,7 +217,9 @@ def _ready(seen: Seen, programmed: Verdict, found: Sequence[EndpointNow]) -> Ver
         return Verdict(
             False, ConditionReason.NO_ENDPOINTS, f"No backend can be used: {seen.verdict.resolved.message}"
         )
-    return Verdict(False, ConditionReason.NO_ENDPOINTS, _nowhere(seen.verdict.route.namespace, found))
+    full = any(one.state is EndpointState.AT_LIMIT for one in found)
+    reason = ConditionReason.AT_LIMIT if full else ConditionReason.NO_ENDPOINTS
+    return Verdict(False, reason, _nowhere(seen.verdict.route.namespace, found))
 
 
 def _nowhere(namespace: str, found: Sequence[EndpointNow]) -> str:

@@ -444,6 +444,19 @@ def test_a_limit_that_is_met_is_not_urgent():
     assert not status.is_urgent(fine, full)
 
 
+def test_full_pods_have_a_reason_of_their_own():
+    """Bound sessions are served: it is not as if there were no pod."""
+    fine = build(seen(), None, NOW)
+    for second in (found("web-2", state=AT_LIMIT, proxies=2), found("web-2", proxies=2)):
+        views = [found(state=AT_LIMIT, proxies=2), second]
+        full = build(seen(scopes=[view(endpoints=views)]), fine, LATER)
+        assert conditions(full)["Ready"] == ("False", "AtLimit")
+        assert events(fine, full)[0].reason is EventReason.AT_LIMIT
+    sick = build(seen(scopes=[view(endpoints=[found(proxies=2), found("web-2", proxies=2)])]), full, LATER)
+    assert conditions(sick)["Ready"] == ("False", "NoEndpoints")
+    assert EventReason.NO_ENDPOINTS in [one.reason for one in events(full, sick)]
+
+
 def test_a_restarted_container_is_an_event_and_a_successor_of_the_name_is_none():
     objects = service(), pieces(endpoint("web-1", "10.0.0.1"))
     before, after, successor = (
