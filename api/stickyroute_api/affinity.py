@@ -5,6 +5,7 @@ proxies see counts once. When they are many, only those whose first byte is belo
 and the error is stated by `sample`.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -75,6 +76,27 @@ class Departure(_Wire):
     """The dropped and moved sessions' ids."""
 
 
+class Clash(_Wire):
+    """Cookies or headers of the application's that went no further, for we give one of that name."""
+
+    times: int = Field(ge=0)
+    last: float
+    """When it last happened, Unix seconds."""
+
+
+Clashes = Mapping[str, Clash]
+"""By `snapshot.Persistence.ours`, as the policy was then."""
+
+
+def together(one: Clashes, other: Clashes) -> dict[str, Clash]:
+    """The clashes that two have counted."""
+    found = {**one, **other}
+    for what in one.keys() & other.keys():
+        a, b = one[what], other[what]
+        found[what] = Clash(times=a.times + b.times, last=max(a.last, b.last))
+    return found
+
+
 class ScopeReport(_Wire):
     """Counts since `AffinityReport.started`, and the present."""
 
@@ -86,6 +108,7 @@ class ScopeReport(_Wire):
     """Sessions whose application was told of a restarted container."""
     ended: dict[BindingReason, int] = {}
     """Ends of sessions, and moves of values, that no departure tells of: timers, retired keys."""
+    clashes: dict[str, Clash] = {}
     endpoints: tuple[EndpointSessions, ...] = ()
     departures: tuple[Departure, ...] = ()
     """The newest few, newest first."""

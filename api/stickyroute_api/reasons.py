@@ -81,7 +81,7 @@ class ConditionType(StrEnum):
 
     # Only there while True.
     COOKIE_CONFLICT = "CookieConflict"
-    """A browser would send the cookies of two scopes to one of them."""
+    """Browsers would send the cookies of two scopes to one, or the application sets one of our name."""
     GRACE_PERIOD_TOO_SHORT = "GracePeriodTooShort"
     """Pods are killed before their drain is over."""
 

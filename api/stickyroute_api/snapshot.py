@@ -129,6 +129,13 @@ class Persistence(Part):
     limits: SessionLimits = SessionLimits()
     rebalance: Rebalance = Rebalance()
 
+    @property
+    def ours(self) -> str:
+        """What clients get from the proxy alone, `cookie NAME` or `header NAME`; empty: nothing."""
+        if self.cookie is not None:
+            return f"cookie {self.cookie.name}"
+        return f"header {self.name}" if self.type == "Header" and self.learn is None else ""
+
 
 class Timeouts(Part):
     """How long the parts of one exchange may take; 0 = no limit."""

@@ -11,7 +11,15 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from stickyroute_api.affinity import ID_BYTES, AffinityReport, Departure, EndpointSessions, ScopeReport
+from stickyroute_api.affinity import (
+    ID_BYTES,
+    AffinityReport,
+    Clashes,
+    Departure,
+    EndpointSessions,
+    ScopeReport,
+    together,
+)
 from stickyroute_api.reasons import BindingReason, EndpointState
 
 MAX_ENDED = 32
@@ -35,10 +43,19 @@ class Totals:
     restarted: int = 0
     ended: Mapping[BindingReason, int] = field(default_factory=dict)
     """Those of which no departure tells, by reason."""
+    clashes: Clashes = field(default_factory=dict)
 
     @classmethod
     def of(cls, scope: ScopeReport) -> "Totals":
-        return cls(scope.new, scope.moved, scope.expired, scope.rejected, scope.restarted, scope.ended)
+        return cls(
+            scope.new,
+            scope.moved,
+            scope.expired,
+            scope.rejected,
+            scope.restarted,
+            scope.ended,
+            scope.clashes,
+        )
 
     def __add__(self, other: "Totals") -> "Totals":
         return Totals(
@@ -48,6 +65,7 @@ class Totals:
             self.rejected + other.rejected,
             self.restarted + other.restarted,
             Counter(self.ended) + Counter(other.ended),
+            together(self.clashes, other.clashes),
         )
 
 
@@ -106,6 +124,8 @@ class ScopeView:
     """The newest few, newest first."""
     sample: float
     """The share of sessions that the reports carried; below 1 the counts are estimates."""
+    scope: str = ""
+    """Its identity."""
 
     @property
     def active(self) -> int:
@@ -216,6 +236,7 @@ def _scope(identity: str, ledger: Ledger, reports: Sequence[AffinityReport]) -> 
         endpoints=_endpoints(running, remembered, sample, left),
         departures=departures,
         sample=sample,
+        scope=identity,
     )
 
 

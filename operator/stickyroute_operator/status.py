@@ -6,7 +6,7 @@ written.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from stickyroute_api.status import (
     Sessions,
     StickyRouteStatus,
 )
+from stickyroute_operator.clash import clashing
 from stickyroute_operator.endpointstate import EndpointNow, present
 from stickyroute_operator.ledger import ScopeView, Totals
 from stickyroute_operator.reconcile import Acked, Carried
@@ -87,7 +88,7 @@ def build(seen: Seen, previous: StickyRouteStatus | None, now: datetime) -> Stic
         ConditionType.RESOLVED_REFS: seen.verdict.resolved,
         ConditionType.PROGRAMMED: programmed,
         ConditionType.READY: _ready(seen, programmed, found),
-        **dict(seen.verdict.warnings),
+        **_warnings(seen, now),
     }
     endpoints = _endpoints(found, previous, now)
     return StickyRouteStatus(
@@ -104,6 +105,17 @@ def build(seen: Seen, previous: StickyRouteStatus | None, now: datetime) -> Stic
         endpoints_omitted=max(0, len(endpoints) - MAX_ENDPOINTS),
         last_moves=_moves(seen.scopes, previous),
     )
+
+
+def _warnings(seen: Seen, now: datetime) -> dict[ConditionType, Verdict]:
+    """The conditions that are there only while they are True."""
+    found = dict(seen.verdict.warnings)
+    clash = clashing(seen.verdict, seen.scopes, now.timestamp())
+    if clash is not None:
+        known = found.get(ConditionType.COOKIE_CONFLICT)
+        message = clash.message if known is None else f"{known.message}; {clash.message}"
+        found[ConditionType.COOKIE_CONFLICT] = replace(clash, message=message)
+    return found
 
 
 def is_urgent(old: StickyRouteStatus | None, new: StickyRouteStatus) -> bool:

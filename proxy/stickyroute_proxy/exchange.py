@@ -15,7 +15,7 @@ from stickyroute_proxy.affinity.bind import followed
 from stickyroute_proxy.affinity.choose import choose, choose_bound
 from stickyroute_proxy.affinity.token import Binding
 from stickyroute_proxy.changes import Changes
-from stickyroute_proxy.issue import drop_ours, give, learn, wrap
+from stickyroute_proxy.issue import change, drop_ours, give, learn, wrap
 from stickyroute_proxy.placement import Placement
 from stickyroute_proxy.seams import Client, Plane
 from stickyroute_proxy.store.memory import WAIT, Result
@@ -312,7 +312,7 @@ class Exchange(Placement):
 
     def interim(self, answer: AnswerHead) -> None:
         assert self._rule is not None  # noqa: S101 - only a routed request has an answer
-        drop_ours(self._rule, answer)
+        drop_ours(self._plane, self._rule, answer)
         self._client.interim(answer)
 
     def answer(self, answer: AnswerHead, parts: list[Slice], last: bool) -> None:
@@ -322,7 +322,7 @@ class Exchange(Placement):
         self._answered = True
         self._status = answer.status
         if answer.changes is not rule.changes.answer:
-            answer.change(rule.changes.answer)
+            change(self._plane, rule, answer)
         self._wait = None
         endpoint = self._endpoint
         if endpoint is not None and endpoint.judge is not None:
@@ -375,7 +375,7 @@ class Exchange(Placement):
         assert endpoint is not None  # noqa: S101 - it has its room there
         self._answered = True
         self._status = 101
-        answer.change(rule.changes.answer)
+        change(self._plane, rule, answer)
         self._upstream = None
         self.deadline = inf
         self._wait = None

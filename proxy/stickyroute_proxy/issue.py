@@ -12,7 +12,7 @@ from stickyroute_proxy.wire.answer import AnswerHead
 
 def give(plane: Plane, rule: Rule, decision: Decision, answer: AnswerHead, *, secure: bool) -> bytes:
     """The lines that give the client its token; empty where it has the right one."""
-    drop_ours(rule, answer)
+    drop_ours(plane, rule, answer)
     token = decision.set_token
     if answer.long_lived and decision.token is not None:
         token = prolong(rule, decision, plane.clock())
@@ -21,12 +21,30 @@ def give(plane: Plane, rule: Rule, decision: Decision, answer: AnswerHead, *, se
     return rule.scope.carrier.given(token, secure) + _private(answer)
 
 
-def drop_ours(rule: Rule, answer: AnswerHead) -> None:
+def change(plane: Plane, rule: Rule, answer: AnswerHead) -> None:
+    """Change the answer as the rule says; a header of the token's name goes with that."""
+    answer.change(rule.changes.answer)
+    if answer.lines is not answer.given and not rule.scope.cleans and _clash(plane, rule, answer.given):
+        # Its like is to be read anew, and counted.
+        answer.replace(answer.lines)
+
+
+def drop_ours(plane: Plane, rule: Rule, answer: AnswerHead) -> None:
     """Take cookies of the token's name out: the application never sees them, and gives none."""
     if answer.sets_cookies:
         kept = rule.scope.carrier.down_fields(answer.lines)
         if kept is not answer.lines:
+            _clash(plane, rule, answer.lines)
             answer.replace(kept)
+
+
+def _clash(plane: Plane, rule: Rule, lines: list[bytes]) -> bool:
+    """Count what the application loses: it would have the client keep what never gets there."""
+    now = plane.clock()
+    times = rule.scope.carrier.clashes(lines, now)
+    if times:
+        rule.scope.clash(times, now)
+    return times > 0
 
 
 def wrap(plane: Plane, rule: Rule, decision: Decision, endpoint: Endpoint, answer: AnswerHead) -> bytes:

@@ -64,6 +64,9 @@ FAMILIES: Final[Mapping[str, Family]] = {
         "counter", "Sessions that came back after the end of a timer.", _SCOPE
     ),
     "stickyroute_requests_rejected": Family("counter", "Requests for which there was no endpoint.", _SCOPE),
+    "stickyroute_clashes": Family(
+        "counter", "Cookies and headers of applications dropped, for they have the name of ours.", _SCOPE
+    ),
     "stickyroute_sessions": Family(
         "gauge",
         "Sessions known on a pod; one that several workers know counts at each.",
@@ -268,6 +271,7 @@ def _served(table: Table) -> Iterator[Sample]:
         yield "stickyroute_sessions_moved", labels, scope.moved
         yield "stickyroute_sessions_expired", labels, scope.expired
         yield "stickyroute_requests_rejected", labels, scope.rejected
+        yield "stickyroute_clashes", labels, sum(one.times for one in scope.clashes.values())
         for place in scope.sessions.places.values():
             yield "stickyroute_sessions", (*labels, place.service, place.pod), len(place.sessions)
     yield "stickyroute_certificates_unusable", (), len(table.certificates.unusable)

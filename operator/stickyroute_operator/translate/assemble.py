@@ -84,6 +84,7 @@ def assemble(
                     f"{namespace}/{form.source.name}/{rule.scope}" for rule in form.rules if rule.scope
                 )
             ),
+            ours=() if route is None else _ours(route),
             endpoints=_endpoints(form, resolved),
             needs_endpoints=not form.rules or any(rule.backends for rule in form.rules),
             deletion_costs=tuple(
@@ -98,6 +99,11 @@ def assemble(
             pods=tuple({pod.uid: pod for one in resolved for pod in one.pods}.values()),
         ),
     )
+
+
+def _ours(route: Route) -> tuple[tuple[str, str], ...]:
+    found = {f"{route.key}/{rule.scope}": rule.persistence.ours for rule in route.rules}
+    return tuple((scope, ours) for scope, ours in found.items() if ours)
 
 
 def _warnings(

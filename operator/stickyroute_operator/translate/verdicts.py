@@ -35,6 +35,8 @@ class RouteVerdict:
     persistence: str
     scopes: tuple[str, ...] = ()
     """The identities of the route's scopes."""
+    ours: tuple[tuple[str, str], ...] = ()
+    """Of each scope that is served and gives clients tokens its identity, and `Persistence.ours`."""
     endpoints: tuple[tuple[str, Endpoint], ...] = ()
     """Service name and endpoint, each once, in order of names."""
     needs_endpoints: bool = True

@@ -40,6 +40,10 @@ class Carrier:
         """The fields of an answer without the cookies of our name; the same list where it has none."""
         return lines
 
+    def clashes(self, _lines: list[bytes], _now: float) -> int:
+        """How many fields of an answer give something out under our name; those that end it are none."""
+        return 0
+
     def given(self, _token: bytes, _secure: bool) -> bytes:
         """The complete line that gives the client a token of ours, or with an empty one takes it back.
 
@@ -86,6 +90,13 @@ class OurCookie(Carrier):
         kept = [line for line in lines if self._name not in line or not sets(line, self._name)]
         return lines if len(kept) == len(lines) else kept
 
+    def clashes(self, lines: list[bytes], now: float) -> int:
+        fields = (line.partition(b":") for line in lines if self._name in line)
+        return sum(
+            name.lower() == b"set-cookie" and envelope.minted(value, self._name, now) is not None
+            for name, _, value in fields
+        )
+
     def given(self, token: bytes, secure: bool) -> bytes:
         tails = self._tails if token else self._ends
         return b"set-cookie: " + self._prefix + token + tails[secure]
@@ -110,6 +121,10 @@ class OurHeader(Carrier):
     def up_fields(self, lines: list[bytes]) -> list[bytes]:
         ours = _plain(self._header)
         return [line for line in lines if _plain(line.partition(b":")[0]) != ours]
+
+    def clashes(self, lines: list[bytes], _now: float) -> int:
+        fields = (line.partition(b":") for line in lines)
+        return sum(name.lower() == self._header and bool(value.strip(_BLANKS)) for name, _, value in fields)
 
     def given(self, token: bytes, _secure: bool) -> bytes:
         return self._given + token + b"\r\n"

@@ -12,7 +12,14 @@ from math import floor
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from stickyroute_api.affinity import ID_BYTES, AffinityReport, Departure, EndpointSessions, ScopeReport
+from stickyroute_api.affinity import (
+    ID_BYTES,
+    AffinityReport,
+    Departure,
+    EndpointSessions,
+    ScopeReport,
+    together,
+)
 from stickyroute_api.reasons import EndpointState
 from stickyroute_api.snapshot import Version
 from stickyroute_proxy.affinity.endpoint import Endpoint
@@ -29,6 +36,8 @@ _ROW_BYTES: Final = 200
 """What a row takes beside its texts, at most."""
 _END_BYTES: Final = 40
 """What a reason and its number take, at most."""
+_CLASH_BYTES: Final = 80
+"""What a clash takes beside its name, at most."""
 _MAX_ROWS: Final = _ROWS_BYTES // _ROW_BYTES
 _CHUNK: Final = 4096
 """How many ids are looked at in one step."""
@@ -208,6 +217,7 @@ def _rows(scope: Scope, tunnels: Mapping[tuple[str, str], int], now: float) -> I
         or scope.expired
         or scope.rejected
         or scope.ended
+        or scope.clashes
         or scope.sessions.places
     ):
         counts = ScopeReport(
@@ -217,6 +227,7 @@ def _rows(scope: Scope, tunnels: Mapping[tuple[str, str], int], now: float) -> I
             rejected=scope.rejected,
             restarted=scope.restarted,
             ended=dict(scope.ended),
+            clashes=scope.clashes,
         )
         yield _counts(scope.id, counts)
     for departed in tuple(scope.sessions.departures):
@@ -296,7 +307,8 @@ def sessions_at(scope: Scope, endpoint: Endpoint) -> Sequence[bytes]:
 
 
 def _counts(scope_id: str, counts: ScopeReport) -> _Row:
-    size = _size(scope_id) + _END_BYTES * len(counts.ended)
+    size = _size(scope_id, *counts.clashes)
+    size += _END_BYTES * len(counts.ended) + _CLASH_BYTES * len(counts.clashes)
     return _Row(scope_id, 3e12, size, lambda _ids, _pending: counts)
 
 
@@ -318,6 +330,7 @@ def _added(one: ScopeReport, other: ScopeReport) -> ScopeReport:
         rejected=one.rejected + other.rejected,
         restarted=one.restarted + other.restarted,
         ended=Counter(one.ended) + Counter(other.ended),
+        clashes=together(one.clashes, other.clashes),
     )
 
 

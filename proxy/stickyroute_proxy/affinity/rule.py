@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, Final
 
 from stickyroute_api import snapshot
-from stickyroute_api.affinity import DEFAULT_WINDOW
+from stickyroute_api.affinity import DEFAULT_WINDOW, Clash, together
 from stickyroute_api.reasons import BindingReason, EndpointState
 from stickyroute_proxy.affinity.algorithm import Turn
 from stickyroute_proxy.affinity.balance import Balancer, standing
@@ -59,6 +59,7 @@ class Scope:
         "absolute",
         "bound",
         "carrier",
+        "clashes",
         "cleans",
         "disabled",
         "draining",
@@ -160,6 +161,8 @@ class Scope:
     """Sessions whose application was told that a container of their pod had begun anew."""
     ended: dict[BindingReason, int]
     """Ends of sessions, and moves of values, that no departure from a pod tells of."""
+    clashes: dict[str, Clash]
+    """What the application gave out under our name, by that: another policy's stay, for counts only grow."""
 
     def __init__(self, scope_id: str, known: KnownSessions, pods: dict[bytes, int]) -> None:
         self.id = scope_id
@@ -176,6 +179,7 @@ class Scope:
         self.bound = self.new = self.moved = self.expired = self.rejected = self.restarted = 0
         self.others = {}
         self.ended = {}
+        self.clashes = {}
         self.mover = None
         self.take(snapshot.Persistence())
 
@@ -238,6 +242,10 @@ class Scope:
     def end(self, reason: BindingReason) -> None:
         """Count an end for which no pod is named."""
         self.ended[reason] = self.ended.get(reason, 0) + 1
+
+    def clash(self, times: int, now: float) -> None:
+        """Count what the application gave out under our name."""
+        self.clashes = together(self.clashes, {self.policy.ours: Clash(times=times, last=now)})
 
     def decisions(self) -> dict[BindingReason, int]:
         """All decisions since the proxy began, by reason."""

@@ -216,6 +216,11 @@ class AnswerHead:
         self.cache_control = b",".join(given) if given else None
 
     @property
+    def given(self) -> list[bytes]:
+        """The fields that the endpoint gave, those for this connection alone left out."""
+        return self._kept
+
+    @property
     def lines(self) -> list[bytes]:
         """The fields that go down, but for those that are ours."""
         return self._lines

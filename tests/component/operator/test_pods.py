@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from tests.component.operator.test_operator import condition, events, pods, route, service
 from tests.waiting import until
 
-from stickyroute_api.affinity import AffinityReport, EndpointSessions, ScopeReport
+from stickyroute_api.affinity import AffinityReport, Clash, EndpointSessions, ScopeReport
 from stickyroute_api.reasons import EndpointState
 from stickyroute_operator.translate import endpoints as translated
 
@@ -221,3 +221,20 @@ async def test_cookies_that_meet_are_told_to_the_younger_route(api, start, proxi
         await until(lambda: "CookieConflict" in events(api))
         api.remove("stickyroutes", "shop")
         await until(lambda: not condition(api, "CookieConflict", "young"))
+
+
+async def test_an_applications_cookie_of_our_name_is_told_until_the_policy_is_another(api, start, proxies):
+    fill(api, persistence={"sessionName": "JSESSIONID"})
+    clashes = {"cookie JSESSIONID": Clash(times=12, last=time.time())}
+    scopes = {"default/shop/web": ScopeReport(clashes=clashes)}
+    report = AffinityReport(proxy="proxy-0", started=1.0, epoch=1, revision=1, scopes=scopes)
+    async with start(), proxies("proxy-0", report=lambda: report):
+        await until(lambda: condition(api, "CookieConflict").get("status") == "True")
+        message = condition(api, "CookieConflict")["message"]
+        assert "cookie JSESSIONID" in message
+        assert "so far: 12" in message
+        await until(lambda: "CookieConflict" in events(api))
+        assert condition(api, "Ready")["status"] == "True"
+        status = api.get("stickyroutes", "shop")["status"]
+        api.put("stickyroutes", route(persistence={"sessionName": "other"}) | {"status": status})
+        await until(lambda: not condition(api, "CookieConflict"))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stickyroute_api.affinity import AffinityReport, Departure, EndpointSessions, ScopeReport
+from stickyroute_api.affinity import AffinityReport, Clash, Departure, EndpointSessions, ScopeReport
 from stickyroute_api.reasons import BindingReason, EndpointState
 from stickyroute_operator.ledger import MAX_ENDED, Finding, Ledger, merge
 
@@ -135,6 +135,16 @@ def test_totals_add_up_over_proxies_restarts_and_departures():
     assert (totals.new, totals.moved, totals.expired, totals.rejected) == (20, 1, 2, 4)
     assert totals.ended == {"IdleTimeout": 3}
     assert merge(ledger.keep(["b"]))[SCOPE].totals == totals
+
+
+def test_clashes_outlive_the_proxies_that_counted_them():
+    ledger = Ledger()
+    for started in range(MAX_ENDED + 3):
+        clashes = {"cookie sid": Clash(times=2, last=100.0 - started)}
+        ledger = ledger.add(report("a", started=started, clashes=clashes))
+    expected = {"cookie sid": Clash(times=2 * (MAX_ENDED + 3), last=100.0)}
+    assert merge(ledger)[SCOPE].totals.clashes == expected
+    assert merge(ledger.keep([]))[SCOPE].totals.clashes == expected
 
 
 def test_a_proxy_that_is_gone_leaves_its_departures_but_no_sessions():

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tests.unit.operator.builders import endpoint, pieces, pod, route, service, state
 
+from stickyroute_api.affinity import Clash
 from stickyroute_api.reasons import (
     BindingReason,
     ConditionReason,
@@ -455,6 +456,48 @@ def test_full_pods_have_a_reason_of_their_own():
     sick = build(seen(scopes=[view(endpoints=[found(proxies=2), found("web-2", proxies=2)])]), full, LATER)
     assert conditions(sick)["Ready"] == ("False", "NoEndpoints")
     assert EventReason.NO_ENDPOINTS in [one.reason for one in events(full, sick)]
+
+
+def clash(times, what="cookie sid"):
+    clashes = {what: Clash(times=times, last=NOW.timestamp())}
+    return replace(view(clashes=clashes), scope="default/shop/web")
+
+
+def test_an_applications_cookie_of_our_name_is_a_condition_and_one_event():
+    named = {"persistence": {"sessionName": "sid"}}
+    fine = build(seen(**named), None, NOW)
+    first = build(seen(scopes=[clash(1)], **named), fine, NOW)
+    assert conditions(first)["CookieConflict"] == ("True", "CookieConflict")
+    assert status.is_urgent(fine, first)
+    assert [(one.reason, one.type) for one in events(fine, first)] == [
+        (EventReason.COOKIE_CONFLICT, "Warning")
+    ]
+    more = build(seen(scopes=[clash(7)], **named), first, LATER)
+    assert "so far: 7" in message(more, ConditionType.COOKIE_CONFLICT)
+    assert not status.is_urgent(first, more)
+    assert events(first, more) == ()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        seen(scopes=[clash(1)], persistence={"sessionName": "other"}),
+        seen(scopes=[clash(1)], persistence={"type": "None"}),
+        seen(scopes=[clash(1, "header sid")], persistence={"sessionName": "sid"}),
+        seen(scopes=[clash(1)], persistence={"type": "Cookie", "sessionName": "sid", "idleTimeout": "x"}),
+    ],
+    ids=["another name", "no sessions", "another type", "not served"],
+)
+def test_a_clash_of_another_policy_is_past(given):
+    assert "CookieConflict" not in conditions(build(given, None, NOW))
+
+
+def test_both_causes_of_a_cookie_conflict_are_told():
+    given = seen(scopes=[clash(1)], persistence={"sessionName": "sid"})
+    other = Verdict(True, ConditionReason.COOKIE_CONFLICT, "meets another")
+    warned = replace(given.verdict, warnings=((ConditionType.COOKIE_CONFLICT, other),))
+    told = message(build(replace(given, verdict=warned), None, NOW), ConditionType.COOKIE_CONFLICT)
+    assert told.startswith("meets another; persistence.sessionName: ")
 
 
 def test_a_restarted_container_is_an_event_and_a_successor_of_the_name_is_none():

@@ -5,7 +5,7 @@ import base64
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stickyroute_api.affinity import AffinityReport, Departure, EndpointSessions, ScopeReport
+from stickyroute_api.affinity import AffinityReport, Clash, Departure, EndpointSessions, ScopeReport
 from stickyroute_api.reasons import BindingReason
 from stickyroute_api.snapshot import Version
 from stickyroute_operator import ledger
@@ -74,6 +74,14 @@ def test_counts_add_up():
     assert (scope.new, scope.moved, scope.expired, scope.rejected) == (13, 1, 4, 5)
     assert scope.ended == {"IdleTimeout": 5, "KeyRetired": 2}
     assert {(one.pod, one.active, one.in_flight) for one in scope.endpoints} == {("a", 2, 3), ("b", 1, 0)}
+
+
+def test_clashes_add_up_by_name_and_the_last_counts():
+    one = told(clashes={"cookie a": Clash(times=2, last=5.0), "cookie b": Clash(times=1, last=1.0)})
+    other = told(clashes={"cookie a": Clash(times=3, last=4.0)})
+    expected = {"cookie a": Clash(times=5, last=5.0), "cookie b": Clash(times=1, last=1.0)}
+    assert merged(one, other).scopes[SCOPE].clashes == expected
+    assert merged(ended(one), ended(other)).scopes[SCOPE].clashes == expected
 
 
 def test_a_session_of_two_workers_counts_once_on_its_endpoint():

@@ -15,7 +15,7 @@ from tests.unit.proxy.fleets import (
     session_on,
 )
 
-from stickyroute_api.affinity import ID_BYTES
+from stickyroute_api.affinity import ID_BYTES, Clash
 from stickyroute_api.reasons import BindingReason, EndpointState
 from stickyroute_api.snapshot import Override
 from stickyroute_proxy.affinity import sessions as known_sessions
@@ -249,6 +249,16 @@ def test_a_report_of_very_many_endpoints_leaves_out_the_idlest():
     (scope,) = found.scopes.values()
     assert scope.endpoints[0].in_flight == 1999
     assert 400 < len(scope.endpoints) < 2000
+
+
+def test_a_scope_that_knows_no_session_tells_of_clashes():
+    """All of its sessions began before the proxy did, and have ended."""
+    proxy = Proxy(fleet(web=pods("web-1")))
+    assert said(proxy).scopes == {}
+    for _ in range(2):
+        proxy.scope().clash(1, proxy.now)
+    (counts,) = said(proxy).scopes.values()
+    assert list(counts.clashes.values()) == [Clash(times=2, last=proxy.now)]
 
 
 def test_a_report_gives_way_after_each_endpoint_and_each_few_thousand_sessions():
