@@ -50,7 +50,9 @@ class _Stripper(ast.NodeTransformer):
         return node
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.stmt:
-        target = node.target.value if isinstance(node.target, ast.Subscript) else node.target
+        target: ast.expr = node.target
+        while isinstance(target, ast.Subscript):
+            target = target.value
         counts = isinstance(target, ast.Attribute) and target.attr not in _LIMITING and _counts(target)
         return self._remove(node) if counts else node
 

@@ -8,40 +8,46 @@ from stickyroute_proxy.affinity.rule import Rule
 
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds of the latency histogram, seconds; one more bucket counts what is beyond."""
-SHORT: Final = BUCKETS[0]
-"""What most requests take less than: their bucket need not be looked for."""
+MS_1, MS_2_5, MS_5 = BUCKETS[:3]
+"""What most requests take less than: comparing costs less than looking for their bucket."""
 
 
 class RuleCounters:
     """Exchanges of one rule."""
 
-    __slots__ = ("buckets", "seconds", "statuses")
+    __slots__ = ("answers", "seconds")
 
-    statuses: defaultdict[int, int]
-    """Answers by their status; 0: none could be given, the client had gone."""
-    buckets: list[int]
-    """Exchanges by their duration: not cumulated, one entry more than BUCKETS."""
+    answers: defaultdict[int, list[int]]
+    """Answers by their status (0: none could be given, the client had gone), and each status's by their
+    duration: not cumulated, one entry more than BUCKETS."""
     seconds: float
     """The sum of all durations, from the request's head to the answer's end."""
 
     def __init__(self) -> None:
-        self.statuses = defaultdict(int)
-        self.buckets = [0] * (len(BUCKETS) + 1)
+        self.answers = defaultdict(_no_answers)
         self.seconds = 0.0
 
     def add(self, status: int, seconds: float) -> None:
-        self.statuses[status] += 1
-        self.buckets[bisect_left(BUCKETS, seconds) if seconds > SHORT else 0] += 1
+        self.answers[status][bisect_left(BUCKETS, seconds)] += 1
         self.seconds += seconds
 
     @property
+    def buckets(self) -> list[int]:
+        """Exchanges by their duration, whatever their status, made of `answers` when it is read."""
+        return [sum(column) for column in zip(_no_answers(), *self.answers.values(), strict=True)]
+
+    @property
     def classes(self) -> list[int]:
-        """Answers by the first digit of their status, made of `statuses` when it is read."""
+        """Answers by the first digit of their status, made of `answers` when it is read."""
         found = [0] * 6
-        for status, number in self.statuses.items():
+        for status, numbers in self.answers.items():
             # RFC 9110 (section 15) has clients take 600 and beyond for 5xx
-            found[status // 100 if status < 600 else 5] += number
+            found[status // 100 if status < 600 else 5] += sum(numbers)
         return found
+
+
+def _no_answers() -> list[int]:
+    return [0] * (len(BUCKETS) + 1)
 
 
 class Counters:

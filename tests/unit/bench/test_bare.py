@@ -18,6 +18,7 @@ def stripped(text):
     [
         "self._plane.counters.exchanges += 1",
         "counters.retries += 1",
+        "counter.answers[status][bucket(seconds)] += 1",
         "counters.unrouted.add(400, 0.0)",
         "scope.bound += 1",
         "scope.count(reason)",
