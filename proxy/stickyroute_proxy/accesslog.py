@@ -8,6 +8,7 @@ target no query: they can hold secrets.
 
 import logging
 from json.encoder import encode_basestring_ascii as quote
+from math import floor
 from random import Random
 from re import compile as regex
 from select import PIPE_BUF
@@ -16,7 +17,7 @@ from typing import Final
 
 from stickyroute_api import settings
 from stickyroute_proxy.affinity.decision import Decision
-from stickyroute_proxy.affinity.rule import Rule
+from stickyroute_proxy.affinity.rule import Rule, Scope
 from stickyroute_proxy.wire.counters import Counters
 from stickyroute_proxy.wire.head import RequestHead
 from stickyroute_proxy.writer import Writer
@@ -34,10 +35,13 @@ _NO_REQUEST: Final = '"host":null,"method":null,"protocol":null,"userAgent":null
 _NO_RULE: Final = '"route":null,"rule":null,"scope":null'
 _NO_DECISION: Final = '"reason":null,"endpoint":null,"address":null'
 
-_THOUSANDTHS: Final = tuple(f".{number:03}" for number in range(1000))
-_TABLED: Final = 1024
-_MILLISECONDS: Final = tuple(f"{number / 1000:.3f}" for number in range(_TABLED))
-"""By microseconds. A `.3f` for each number would take more time than all else of a line."""
+_TABLED: Final = 1000
+"""Numbers below are looked up: to format them would take more time than all else of a line."""
+_NUMBERS: Final = tuple(b"%d" % number for number in range(_TABLED))
+_UNTIL_ID: Final = tuple(b'.%03dZ","requestId":"' % number for number in range(1000))
+_UNTIL_FIRST_BYTE: Final = tuple(b'.%03d,"firstByte":' % number for number in range(1000))
+_UNTIL_END: Final = tuple(b".%03d}\n" % number for number in range(1000))
+"""Thousandths, and what of a line follows them."""
 
 _TRACEPARENT: Final = regex(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 """W3C Trace Context, level 2: what later versions append is not ours to judge."""
@@ -52,6 +56,14 @@ class Record:
         "decision",
         "first_byte",
         "message",
+        "outcome",
+        "outcome_decision",
+        "outcome_of",
+        "outcome_rule",
+        "outcome_scope",
+        "outcome_status",
+        "path",
+        "path_of",
         "plain",
         "received",
         "retries",
@@ -82,10 +94,25 @@ class Record:
     """The last; None: it ended undecided."""
     plain: bool
     """It has no message, body, retry or new connection, as nearly all: `tell` says otherwise."""
+    path: bytes
+    """What the last line told of `path_of`."""
+    path_of: bytes
+    outcome: bytes
+    """What the last plain line told of how the exchange ended. It was made of the attributes `outcome_…`;
+    they are compared one by one: to make a tuple for each line costs more."""
+    outcome_of: tuple[object, ...]
+    """The same where each decision is another: what of it is told."""
 
     def __init__(self) -> None:
         self.first_byte = self.rule = self.decision = None
         self.status = self.sent = 0
+        self.path = b'""'
+        self.path_of = self.outcome = b""
+        self.outcome_of = ()
+        self.outcome_status = -1
+        self.outcome_rule: Rule | None = None
+        self.outcome_scope: Scope | None = None
+        self.outcome_decision: Decision | None = None
         self.clear()
 
     def clear(self) -> None:
@@ -127,8 +154,8 @@ class AccessLog:
         self._writer = Writer(handle, counters)
         self._random = random
         self._share = 1.0
-        self._second = -1
-        self._date = ""
+        self._second = -1.0
+        self._date = b""
 
     def take(self, given: settings.AccessLog) -> None:
         """Log the share of exchanges that the settings ask for."""
@@ -151,78 +178,124 @@ class AccessLog:
         """
         if self._share < 1.0 and record.status < 500 and self._random.random() >= self._share:
             return
-        millisecond = int(now * 1000)
-        second = millisecond // 1000
-        if second != self._second:
-            self._second = second
-            self._date = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
-        date, thousandths = self._date, _THOUSANDTHS[millisecond % 1000]
-        text = line(head, record, ended, date, thousandths)
+        passed = now - self._second
+        if not 0.0 <= passed < 1.0:
+            passed = self._turn(now)
+        milliseconds = floor(passed * 1000.0)
+        text = line(head, record, ended, self._date, milliseconds)
         if len(text) > PIPE_BUF:
-            text = line(head, record, ended, date, thousandths, short=True)
+            text = line(head, record, ended, self._date, milliseconds, short=True)
         self._writer.put(text)
+
+    def _turn(self, now: float) -> float:
+        """Another second has begun; returns what of it has passed."""
+        second = floor(now)
+        self._second = float(second)
+        self._date = date(second)
+        return now - second
+
+
+def date(second: int) -> bytes:
+    """How lines begin in that second of Unix time."""
+    return strftime('{"time":"%Y-%m-%dT%H:%M:%S', gmtime(second)).encode()
 
 
 def line(
     head: RequestHead | None,
     record: Record,
     ended: float,
-    date: str,
-    thousandths: str,
+    begin: bytes,
+    milliseconds: int,
     *,
     short: bool = False,
-) -> str:
-    """The line, in ASCII, with that time of day. `short`: little of what clients can make long."""
+) -> bytes:
+    """The line, in ASCII, with that `date` and milliseconds. `short`: little of what clients can make long.
+
+    Its fields, in order: time, requestId; those of `_client` and `_told`; path; those of `_outcome`; sent,
+    total, firstByte. Each piece ends with what stands before the next piece's value.
+    """
     started, first_byte = record.started, record.first_byte
-    path = "null"
     if head is None:
         request_id, told = _unread(record)
-        outcome = _outcome(record)
+        path, outcome = b"null", _outcome(record)
     else:
         request_id = head.request_id
         if short:
-            told = _told(head, _SHORT)
+            told, path = _told(head, _SHORT), _path(head, _SHORT)
         else:
             told = head.told = head.told or _told(head, MAX_AGENT)
-        path = quote(head.path[: _SHORT if short else MAX_PATH].decode("utf-8", "backslashreplace"))
-        rule, decision = record.rule, record.decision
-        if rule is None or decision is None or not record.plain:
-            outcome = _outcome(record)
+            if record.path_of is not head.path:
+                record.path, record.path_of = _path(head, MAX_PATH), head.path
+            path = record.path
+        rule = record.rule
+        if (
+            rule is not None
+            and record.outcome_rule is rule
+            and record.outcome_scope is rule.scope
+            and record.outcome_decision is record.decision
+            and record.outcome_status == record.status
+            and record.plain
+        ):
+            outcome = record.outcome
         else:
-            of = record.status, rule, rule.scope, decision.reason, decision.endpoint
-            if of != head.outcome_of:
-                head.outcome, head.outcome_of = _outcome(record), of
-            outcome = head.outcome
-    total = int((ended - started) * 1e6)
-    first = "null"
-    if first_byte is not None:
-        took = int((first_byte - started) * 1e6)
-        first = _MILLISECONDS[took] if took < _TABLED else _milliseconds(took)
-    # Ours need no quotation.
-    identity = f'"{request_id.decode()}"' if request_id.isalnum() else _quoted(request_id)
-    return (
-        f'{{"time":"{date}{thousandths}Z","requestId":{identity},'
-        f'{told},"path":{path},{outcome},"sent":{record.sent},'
-        f'"total":{_MILLISECONDS[total] if total < _TABLED else _milliseconds(total)},'
-        f'"firstByte":{first}}}\n'
+            outcome = _kept(record)
+    if not request_id.isalnum():  # ours is
+        request_id = _quoted(request_id)[1:-1].encode()
+    total = floor((ended - started) * 1e6)
+    whole = total // 1000
+    if first_byte is None:
+        first_whole, last = b"null", b"}\n"
+    else:
+        took = floor((first_byte - started) * 1e6)
+        until = took // 1000
+        first_whole = _NUMBERS[until] if until < _TABLED else b"%d" % until
+        last = _UNTIL_END[took % 1000]
+    return b"".join(
+        (
+            begin,
+            _UNTIL_ID[milliseconds],
+            request_id,
+            told,
+            path,
+            outcome,
+            b'%d,"total":' % record.sent,
+            _NUMBERS[whole] if whole < _TABLED else b"%d" % whole,
+            _UNTIL_FIRST_BYTE[total % 1000],
+            first_whole,
+            last,
+        )
     )
 
 
-def _milliseconds(microseconds: int) -> str:
-    return f"{microseconds // 1000}{_THOUSANDTHS[microseconds % 1000]}"
-
-
-def _unread(record: Record) -> tuple[bytes, str]:
+def _unread(record: Record) -> tuple[bytes, bytes]:
     """The request's id, and what is told of it."""
     assert isinstance(record, Unread)  # noqa: S101 - it has no head
-    return record.request_id, f"{_client(record.address, secure=record.secure)},{_NO_REQUEST}"
+    client = _client(record.address, secure=record.secure)
+    return record.request_id, f'",{client},{_NO_REQUEST},"path":'.encode()
+
+
+def _kept(record: Record) -> bytes:
+    """How the exchange ended; if the line is plain it is kept for the next."""
+    rule, decision = record.rule, record.decision
+    if rule is None or decision is None or not record.plain:
+        return _outcome(record)
+    of = record.status, rule, rule.scope, decision.reason, decision.endpoint
+    if of != record.outcome_of:
+        record.outcome, record.outcome_of = _outcome(record), of
+    record.outcome_status, record.outcome_rule, record.outcome_scope = record.status, rule, rule.scope
+    record.outcome_decision = decision
+    return record.outcome
+
+
+def _path(head: RequestHead, length: int) -> bytes:
+    return _quoted(head.path[:length]).encode()
 
 
 def _client(address: str, *, secure: bool) -> str:
     return f'"client":{quote(address)},"scheme":"{"https" if secure else "http"}"'
 
 
-def _told(head: RequestHead, max_agent: int) -> str:
+def _told(head: RequestHead, max_agent: int) -> bytes:
     agent = trace = None
     for name, value in head.headers:
         lower = name.lower()
@@ -231,22 +304,22 @@ def _told(head: RequestHead, max_agent: int) -> str:
         elif lower == b"traceparent":
             trace = trace or _TRACEPARENT.fullmatch(value)
     return (
-        f"{_client(head.address, secure=head.secure)},"
+        f'",{_client(head.address, secure=head.secure)},'
         f'"host":{_quoted(head.host)},"method":{_quoted(head.method)},'
         f'"protocol":"{"HTTP/1.1" if head.http11 else "HTTP/1.0"}",'
         f'"userAgent":{"null" if agent is None else _quoted(agent[:max_agent])},'
-        f'"traceId":{"null" if trace is None else _quoted(trace[1])}'
-    )
+        f'"traceId":{"null" if trace is None else _quoted(trace[1])},"path":'
+    ).encode()
 
 
-def _outcome(record: Record) -> str:
+def _outcome(record: Record) -> bytes:
     message, connect, rule = record.message, record.connect, record.rule
     return (
-        f'"status":{record.status},"message":{"null" if message is None else quote(message)},'
+        f',"status":{record.status},"message":{"null" if message is None else quote(message)},'
         f"{_NO_RULE if rule is None else _rule(rule)},{_decision(record.decision)},"
         f'"retries":{record.retries},"connect":{"null" if connect is None else f"{connect * 1000:.3f}"},'
-        f'"received":{record.received}'
-    )
+        f'"received":{record.received},"sent":'
+    ).encode()
 
 
 def _decision(decision: Decision | None) -> str:

@@ -25,7 +25,7 @@ class Writer:
         """`handle` is duplicated."""
         self._handle = os.dup(handle)
         self._counters = counters
-        self._lines: list[str] = []
+        self._lines: list[bytes] = []
         # Bytes, each set by one thread alone.
         self._given = 0
         self._allowed = MAX_BYTES  # to be given, ever: so much more than has been written
@@ -33,7 +33,7 @@ class Writer:
         self._thread = Thread(target=self._run, name="access log", daemon=True)
         self._thread.start()
 
-    def put(self, line: str) -> None:
+    def put(self, line: bytes) -> None:
         """Have a line written: ASCII, of at most PIPE_BUF with its end, which is included."""
         if self._given > self._allowed:
             self._counters.access_log_dropped += 1
@@ -61,7 +61,7 @@ class Writer:
         while lines:
             batch = lines[:_BATCH]
             del lines[: len(batch)]  # the other thread may have appended more meanwhile
-            data = "".join(batch).encode("ascii")
+            data = b"".join(batch)
             end = 0
             while end < len(data):
                 start, end = end, data.rfind(b"\n", end, end + PIPE_BUF) + 1 or len(data)

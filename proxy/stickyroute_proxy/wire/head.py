@@ -77,8 +77,6 @@ class RequestHead:
         "http11",
         "keep_alive",
         "method",
-        "outcome",
-        "outcome_of",
         "path",
         "query",
         "record",
@@ -121,11 +119,8 @@ class RequestHead:
     """The client came by TLS; known where the access log asks."""
     record: Any
     """Where the access log notes what becomes of the request; None: it has not been on yet."""
-    told: str
+    told: bytes
     """What the access log has made of the fields; empty: nothing yet."""
-    outcome: str
-    """What it has made of how the last exchange ended, and of what that was: `outcome_of`."""
-    outcome_of: tuple[object, ...]
     request_id: bytes
     """The client's own; empty when it sent none that can be used, until it is given one."""
 
@@ -141,8 +136,6 @@ class RequestHead:
         self._tail_of: tuple[object, ...] = ()
         self.bound: Bound = b"", b"", None
         self.record = None
-        self.outcome = ""
-        self.outcome_of = ()
 
     def read(  # noqa: C901, PLR0915 - one pass
         self, line: bytes, headers: Headers, kinds: Kinds, same: bool = False
@@ -186,7 +179,7 @@ class RequestHead:
         self._kinds = kinds
         self._presented_of = b""
         self._tail_of = ()
-        self.told = ""
+        self.told = b""
         self.http11 = http11
         self.headers = headers
         self.cookies = []

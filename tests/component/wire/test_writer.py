@@ -11,7 +11,7 @@ from stickyroute_proxy.writer import Writer
 
 
 def numbered(name, count):
-    return [f"{name} {number:06} {'x' * (number % 700)}\n" for number in range(count)]
+    return [b"%b %06d %b\n" % (name, number, b"x" * (number % 700)) for number in range(count)]
 
 
 def drain(handle, into, size=65536):
@@ -21,7 +21,7 @@ def drain(handle, into, size=65536):
 
 def test_writers_that_share_a_pipe_never_mix_their_lines():
     read, write = os.pipe()
-    given = [numbered(name, 3000) for name in ("a", "b")]
+    given = [numbered(name, 3000) for name in (b"a", b"b")]
     writers = [Writer(write, Counters()) for _ in given]
     os.close(write)
     for one, lines in zip(writers, given, strict=True):
@@ -33,7 +33,7 @@ def test_writers_that_share_a_pipe_never_mix_their_lines():
     drain(read, seen, 1500)
     assert all(one.join(10) for one in writers)
     os.close(read)
-    found = seen.decode().splitlines(keepends=True)
+    found = seen.splitlines(keepends=True)
     for lines in given:
         assert [line for line in found if line[:1] == lines[0][:1]] == lines
     assert len(found) == 6000
@@ -45,7 +45,7 @@ def test_a_stalled_reader_holds_nobody_up_and_what_is_too_much_is_dropped(monkey
     counters = Counters()
     one = Writer(write, counters)
     os.close(write)
-    lines = numbered("a", 3000)
+    lines = numbered(b"a", 3000)
     for line in lines:
         one.put(line)
     assert counters.access_log_dropped
@@ -55,7 +55,7 @@ def test_a_stalled_reader_holds_nobody_up_and_what_is_too_much_is_dropped(monkey
     drain(read, seen)
     assert one.join(10)
     os.close(read)
-    found = seen.decode().splitlines(keepends=True)
+    found = seen.splitlines(keepends=True)
     assert found == lines[: len(found)]
     assert len(found) + counters.access_log_dropped == 3000
     assert len(seen) <= 200_000 + PIPE_BUF
@@ -67,7 +67,7 @@ async def test_lines_for_a_reader_that_has_gone_are_counted():
     one = Writer(write, counters)
     os.close(write)
     os.close(read)
-    for line in numbered("a", 10):
+    for line in numbered(b"a", 10):
         one.put(line)
     await eventually(lambda: counters.access_log_failed == 10)
     one.end()
@@ -80,7 +80,7 @@ async def test_a_descriptor_that_does_not_block_is_waited_for():
     counters = Counters()
     one = Writer(write, counters)
     os.close(write)
-    lines = numbered("a", 1000)
+    lines = numbered(b"a", 1000)
     for line in lines:
         one.put(line)
     one.end()
@@ -89,5 +89,5 @@ async def test_a_descriptor_that_does_not_block_is_waited_for():
     drain(read, seen)
     assert one.join(10)
     os.close(read)
-    assert seen.decode().splitlines(keepends=True) == lines
+    assert seen.splitlines(keepends=True) == lines
     assert not counters.access_log_failed

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+from math import floor
 from pathlib import Path
 from random import Random
 from select import PIPE_BUF
@@ -10,15 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.proxy.fleets import Proxy, fleet, pod
 
+from stickyroute_api.reasons import BindingReason
 from stickyroute_api.settings import AccessLog as Settings
-from stickyroute_proxy.accesslog import MAX_PATH, AccessLog, Record, Unread, line
+from stickyroute_proxy.accesslog import MAX_AGENT, MAX_PATH, AccessLog, Record, Unread, date, line
+from stickyroute_proxy.affinity.decision import Decision
 from stickyroute_proxy.wire.counters import Counters
 from stickyroute_proxy.wire.head import Kinds, RequestHead
 
 ROOT = Path(__file__).parents[3]
 NOW = 1_800_000_000.0421
 TIME = "2027-01-15T08:00:00.042Z"
-PARTS = "2027-01-15T08:00:00", ".042"
+PARTS = date(floor(NOW)), 42
 TRACE = b"0af7651916cd43dd8448eb211c80319c"
 
 
@@ -155,8 +158,7 @@ def test_whatever_a_client_sends_a_line_is_one_line_of_json(path, agent, names, 
     request = head(b"/", (b"User-Agent", agent))
     request.path, request.method, request.host = path, method, host
     request.address, request.request_id = address, identity
-    text = line(*record(request, message=message), 101.0, *PARTS)
-    assert text.isascii()
+    text = line(*record(request, message=message), 101.0, *PARTS).decode("ascii")
     assert text.isprintable() is False
     assert text[:-1].isprintable()
     assert text[-1] == "\n"
@@ -165,6 +167,98 @@ def test_whatever_a_client_sends_a_line_is_one_line_of_json(path, agent, names, 
     assert found["client"] == address
     if path.isascii():
         assert found["path"] == path[:MAX_PATH].decode()
+
+
+def told(exchange, ended):
+    """The line as `json` makes it: all of it anew, but for the digits of the milliseconds."""
+    request, of = exchange
+    decision, endpoint = of.decision, of.decision and of.decision.endpoint
+    agent = request.field(b"user-agent")
+    times = {"total": ended - of.started}
+    times |= {"connect": of.connect, "firstByte": of.first_byte and of.first_byte - of.started}
+    fields = {
+        "time": TIME,
+        "requestId": request.request_id.decode(),
+        "client": request.address,
+        "scheme": "http",
+        "host": "shop.example.com",
+        "method": "GET",
+        "protocol": "HTTP/1.1",
+        "userAgent": agent[:MAX_AGENT].decode("utf-8", "backslashreplace") if agent else None,
+        "traceId": None,
+        "path": request.path[:MAX_PATH].decode("utf-8", "backslashreplace"),
+        "status": of.status,
+        "message": of.message,
+        "route": of.rule and of.rule.route,
+        "rule": of.rule and of.rule.name,
+        "scope": of.rule and of.rule.scope.id,
+        "reason": decision and decision.reason.value,
+        "endpoint": endpoint and endpoint.pod,
+        "address": endpoint and endpoint.authority,
+        "retries": of.retries,
+        "connect": (of.connect is not None and "@connect") or None,
+        "received": of.received,
+        "sent": of.sent,
+        "total": "@total",
+        "firstByte": (of.first_byte is not None and "@firstByte") or None,
+    }
+    text = json.dumps(fields, separators=(",", ":"))
+    for name, seconds in times.items():
+        # Thousandths of a millisecond, cut; these are all whole numbers of 1/1024 s.
+        text = text.replace(f'"@{name}"', f"{floor((seconds or 0) * 1e6) / 1000:.3f}")
+    return text + "\n"
+
+
+RULES = [proxy.rule() for proxy in (Proxy(fleet()), Proxy(fleet(web=(pod("web-1"),))))]
+RULES[1].name = "other"
+DECISIONS = [
+    Decision(endpoint, reason)
+    for endpoint in (None, bound()[1].endpoint)
+    for reason in (BindingReason.NEW, BindingReason.BOUND)
+]
+SECONDS = st.integers(0, 3 * 1024).map(lambda number: number / 1024)
+
+
+@given(
+    exchanges=st.lists(
+        st.fixed_dictionaries(
+            {
+                "path": st.sampled_from([b"/", b"/a", b'/"\\', b"/" + b"b" * 2000]),
+                "agent": st.sampled_from([b"", b"one", b'"two"', b"c" * 300]),
+                "identity": st.sampled_from([b"a1", b"a-1", b'"']),
+                "rule": st.sampled_from([None, *RULES]),
+                "decision": st.sampled_from([None, *DECISIONS]),
+                "status": st.sampled_from([0, 200, 404]),
+                "sent": st.sampled_from([0, 1024, 1 << 40]),
+                "first_byte": st.none() | SECONDS,
+                "rare": st.none() | st.sampled_from(["", "told", "opened"]),
+                "total": SECONDS,
+            }
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_what_is_kept_of_a_line_for_the_next_changes_no_line(exchanges):
+    request, of, kinds = head(), Record(), Kinds()
+    for one in exchanges:
+        fields = [(b"Host", b"shop.example.com"), *([(b"User-Agent", one["agent"])] if one["agent"] else ())]
+        same = fields == request.headers
+        request.read(b"GET %b HTTP/1.1" % one["path"], fields, kinds, same)
+        request.request_id = one["identity"]
+        of.started = 100.0
+        of.rule, of.decision, of.status, of.sent = (
+            one[name] for name in ("rule", "decision", "status", "sent")
+        )
+        of.first_byte = None if one["first_byte"] is None else 100.0 + one["first_byte"]
+        if one["rare"] == "opened":
+            of.connecting = 0.0
+            of.connected(0.0625)
+        elif one["rare"] is not None:
+            of.tell(one["rare"], received=5, retries=1)
+        ended = 100.0 + one["total"]
+        assert line(request, of, ended, *PARTS).decode() == told((request, of), ended)
+        of.clear()
 
 
 class Piped:
