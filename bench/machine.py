@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -21,12 +21,17 @@ _RESTING: Final = 0.02
 
 
 def prepare() -> None:
-    """Put this process, which makes load, on its core, with room for many sockets; SIGTERM ends all."""
+    """Put this process, which makes load, on its core, with room for many sockets; SIGTERM ends all.
+
+    What it starts inherits its priority, peers and pods too: whatever else the machine does waits for them.
+    """
     if not {PROXY_CORE, LOAD_CORE} <= os.sched_getaffinity(0):
         raise SystemExit(
             f"the bench needs cores {PROXY_CORE} and {LOAD_CORE}: one for the proxy, one for load"
         )
     os.sched_setaffinity(0, {LOAD_CORE})
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, -20)
     # what --install brings is beside the interpreter, and Debian keeps servers where users do not look
     places = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), "/usr/sbin"]
     os.environ["PATH"] = os.pathsep.join(places)

@@ -119,10 +119,11 @@ INTRODUCTION = """\
 What StickyRoute costs beside other proxies on the same machine, in the same run, with sticky cookies,
 routing, metrics, deadlines and limits on. `python -m bench --write docs/performance.md` writes this page."""
 METHOD = f"""\
-The proxies have one core, load generators and pods another; one proxy is measured at a time. Each is met with
-a request first, and must keep a client to its pod; any answer but a good one fails its row. Each has one
-thread, keeps its connections to pods, and logs no requests. Those whose metrics are an option have them on;
-the others are given no limits for each client, which StickyRoute has.
+The proxies have one core, load generators and pods another, with priority over what else the machine does;
+one proxy is measured at a time. Each is met with a request first, and must keep a client to its pod; any
+answer but a good one fails its row. Each has one thread, keeps its connections to pods, and logs no requests.
+Those whose metrics are an option have them on; the others are given no limits for each client, which
+StickyRoute has.
 
 Rounds are interleaved, and ratios are taken within a round: their median, and in brackets their extremes.
 Absolute figures swing with the machine; ratios say more. CPU is that of all threads and child processes, from
