@@ -26,8 +26,8 @@ from bench.soak.load import Load, load
 from bench.soak.slow import Slow, measure
 from bench.soak.stage import Stage, stage
 
-WARM_UP: Final = 15.0
-"""Seconds of load before the idle counts are taken."""
+WARM_UP: Final = 60.0
+"""Seconds of load before the idle counts are taken, in which clients of each kind are once at their most."""
 SHARE: Final = 0.7
 """Of its core that the proxy is to be kept at."""
 SETTLE: Final = 60.0
