@@ -10,7 +10,8 @@ from re import compile as regex
 from typing import Final
 
 from stickyroute_api import changes, snapshot
-from stickyroute_api.guarded import guarded, plain
+from stickyroute_api.guarded import guarded
+from stickyroute_proxy.fieldname import plain
 
 _TOKEN: Final = regex(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE: Final = regex(r"(?![ \t])[\t\x20-\x7e\x80-\U0010ffff]*(?<![ \t])")
@@ -39,13 +40,13 @@ class Fields:
 
         `aliases`: names that applications take for one that goes, as `X_Env` for `X-Env`, go as well.
         """
-        read = self._read = _plain if aliases else bytes.lower
-        ours = plain(ours)
+        read = self._read = plain if aliases else bytes.lower
+        own = plain(ours.encode())
         names = (*given.remove, *(name for name, _ in given.set))
         added = (*given.set, *given.add)
-        gone = (*removes, *(name for name in names if plain(name) != ours))
+        gone = (*removes, *(name for name in names if plain(name.encode()) != own))
         self._gone = frozenset(read(name.encode()) for name in gone)
-        self._added = [f"{name}: {value}".encode() for name, value in added if plain(name) != ours]
+        self._added = [f"{name}: {value}".encode() for name, value in added if plain(name.encode()) != own]
 
     def apply(self, lines: list[bytes]) -> list[bytes]:
         """The lines of a head's fields, changed; the same ones where there is nothing to change."""
@@ -181,10 +182,6 @@ class Changes:
 
 def _fields(given: changes.HeaderChanges, ours: str = "", *, aliases: bool = False) -> Fields | None:
     return Fields(given, ours, aliases=aliases) if given.set or given.add or given.remove else None
-
-
-def _plain(name: bytes) -> bytes:
-    return name.lower().replace(b"_", b"-")
 
 
 def _hostname(given: str) -> bytes:

@@ -89,7 +89,7 @@ MUTATIONS = {
     "our header is the application's": Mutation(
         "I8",
         "proxy/stickyroute_proxy/affinity/carrier.py",
-        'return [line for line in lines if _plain(line.partition(b":")[0]) != ours]',
+        'return [line for line in lines if plain(line.partition(b":")[0]) != ours]',
         "return lines",
         plan(("weights", 0.0, 0.3), routes=KEYED, seconds=4.0),
     ),

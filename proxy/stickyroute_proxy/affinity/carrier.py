@@ -12,6 +12,7 @@ from stickyroute_proxy.affinity import envelope
 from stickyroute_proxy.affinity.cookie import attributes, sets, strip
 from stickyroute_proxy.affinity.envelope import Seal
 from stickyroute_proxy.affinity.keys import MAX_PRESENTED, Facts
+from stickyroute_proxy.fieldname import plain
 
 _BLANKS: Final = b" \t"
 
@@ -119,8 +120,8 @@ class OurHeader(Carrier):
         return [value.strip(_BLANKS) for value in joined.split(b",", MAX_PRESENTED)[:MAX_PRESENTED] if value]
 
     def up_fields(self, lines: list[bytes]) -> list[bytes]:
-        ours = _plain(self._header)
-        return [line for line in lines if _plain(line.partition(b":")[0]) != ours]
+        ours = plain(self._header)
+        return [line for line in lines if plain(line.partition(b":")[0]) != ours]
 
     def clashes(self, lines: list[bytes], _now: float) -> int:
         fields = (line.partition(b":") for line in lines)
@@ -220,11 +221,6 @@ class AppHeader(Learned):
             before = lines[index][: len(lines[index]) - len(value)]
             lines[index] = before + envelope.unwrap(value)
         return lines
-
-
-def _plain(name: bytes) -> bytes:
-    """A field's name as applications may read it: they take `_` for `-`."""
-    return name.lower().replace(b"_", b"-")
 
 
 def carrier(policy: snapshot.Persistence) -> Carrier:

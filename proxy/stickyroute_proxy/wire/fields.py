@@ -3,6 +3,8 @@
 from re import compile as regex
 from typing import Final
 
+from stickyroute_proxy.fieldname import plain
+
 # 0 is everything else: it goes on untouched.
 DROP, LENGTH, CODING, CONNECTION, UPGRADE, TRAILER = range(1, 7)
 HOST, COOKIE, EXPECT, ID, FORWARDED, NOTICE, TE, HOPS = range(7, 15)
@@ -94,11 +96,6 @@ class AnswerKinds(Kinds):
 
     def _kind(self, lower: bytes) -> int:
         return _ANSWERS.get(lower, 0)
-
-
-def plain(name: bytes) -> bytes:
-    """A field's name as applications may read it: they take `_` for `-`."""
-    return name.lower().replace(b"_", b"-")
 
 
 def may_trail(name: bytes) -> bool:

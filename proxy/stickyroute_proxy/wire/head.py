@@ -11,6 +11,7 @@ from typing import Any, Final
 from stickyroute_proxy.affinity.carrier import Carrier
 from stickyroute_proxy.affinity.keys import Bound, presented
 from stickyroute_proxy.changes import UNCHANGED, Changes
+from stickyroute_proxy.fieldname import plain
 from stickyroute_proxy.wire.fields import (
     CODING,
     CONNECTION,
@@ -26,7 +27,6 @@ from stickyroute_proxy.wire.fields import (
     TE,
     UPGRADE,
     Kinds,
-    plain,
     tokens,
 )
 from stickyroute_proxy.wire.parser import (
