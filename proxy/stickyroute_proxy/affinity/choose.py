@@ -116,7 +116,6 @@ def _endpoint(rule: Rule, binding: Binding, now: float, random: Random) -> Endpo
 
 def _lost(rule: Rule, facts: Facts, lost: Lost, now: float, random: Random) -> Decision:
     if lost.reason in EXPIRED:
-        rule.scope.expired += 1
         rule.scope.end(lost.reason)
         if rule.scope.fixed or rule.scope.stored:
             return _begin_at(rule, lost.binding.session, lost.reason, now)

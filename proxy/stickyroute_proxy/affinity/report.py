@@ -214,7 +214,6 @@ def _rows(scope: Scope, tunnels: Mapping[tuple[str, str], int], now: float) -> I
         scope.new
         or scope.moved
         or scope.restarted
-        or scope.expired
         or scope.rejected
         or scope.ended
         or scope.clashes

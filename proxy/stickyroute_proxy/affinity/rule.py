@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from stickyroute_api import snapshot
 from stickyroute_api.affinity import DEFAULT_WINDOW, Clash, together
-from stickyroute_api.reasons import BindingReason, EndpointState
+from stickyroute_api.reasons import EXPIRED, BindingReason, EndpointState
 from stickyroute_proxy.affinity.algorithm import Turn
 from stickyroute_proxy.affinity.balance import Balancer, standing
 from stickyroute_proxy.affinity.carrier import Carrier, carrier
@@ -65,7 +65,6 @@ class Scope:
         "draining",
         "ended",
         "endpoints",
-        "expired",
         "fixed",
         "id",
         "identity",
@@ -153,8 +152,6 @@ class Scope:
     """Sessions that began."""
     moved: int
     """Sessions that lost their pod."""
-    expired: int
-    """Sessions that came back after the end of a timer."""
     rejected: int
     """Requests for which there was no endpoint."""
     restarted: int
@@ -176,7 +173,7 @@ class Scope:
         self.parked = {}
         self.returned = []
         self.sessions = ScopeSessions(known)
-        self.bound = self.new = self.moved = self.expired = self.rejected = self.restarted = 0
+        self.bound = self.new = self.moved = self.rejected = self.restarted = 0
         self.others = {}
         self.ended = {}
         self.clashes = {}
@@ -238,6 +235,11 @@ class Scope:
     def count(self, reason: BindingReason) -> None:
         """Count a decision that was not by a binding that held."""
         self.others[reason] = self.others.get(reason, 0) + 1
+
+    @property
+    def expired(self) -> int:
+        """Sessions that came back after the end of a timer."""
+        return sum(self.ended.get(reason, 0) for reason in EXPIRED)
 
     def end(self, reason: BindingReason) -> None:
         """Count an end for which no pod is named."""
