@@ -256,27 +256,29 @@ def test_each_release_is_told_once_where_there_is_no_other_pod():
     assert proxy.scope().moved == 3
 
 
-def test_a_release_is_told_again_when_the_old_envelope_had_led_home_between():
+def begun_on_one_of_two():
+    """Both pods, the proxy, an envelope of its, the pod that it names, and the other."""
     web = pods("web-1", "web-2")
     proxy = new_proxy(web=web)
     begun = ask(proxy)
     home = begun.endpoint.pod
     (other,) = {"web-1", "web-2"} - {home}
+    return web, proxy, wrapped(proxy, begun), home, other
+
+
+def test_a_release_is_told_again_when_the_old_envelope_had_led_home_between():
+    web, proxy, envelope, home, other = begun_on_one_of_two()
     orders = ((release(home, NOW + 5),), web), ((), web), ((release(home, NOW + 25),), web)
-    proxy, found = follow_orders(web, *orders, proxy=proxy, envelope=wrapped(proxy, begun))
+    proxy, found = follow_orders(web, *orders, proxy=proxy, envelope=envelope)
     assert found == [(other, TOLD_ONCE), (home, KEPT), (other, TOLD_ONCE)]
     assert proxy.scope().moved == 2
 
 
 def test_a_pod_that_is_lost_again_is_told_again_when_the_old_envelope_had_led_home_between():
-    web = pods("web-1", "web-2")
-    proxy = new_proxy(web=web)
-    begun = ask(proxy)
-    home = begun.endpoint.pod
-    (other,) = {"web-1", "web-2"} - {home}
+    web, proxy, envelope, home, other = begun_on_one_of_two()
     away = tuple(pod(one.pod, EndpointState.NOT_READY) if one.pod == home else one for one in web)
     orders = ((), away), ((), web), ((), away)
-    proxy, found = follow_orders(web, *orders, proxy=proxy, envelope=wrapped(proxy, begun))
+    proxy, found = follow_orders(web, *orders, proxy=proxy, envelope=envelope)
     lost = ["PodNotReady", "Bound", "Bound"]
     assert found == [(other, lost), (home, KEPT), (other, lost)]
     assert proxy.scope().moved == 2
