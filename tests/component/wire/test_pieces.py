@@ -36,3 +36,8 @@ def test_requests():
 
 def test_answers():
     assert not differing(answers.read, every_answer())
+
+
+def test_what_fuzzing_has_found():
+    for data in answers.FOUND:
+        answers.check(data)
