@@ -17,6 +17,7 @@ import aiohttp
 from kubernetes.aio import client, config
 
 from stickyroute_api.spec import GROUP, PLURAL, VERSION
+from stickyroute_operator.complaint import words
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +146,7 @@ class Cluster:
             answer = await self._api.call_api(verb, url, headers, payload, _request_timeout=TIMEOUT)
             text: bytes = await answer.read()  # type: ignore[no-untyped-call]
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ApiError(f"{method} {path}: {str(error) or type(error).__name__}") from error
+            raise ApiError(f"{method} {path}: {words(error)}") from error
         if answer.status >= 300:
             raise ApiError(f"{method} {path}: {answer.status} {_message(text)}", answer.status)
         try:

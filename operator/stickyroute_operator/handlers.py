@@ -21,6 +21,7 @@ import kopf
 
 from stickyroute_api.spec import GROUP
 from stickyroute_operator import cluster, store
+from stickyroute_operator.complaint import words
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ class Watches:
                 )
             )
         except Exception as error:  # noqa: BLE001 - whatever ended it, it begins anew
-            self._call(self._tell, str(error) or type(error).__name__)
+            self._call(self._tell, words(error))
         finally:
             self._call(ended.set)
 
