@@ -151,8 +151,8 @@ MUTATIONS = {
     "chats outlast their pod's drain": Mutation(
         "I5",
         "proxy/stickyroute_proxy/wire/tunnels.py",
-        "            if found is not None:",
-        "            if found is not None and not found.before:",
+        "                if found is not None and tunnel.opened < found.before:",
+        "                if found is not None and not found.before:",
         plan(
             ("delete_pod", 0.9, 0.1),
             ("delete_pod", 0.9, 0.1),

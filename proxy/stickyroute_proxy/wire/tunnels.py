@@ -54,15 +54,14 @@ class Tunnels:
         """Order the end of those whose binding has ended; `clock` is in Unix seconds, `now` monotonic."""
         for home, tunnels in self._homes.items():
             found = end(home.scope, home.endpoint, home.epoch, clock)
-            if found is not None:
-                for tunnel in tunnels:
-                    if tunnel.opened < found.before:
-                        self._order(tunnel, found.reason, now)
-            elif home.scope.absolute < inf:
-                begun = clock - home.scope.absolute
-                for tunnel in tunnels:
-                    if tunnel.begun <= begun:
-                        self._order(tunnel, BindingReason.ABSOLUTE_TIMEOUT, now)
+            absolute = home.scope.absolute
+            if found is None and absolute == inf:
+                continue
+            for tunnel in tunnels:
+                if found is not None and tunnel.opened < found.before:
+                    self._order(tunnel, found.reason, now)
+                elif tunnel.begun <= clock - absolute:
+                    self._order(tunnel, BindingReason.ABSOLUTE_TIMEOUT, now)
 
     def _order(self, tunnel: Tunnel, reason: BindingReason, now: float) -> None:
         """Have it end within SPREAD; once ordered, no end is put off."""

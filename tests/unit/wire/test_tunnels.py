@@ -2,9 +2,11 @@
 
 from random import Random
 
-from tests.unit.proxy.fleets import NOW, Proxy, fleet, pods
+import pytest
+from tests.unit.proxy.fleets import NOW, Proxy, fleet, persistence, pods, route, rule
 
 from stickyroute_api.reasons import BindingReason
+from stickyroute_api.snapshot import Override
 from stickyroute_proxy.wire.tunnel import Home
 from stickyroute_proxy.wire.tunnels import SPREAD, Tunnels
 
@@ -44,3 +46,23 @@ def test_those_of_one_cause_end_within_five_seconds_and_not_together():
     assert (min(ends), max(ends)) == (1000.25, 1000.0 + SPREAD)
     # In each quarter of a second a twentieth of them, but for chance.
     assert all(20 <= ends.count(now) <= 90 for now in steps if 1000 < now <= 1000 + SPREAD)
+
+
+@pytest.mark.parametrize(
+    ("since", "reason"),
+    [
+        (None, BindingReason.ABSOLUTE_TIMEOUT),
+        (NOW - 60, BindingReason.ABSOLUTE_TIMEOUT),  # released before it was opened
+        (NOW + 60, BindingReason.RELEASED),
+    ],
+)
+def test_a_release_that_stands_does_not_put_off_the_absolute_timer(since, reason):
+    orders = () if since is None else (Override(pod="a", action="Release", since=since),)
+    timed = route(rule(persistence=persistence(absolute_timeout=3600.0)), overrides=orders)
+    proxy = Proxy(fleet((timed,), web=pods("a", "b")))
+    (endpoint, _) = proxy.find("a", "b")
+    tunnels = Tunnels(Random(0))
+    tunnels.add(one := Tunnel(Home(proxy.scope(), endpoint, 0, 0.0)))
+    tunnels.order(NOW + 3600.0, 1000.0)
+    tunnels.end(1000.0 + SPREAD)
+    assert one.reason is reason
