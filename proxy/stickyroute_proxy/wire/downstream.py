@@ -136,12 +136,17 @@ class Downstream(Writing):
 
     # Reading requests
 
+    def _begin(self) -> Reader:
+        """Rest no more."""
+        reader = self._reader = Reader(HttpRequestParser, self._plane.settings.limits)
+        self.head = RequestHead()
+        self.head.address = self.forwarding.address
+        self._plane.active.add(self)
+        return reader
+
     def _read_head(self, data: bytes) -> None:
-        reader, head, plane = self._reader, self.head, self._plane
-        if reader is None:
-            reader = self._reader = Reader(HttpRequestParser, plane.settings.limits)
-            head = self.head = RequestHead()
-            plane.active.add(self)
+        reader, plane = self._reader or self._begin(), self._plane
+        head = self.head
         try:
             end = reader.head(data, 0)
             if end < 0:
@@ -159,8 +164,9 @@ class Downstream(Writing):
             self._refuse_malformed(error)
             return
         forwarding = self.forwarding
-        forwarding.read(head.forwarded, plane.trust)
-        head.address = forwarding.address
+        if forwarding.read(head.forwarded, plane.trust):
+            head.address = forwarding.address
+            head.told = b""
         if not (head.request_id and forwarding.trusted):
             head.request_id = plane.next_id()
         self._keep = head.keep_alive

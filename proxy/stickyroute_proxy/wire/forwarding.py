@@ -58,10 +58,13 @@ class Forwarding:
         self._fields: dict[bytes, bytes] = {}
         self._lines = self._lines_of = b""
 
-    def read(self, given: Headers | None, trust: Trust) -> None:
-        """Take the forwarding fields of a head, None: it has none; and who is trusted now."""
+    def read(self, given: Headers | None, trust: Trust) -> bool:
+        """Take the forwarding fields of a head, None: it has none; and who is trusted now.
+
+        Whether the client may be another one than that of the head before.
+        """
         if given is self._given and trust is self._trust:
-            return
+            return False
         anew = trust is not self._trust
         if anew:
             self._trust = trust
@@ -69,7 +72,7 @@ class Forwarding:
         self._given = given
         fields = _joined(given) if given is not None and self.trusted else {}
         if fields == self._fields and not anew:
-            return
+            return False
         self._fields = fields
         self._lines = b""
         hops = fields.get(b"x-forwarded-for")
@@ -77,6 +80,7 @@ class Forwarding:
         # The last word is the trusted peer's own.
         said = fields.get(b"x-forwarded-proto", b"").rpartition(b",")[2].strip(b" \t").lower()
         self.scheme = _SCHEMES.get(said, self._own_scheme)
+        return True
 
     def lines(self, authority: bytes) -> bytes:
         """The fields for the endpoint, complete lines; a trusted peer's own go on, continued."""

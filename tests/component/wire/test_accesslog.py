@@ -59,11 +59,11 @@ async def logging(*scripts, mode="All", sample=0.01, **rule):
             ports = [backend.port for backend in backends]
             revision = 1
 
-            def apply(mode, sample=0.01):
+            def apply(mode, sample=0.01, **given):
                 nonlocal revision
                 revision += 1
                 endpoints = [endpoint(port, f"uid-{chr(97 + at)}") for at, port in enumerate(ports)]
-                settings = Settings(access_log=AccessLog(mode=mode, sample=sample))
+                settings = Settings(access_log=AccessLog(mode=mode, sample=sample), **given)
                 proxy.apply(fleet(*endpoints, revision=revision, settings=settings, **rule))
 
             apply(mode, sample)
@@ -90,6 +90,20 @@ async def test_each_exchange_of_a_connection_is_a_line():
     assert (second["received"], second["sent"], second["connect"]) == (5, 5, None)
     assert first["requestId"].encode() in backend.bytes
     assert first["requestId"] != second["requestId"]
+
+
+async def test_the_client_is_who_is_believed_now_though_its_fields_stay_the_same():
+    async with logging(echo()) as (proxy, log, apply, _backend):
+        raw = await proxy.connect()
+        for trusted in ((), ("127.0.0.0/8",), ()):
+            apply("All", trusted_proxies=trusted)
+            for _ in range(2):
+                await raw.send(get("/", "X-Forwarded-For: 192.0.2.9", "X-Forwarded-Proto: https"))
+                await raw.answer()
+        await raw.close()
+        lines = await log.wait(6)
+    own, told = ("127.0.0.1", "http"), ("192.0.2.9", "https")
+    assert [(line["client"], line["scheme"]) for line in lines] == [own, own, told, told, own, own]
 
 
 async def test_what_is_refused_is_a_line_with_its_cause():
