@@ -269,6 +269,9 @@ class Scope:
         self.named = named
         for name, (endpoint, *_) in named.items():
             self.sessions.follow(name, endpoint)
+        for name in named.keys() & self.sessions.gone.keys():
+            if self._keeps(name, now):
+                self.sessions.reopen(named[name][0])
         for rule in self.rules:
             # A binding holds in every rule of its scope, on the rule's own port where it has one.
             rule.follow(named if len(self.rules) == 1 else {**named, **rule.own}, now, random)
@@ -285,17 +288,19 @@ class Scope:
         self.settle(now)
         self._unpark(now)
 
+    def _keeps(self, name: bytes, now: float) -> bool:
+        """Whether bindings of that name hold, as far as its endpoints go."""
+        drain = self.policy.drain_timeout
+        return any(now < endpoint.kept_until(drain) for endpoint in self.named.get(name, ()))
+
     def _unpark(self, now: float) -> None:
         """Find who need wait no more: what they wait for keeps sessions, or will not come back."""
-        drain = self.policy.drain_timeout
         for name, queue in tuple(self.parked.items()):
             endpoints = self.named.get(name, ())
             has_left = name not in self.disabled and all(
                 endpoint.state is EndpointState.DRAINING for endpoint in endpoints
             )
-            if (has_left and self.policy.bind_to != "StatefulPod") or any(
-                now < endpoint.kept_until(drain) for endpoint in endpoints
-            ):
+            if (has_left and self.policy.bind_to != "StatefulPod") or self._keeps(name, now):
                 self.returned.append(queue)
             elif queue:
                 continue

@@ -8,6 +8,7 @@ do, and a proxy that has just started knows none and decides the same.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
+from itertools import chain
 from math import ceil, inf
 from operator import attrgetter
 from typing import Final
@@ -98,6 +99,11 @@ class Place:
         self.departures: dict[BindingReason, Departed] = {}
         """The newest for each reason."""
 
+    def doubt(self) -> None:
+        """Have the bindings that are known here looked at anew."""
+        for session in self.sessions.values():
+            session.recheck = -inf
+
 
 Name = Callable[[Endpoint], bytes]
 
@@ -182,8 +188,12 @@ class ScopeSessions:
         """Have the bindings to that name looked at anew: what was told of them is past."""
         place = self.places.get(name)
         if place is not None:
-            for session in place.sessions.values():
-                session.recheck = -inf
+            place.doubt()
+
+    def reopen(self, endpoint: Endpoint) -> None:
+        """An endpoint keeps sessions again: those that it had are its own once more."""
+        if self.name(endpoint) in self.gone:
+            self._open(endpoint)
 
     def at(self, endpoint: Endpoint) -> int:
         """How many sessions are known at an endpoint."""
@@ -203,6 +213,12 @@ class ScopeSessions:
             and session.recheck >= recheck
             and session.epoch == self.epoch
         )
+
+    def whereabouts(self, session_id: bytes) -> bytes | None:
+        """The name of the place that knows the session; None: none does. It looks at all of them."""
+        key = session_id[:ID_BYTES]
+        places = chain(self.places.values(), self.gone.values())
+        return next((place.key for place in places if key in place.sessions), None)
 
     def use(self, session_id: bytes, endpoint: Endpoint) -> None:
         """Note that the session, which is known at the endpoint, made a request."""
@@ -252,7 +268,7 @@ class ScopeSessions:
 
     def forget(self) -> None:
         """Forget all sessions, with the scope."""
-        for place in (*self.places.values(), *self.gone.values()):
+        for place in chain(self.places.values(), self.gone.values()):
             for session in place.sessions.values():
                 self.known.drop(session)
             place.sessions.clear()
@@ -306,9 +322,11 @@ class ScopeSessions:
         if place is None:
             place = Place(self, endpoint, name)
         else:
-            # It has come back, or it is the last resort.
+            # It has come back, or it is the last resort. Nobody saw whether its pod began anew meanwhile.
             place.left = None
+            place.started = endpoint.started
             place.departures.clear()
+            place.doubt()
         self.places[place.key] = place
         return place
 

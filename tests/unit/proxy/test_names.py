@@ -251,6 +251,26 @@ def test_parallel_requests_with_one_old_token_are_told_once():
     assert proxy.scope().restarted == 1
 
 
+@pytest.mark.parametrize("away", [(), (pod("web-1", EndpointState.DRAINING, draining_since=NOW - 1e6),)])
+@pytest.mark.parametrize("started", [NOW - 50, NOW + 15])
+def test_a_pod_that_comes_back_has_its_sessions_again_and_a_restart_meanwhile_is_told(away, started):
+    """It had left the scope, by a label or a selector, or its drain was over."""
+    first = pod("web-1", started=NOW - 50)
+    proxy, client = Proxy(fleet(web=(first, pod("web-2")))), Client()
+    while client.ask(proxy).endpoint.pod != "web-1":
+        client = Client()
+    client.ask(proxy)
+    proxy.tick(10)
+    proxy.apply(fleet(revision=2, web=(*away, pod("web-2"))))
+    proxy.tick(10)
+    proxy.apply(fleet(revision=3, web=(pod("web-1", started=started), pod("web-2"))))
+    assert proxy.scope().sessions.at(proxy.find("web-1")[0]) == 1
+    restarted = started > NOW
+    notices = [client.ask(proxy).notice for _ in range(3)]
+    assert notices == [b"ContainerRestarted" if restarted else None, None, None]
+    assert (proxy.scope().restarted, proxy.scope().moved) == (restarted, 0)
+
+
 @pytest.mark.parametrize("ahead", [-5, 0, 5])
 def test_a_pod_whose_clock_differs_has_not_restarted(ahead):
     proxy, client = Proxy(fleet(web=(pod("web-1", started=NOW + ahead),))), Client()
