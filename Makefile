@@ -68,7 +68,7 @@ bench: $(VENV)/.ready  ## measure beside the peers that are installed, 20 minute
 scale: $(VENV)/.ready  ## agreement over 100,000 requests, 1,000,000 keys through a proxy, 4 minutes (SCALE="--write docs/scale.md")
 	$(BIN)/python -m tests.scale $(SCALE)
 
-soak: $(VENV)/.ready  ## load of every kind while pods come and go, 30 minutes (SOAK_MINUTES=5: shorter)
+soak: $(VENV)/.ready  ## load of every kind while pods come and go, 30 minutes (SOAK_MINUTES=5: shorter; SOAK=--shared: no latencies are judged)
 	$(BIN)/python -m bench.soak $(SOAK)
 
 invariants: $(VENV)/.ready  ## 10,000 sessions through random events in processes of this machine, 6 minutes (INVARIANTS=--short: fewer, and breaks that it must see)

@@ -53,6 +53,7 @@ def main() -> None:
     seed = given.seed if given.seed is not None else int.from_bytes(os.urandom(4))
     command = ["python", "-m", "bench.soak", "--minutes", f"{given.minutes:g}", "--seed", str(seed)]
     command += ["--share", f"{given.share:g}"] if given.share != SHARE else []
+    command += ["--shared"] if given.shared else []
     clients = sum(count for _, count, _ in kinds.KINDS.values())
     facts = [
         f"Date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
@@ -66,6 +67,8 @@ def main() -> None:
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 soaked = runner.run(soak(Path(name), given.minutes * 60, seed, given.share))
+            if not given.shared:
+                soaked.faults += verdict.harmed(soaked.slow.pairs, soaked.slow.void)
         except StartError as error:
             raise SystemExit(str(error)) from None
     summary = report.summary(soaked)
@@ -92,6 +95,11 @@ def arguments() -> argparse.ArgumentParser:
         default=SHARE,
         help=f"of its core that the proxy is to be kept at, as far as the load's allows (default: {SHARE:g})",
     )
+    parser.add_argument(
+        "--shared",
+        action="store_true",
+        help="with other work on this machine: the p99 beside slow clients is shown, and not judged",
+    )
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the summary, such as docs/soak.md")
     return parser
 
@@ -114,7 +122,6 @@ async def soak(folder: Path, seconds: float, seed: int, share: float) -> Soaked:
         soaked.faults += tally.faults
         soaked.faults += verdict.unreturned(before, after)
         soaked.faults += verdict.grown(soaked.load.memory)
-        soaked.faults += verdict.harmed(soaked.slow.pairs, soaked.slow.void)
         soaked.faults += verdict.costly(soaked.slow.each)
         soaked.faults += made.told()
     return soaked
