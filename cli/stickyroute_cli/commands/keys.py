@@ -10,6 +10,8 @@ from stickyroute_operator.keys import COMMAND
 from stickyroute_operator.pki import Names
 
 CHART = "stickyroute"
+LONGEST = 40
+"""Characters that the chart leaves of a name, so that suffixes fit behind it."""
 
 
 @click.group(short_help="Rotate the token keys of a fleet.")
@@ -38,9 +40,11 @@ def rotate(namespace: str, release: str, context: str | None) -> None:
     """Make the next key. It seals once every proxy holds it; the one before opens on. No session ends by it.
 
     Goes through kubectl: it needs the right to patch the Secret RELEASE-token-keys, which the chart calls
-    RELEASE-stickyroute-token-keys where the release's name lacks the word.
+    RELEASE-stickyroute-token-keys where the release's name lacks the word. With the chart's nameOverride,
+    name as --release what comes before -token-keys.
     """
     where = [*([f"--context={context}"] if context else []), "--namespace", namespace]
+    told = ""
     for fullname in _fullnames(release):
         secret = Names.of(fullname).token_keys
         error = _annotate(where, secret)
@@ -48,14 +52,17 @@ def rotate(namespace: str, release: str, context: str | None) -> None:
             where_told = f"Secret {namespace}/{secret}"
             say(f"ordered: the operator begins within seconds, and its log tells ({where_told})")
             return
+        told = told or error  # of the likelier name
         if not any(word in error for word in ("NotFound", "Forbidden")):  # rights may be to one name only
+            told = error
             break
-    raise InputError(f"{error}; name the installation with --namespace and --release")
+    raise InputError(f"{told}; name the installation with --namespace and --release")
 
 
 def _fullnames(release: str) -> tuple[str, ...]:
     """What the chart may call a release's objects: by `fullnameOverride`, or by the release's name."""
-    return (release,) if CHART in release else (f"{release}-{CHART}", release)
+    names = (release,) if CHART in release else (f"{release}-{CHART}", release)
+    return tuple(name[:LONGEST].removesuffix("-") for name in names)
 
 
 def _annotate(where: Sequence[str], secret: str) -> str | None:

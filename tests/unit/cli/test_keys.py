@@ -15,7 +15,7 @@ def kubectl(tmp_path, monkeypatch):
         program.write_text(
             f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n'
             f'case "$*" in *" secret {knows or "?"}"*) exit 0;; esac\n'
-            f'echo "{error}" >&2\nexit {status}\n'
+            f'echo "{error}: $*" >&2\nexit {status}\n'
         )
         program.chmod(0o755)
         return lambda: (tmp_path / "asked").read_text().strip()
@@ -36,6 +36,14 @@ def run(*arguments):
             ("-n", "edge", "--release=sr", "--context=prod"),
             "--context=prod --namespace edge annotate secret sr-stickyroute-token-keys",
         ),
+        (
+            ("--release", "checkout-platform-production-eu"),
+            "--namespace stickyroute annotate secret checkout-platform-production-eu-stickyro-token-keys",
+        ),
+        (  # no hyphen stays at the cut
+            ("--release", f"{'a' * 39}-b-stickyroute"),
+            f"--namespace stickyroute annotate secret {'a' * 39}-token-keys",
+        ),
     ],
 )
 def test_the_secret_is_annotated(kubectl, arguments, asked):
@@ -53,6 +61,13 @@ def test_the_release_and_a_fullname_of_ones_own_are_both_found(kubectl, secret, 
     result = run("--release=edge")
     assert result.exit_code == 0
     assert f"stickyroute/{secret}" in result.output
+
+
+def test_where_neither_is_found_the_likelier_is_told(kubectl):
+    kubectl(1, "Error from server (NotFound): secrets")
+    result = run("--release=edge")
+    assert result.exit_code == 2
+    assert " edge-stickyroute-token-keys " in result.output
 
 
 def test_a_cluster_that_is_away_is_asked_once(kubectl):
