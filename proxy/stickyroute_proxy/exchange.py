@@ -15,7 +15,7 @@ from stickyroute_proxy.affinity.bind import followed
 from stickyroute_proxy.affinity.choose import choose, choose_bound
 from stickyroute_proxy.affinity.token import Binding
 from stickyroute_proxy.changes import Changes
-from stickyroute_proxy.issue import change, drop_ours, give, learn, wrap
+from stickyroute_proxy.issue import change, drop_all_ours, give, learn, wrap
 from stickyroute_proxy.placement import Placement
 from stickyroute_proxy.seams import Client, Plane
 from stickyroute_proxy.store.memory import WAIT, Result
@@ -312,7 +312,7 @@ class Exchange(Placement):
 
     def interim(self, answer: AnswerHead) -> None:
         assert self._rule is not None  # noqa: S101 - only a routed request has an answer
-        drop_ours(self._plane, self._rule, answer)
+        drop_all_ours(self._plane, self._rule, answer)
         self._client.interim(answer)
 
     def answer(self, answer: AnswerHead, parts: list[Slice], last: bool) -> None:

@@ -32,10 +32,15 @@ def change(plane: Plane, rule: Rule, answer: AnswerHead) -> None:
 def drop_ours(plane: Plane, rule: Rule, answer: AnswerHead) -> None:
     """Take cookies of the token's name out: the application never sees them, and gives none."""
     if answer.sets_cookies:
-        kept = rule.scope.carrier.down_fields(answer.lines)
-        if kept is not answer.lines:
-            _clash(plane, rule, answer.lines)
-            answer.replace(kept)
+        drop_all_ours(plane, rule, answer)
+
+
+def drop_all_ours(plane: Plane, rule: Rule, answer: AnswerHead) -> None:
+    """The same of an answer that the rule does not change, such as Early Hints: a header of the name too."""
+    kept = rule.scope.carrier.down_fields(answer.lines)
+    if kept is not answer.lines:
+        _clash(plane, rule, answer.lines)
+        answer.replace(kept)
 
 
 def _clash(plane: Plane, rule: Rule, lines: list[bytes]) -> bool:

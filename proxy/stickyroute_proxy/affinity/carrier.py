@@ -38,7 +38,7 @@ class Carrier:
         return lines
 
     def down_fields(self, lines: list[bytes]) -> list[bytes]:
-        """The fields of an answer without the cookies of our name; the same list where it has none."""
+        """The fields of an answer without those of our name; the same list where it has none."""
         return lines
 
     def clashes(self, _lines: list[bytes], _now: float) -> int:
@@ -94,7 +94,7 @@ class OurCookie(Carrier):
     def clashes(self, lines: list[bytes], now: float) -> int:
         fields = (line.partition(b":") for line in lines if self._name in line)
         return sum(
-            name.lower() == b"set-cookie" and envelope.minted(value, self._name, now) is not None
+            name.lower() == b"set-cookie" and envelope.minted(_named(value), self._name, now) is not None
             for name, _, value in fields
         )
 
@@ -106,7 +106,7 @@ class OurCookie(Carrier):
 class OurHeader(Carrier):
     """Type Header, where the application has no part in it (GEP-1619).
 
-    What the application says under that name in answers goes with what the rule changes there, see
+    What the application says under that name in final answers goes with what the rule changes there, see
     `changes.compiled`.
     """
 
@@ -122,6 +122,10 @@ class OurHeader(Carrier):
     def up_fields(self, lines: list[bytes]) -> list[bytes]:
         ours = plain(self._header)
         return [line for line in lines if plain(line.partition(b":")[0]) != ours]
+
+    def down_fields(self, lines: list[bytes]) -> list[bytes]:
+        kept = [line for line in lines if line.partition(b":")[0].lower() != self._header]
+        return lines if len(kept) == len(lines) else kept
 
     def clashes(self, lines: list[bytes], _now: float) -> int:
         fields = (line.partition(b":") for line in lines)
@@ -221,6 +225,11 @@ class AppHeader(Learned):
             before = lines[index][: len(lines[index]) - len(value)]
             lines[index] = before + envelope.unwrap(value)
         return lines
+
+
+def _named(value: bytes) -> bytes:
+    """A Set-Cookie field's value as clients read one that begins with `=`: see `cookie.sets`."""
+    return value.lstrip(_BLANKS).removeprefix(b"=")
 
 
 def carrier(policy: snapshot.Persistence) -> Carrier:

@@ -130,9 +130,10 @@ async def test_beside_a_filter_each_counts_once(shop, policy, fields):
     assert shop.counted() == 2
 
 
-async def test_early_hints_count_too(shop):
-    shop.apply(COOKIE)
-    shop.before = b"HTTP/1.1 103 Early Hints\r\n" + SET + b"\r\n"
+@pytest.mark.parametrize(("policy", "fields"), [(COOKIE, SET), (HEADER, GIVEN)], ids=["cookie", "header"])
+async def test_early_hints_count_too(shop, policy, fields):
+    shop.apply(policy)
+    shop.before = b"HTTP/1.1 103 Early Hints\r\n" + fields + b"\r\n"
     assert not any(b"1A2B" in head for head in await shop.ask(2))
     assert shop.counted() == 2
 

@@ -123,3 +123,20 @@ def test_an_answer_that_gives_out_nothing_is_the_same():
     lines = [b"A: 1"]
     assert AppCookie("ID", wraps=True).wrapped(lines, lambda _: T, 1.0) is lines
     assert AppHeader("X", wraps=True).wrapped(lines, lambda _: T, 1.0) is lines
+
+
+@pytest.mark.parametrize(
+    ("field", "times"),
+    [
+        (b"Set-Cookie: sr=x; Path=/", 1),
+        (b"Set-Cookie: =sr=x", 1),  # browsers send it back as `sr=x`
+        (b"set-cookie:  = sr = x", 1),
+        (b"Set-Cookie: =sr=; Max-Age=0", 0),
+        (b"Set-Cookie: ==sr=x", 0),
+        (b"X-Set-Cookie: sr=x", 0),
+    ],
+)
+def test_what_is_dropped_and_gives_something_out_is_a_clash(field, times):
+    ours = OurCookie(Cookie(name="sr"), None)
+    assert ours.clashes([b"Server: x", field], 0.0) == times
+    assert times == 0 or ours.down_fields([b"Server: x", field]) == [b"Server: x"]
