@@ -415,6 +415,7 @@ class Operator:
             proxies=self._acks(),
             scopes=self.collector.view(),
             counted_since=min(started, default=self._started),
+            counted=self._sessions() is not None,
         )
 
 

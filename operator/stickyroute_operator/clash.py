@@ -5,6 +5,8 @@ Proxies take it out of answers, so the application's sessions do not last; nothi
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from re import compile as regex
+from typing import Final
 
 from stickyroute_api.affinity import Clash
 from stickyroute_api.reasons import ConditionReason
@@ -13,6 +15,7 @@ from stickyroute_operator.translate import RouteVerdict, Verdict
 
 LASTS = 86400.0
 """Seconds after the last one for which it is told: then the application is taken to have changed."""
+_COUNTED: Final = regex(r" \(dropped so far: [^)]*\)?")
 _REMEDIES = {
     "cookie": "type AppCookie with learn.from ResponseCookie",
     "header": "learn.from ResponseHeader",
@@ -29,6 +32,11 @@ def clashing(verdict: RouteVerdict, scopes: Iterable[ScopeView], now: float) -> 
         if clash is not None and now < clash.last + LASTS:
             told.append(_told(view.scope.rpartition("/")[2], what, clash))
     return Verdict(True, ConditionReason.COOKIE_CONFLICT, "; ".join(told)) if told else None
+
+
+def uncounted(message: str) -> str:
+    """What CookieConflict says without its numbers and times, which grow with each answer."""
+    return _COUNTED.sub("", message)
 
 
 def _told(scope: str, what: str, clash: Clash) -> str:

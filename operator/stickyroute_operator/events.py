@@ -9,6 +9,7 @@ from typing import Literal
 
 from stickyroute_api.reasons import ConditionReason, ConditionType, EndpointState, EventReason
 from stickyroute_api.status import Condition, EndpointStatus, Move, Sessions, StickyRouteStatus
+from stickyroute_operator.clash import uncounted
 from stickyroute_operator.status import find, is_same_move
 
 
@@ -37,20 +38,21 @@ _NOWHERE = {
     ConditionReason.AT_LIMIT: EventReason.AT_LIMIT,
 }
 """Why new sessions find no pod."""
-_WARNINGS = {
-    ConditionType.COOKIE_CONFLICT: EventReason.COOKIE_CONFLICT,
-    ConditionType.GRACE_PERIOD_TOO_SHORT: EventReason.GRACE_PERIOD_TOO_SHORT,
-}
-"""Conditions that are there only while True."""
 _FAILURES = {
     EndpointState.EJECTED: EventReason.POD_EJECTED,
     EndpointState.UNHEALTHY: EventReason.POD_UNHEALTHY,
 }
 
 
-def events(old: StickyRouteStatus | None, new: StickyRouteStatus) -> tuple[Event, ...]:
-    """What happened between two statuses; `old` is None for a route seen for the first time."""
-    return tuple(_changes(old, new))
+def events(
+    old: StickyRouteStatus | None, new: StickyRouteStatus, *, counted: bool = True
+) -> tuple[Event, ...]:
+    """What happened between two statuses; `old` is None for a route seen for the first time.
+
+    `counted`: the sums of both are of all proxies, so what they grew by has happened between them.
+    """
+    found = tuple(_changes(old, new))
+    return (*found, *_ended(old.sessions if old else None, new.sessions)) if counted else found
 
 
 def _changes(old: StickyRouteStatus | None, new: StickyRouteStatus) -> Iterator[Event]:
@@ -73,12 +75,16 @@ def _changes(old: StickyRouteStatus | None, new: StickyRouteStatus) -> Iterator[
         yield Event(EventReason.PROXY_REJECTED_SNAPSHOT, failed.message, "Warning")
     if (failed := ready.turned_false()) and (reason := _NOWHERE.get(failed.reason)):
         yield Event(reason, failed.message, "Warning")
-    for kind, reason in _WARNINGS.items():
-        if warned := _News(find(old, kind), find(new, kind)).turned_true():
-            yield Event(reason, warned.message, "Warning")
+    conflict, short = (
+        _News(find(old, kind), find(new, kind))
+        for kind in (ConditionType.COOKIE_CONFLICT, ConditionType.GRACE_PERIOD_TOO_SHORT)
+    )
+    if warned := conflict.told_more():
+        yield Event(EventReason.COOKIE_CONFLICT, warned.message, "Warning")
+    if warned := short.turned_true():
+        yield Event(EventReason.GRACE_PERIOD_TOO_SHORT, warned.message, "Warning")
     yield from _of_pods(old.endpoints if old else (), new.endpoints)
     yield from _dropped(old.last_moves if old else (), new.last_moves)
-    yield from _ended(old.sessions if old else None, new.sessions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,13 @@ class _News:
         if not self._is("False"):
             return None
         return None if self._was("False") and self._message(self.old) == self._message(self.new) else self.new
+
+    def told_more(self) -> Condition | None:
+        """True, for a cause that was not told before; that it goes on is none."""
+        if not self._is("True"):
+            return None
+        before, now = (set(uncounted(self._message(one)).split("; ")) for one in (self.old, self.new))
+        return self.new if now - before else None
 
     @staticmethod
     def _reason(condition: Condition | None) -> ConditionReason | None:
@@ -157,13 +170,12 @@ def _dropped(old: tuple[Move, ...], new: tuple[Move, ...]) -> Iterator[Event]:
 
 
 def _ended(old: Sessions | None, new: Sessions | None) -> Iterator[Event]:
-    """One Event for all that ended since; counts that are smaller than before have begun anew."""
+    """One Event for all that ended since. Of counts that are smaller than before nobody knows how many."""
     before = {one.reason: one.sessions for one in old.ended} if old else {}
     messages = []
     for one in new.ended if new else ():
-        known = before.get(one.reason, 0)
-        ended = one.sessions - (known if known <= one.sessions else 0)
-        if ended:
+        ended = one.sessions - before.get(one.reason, 0)
+        if ended > 0:
             messages.append(f"{_number(ended)} ended: {one.reason}")
     if messages:
         yield Event(EventReason.SESSIONS_ENDED, "; ".join(messages), "Normal")

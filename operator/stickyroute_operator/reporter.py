@@ -52,6 +52,8 @@ class Fleet:
     proxies: tuple[Acked, ...] = ()
     scopes: Mapping[str, ScopeView] | None = None
     counted_since: float = 0.0
+    counted: bool = True
+    """All proxies have told of their sessions since the operator began."""
 
 
 @dataclass
@@ -61,6 +63,8 @@ class _Entry:
     uid: str
     written: StickyRouteStatus | None
     """As the API server has it."""
+    counted: bool = False
+    """Its sums are of all proxies. Those of another operator may be of more, or of fewer."""
     written_at: float = float("-inf")
     seen: Seen | None = None
     """What `wanted` was made of."""
@@ -134,28 +138,36 @@ class Reporter:
                 scopes=tuple(scopes[name] for name in verdict.scopes if name in scopes),
                 counted_since=fleet.counted_since,
             )
-            later = self._consider(key, self._entry(verdict.route), seen, interval)
+            later = self._consider(key, self._entry(verdict.route), seen, interval, counted=fleet.counted)
             if later is not None:
                 due.append(later)
             if index % 20 == 19:
                 await asyncio.sleep(0)
         return min(due, default=None)
 
-    def _consider(self, key: Key, entry: _Entry, seen: Seen, interval: float) -> float | None:
+    def _consider(
+        self, key: Key, entry: _Entry, seen: Seen, interval: float, *, counted: bool
+    ) -> float | None:
         if seen != entry.seen or entry.wanted is None:
             entry.seen = seen
             entry.wanted = status.build(seen, entry.written, self._now())
-        if entry.task is not None or entry.wanted == entry.written:
+        if entry.task is not None:
+            return None
+        if entry.wanted == entry.written:
+            entry.counted = entry.counted or counted
             return None
         now = self._clock()
         if now < entry.retry_at:
             return entry.retry_at
         if not status.is_urgent(entry.written, entry.wanted) and now < entry.written_at + interval:
             return entry.written_at + interval
-        entry.task = asyncio.get_running_loop().create_task(self._write(key, entry, seen, entry.wanted))
+        write = self._write(key, entry, seen, entry.wanted, counted=counted)
+        entry.task = asyncio.get_running_loop().create_task(write)
         return None
 
-    async def _write(self, key: Key, entry: _Entry, seen: Seen, wanted: StickyRouteStatus) -> None:
+    async def _write(
+        self, key: Key, entry: _Entry, seen: Seen, wanted: StickyRouteStatus, *, counted: bool
+    ) -> None:
         try:
             async with self._writers:
                 # The uid makes the write fail when another object has taken the name.
@@ -168,7 +180,8 @@ class Reporter:
             self.counts["success"] += 1
             old, entry.written, entry.written_at = entry.written, wanted, self._clock()
             entry.failures, entry.retry_at = 0, 0.0
-            for event in events.events(old, wanted):
+            before, entry.counted = entry.counted, counted
+            for event in events.events(old, wanted, counted=before and counted):
                 await self._journal.write(seen.verdict.route, event)
         finally:
             entry.task = None

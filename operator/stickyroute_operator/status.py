@@ -26,7 +26,7 @@ from stickyroute_api.status import (
     Sessions,
     StickyRouteStatus,
 )
-from stickyroute_operator.clash import clashing
+from stickyroute_operator.clash import clashing, uncounted
 from stickyroute_operator.endpointstate import EndpointNow, present
 from stickyroute_operator.ledger import ScopeView, Totals
 from stickyroute_operator.reconcile import Acked, Carried
@@ -139,6 +139,8 @@ def _without_counts(status: StickyRouteStatus) -> tuple[Any, ...]:
 def _without_numbers(condition: Condition) -> tuple[str, ...]:
     """What is True tells how many pods take sessions: with limits that changes all the time."""
     said = "" if condition.status == "True" else condition.message
+    if condition.type is ConditionType.COOKIE_CONFLICT:
+        said = uncounted(condition.message)
     return condition.type, condition.status, condition.reason, said
 
 

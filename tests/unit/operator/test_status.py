@@ -232,8 +232,13 @@ def test_ends_without_a_pod_are_counted_by_reason_and_an_event_tells_what_came_s
     more, news = told(two, {IDLE: 4}, {KEY: 1})
     assert news == ["1 session ended: IdleTimeout"]
     assert told(more, {IDLE: 4}, {KEY: 1})[1] == []
-    # Another operator counts from the beginning.
-    assert told(more, {IDLE: 1})[1] == ["1 session ended: IdleTimeout"]
+    # Another operator does not know what proxies counted that ended before it began.
+    assert told(more, {IDLE: 1})[1] == []
+
+
+def test_ends_are_told_only_of_sums_that_are_of_all_proxies():
+    before, after = (build(seen(scopes=[view(ended={IDLE: count})]), None, NOW) for count in (1, 100))
+    assert events(before, after, counted=False) == ()
 
 
 def test_numbers_alone_are_not_urgent():
@@ -476,6 +481,25 @@ def test_an_applications_cookie_of_our_name_is_a_condition_and_one_event():
     assert "so far: 7" in message(more, ConditionType.COOKIE_CONFLICT)
     assert not status.is_urgent(first, more)
     assert events(first, more) == ()
+
+
+def test_each_cause_of_a_cookie_conflict_is_told_when_it_begins():
+    given = seen(persistence={"sessionName": "sid"})
+    other = Verdict(True, ConditionReason.COOKIE_CONFLICT, "meets the cookie of route b")
+    warned = replace(given.verdict, warnings=((ConditionType.COOKIE_CONFLICT, other),))
+
+    def told(before, verdict, *scopes):
+        built = build(replace(given, verdict=verdict, scopes=scopes), before, LATER)
+        return built, [one.message for one in events(before, built)], status.is_urgent(before, built)
+
+    conflict, (first,), _ = told(build(given, None, NOW), warned)
+    assert first == other.message
+    both, (second,), urgent = told(conflict, warned, clash(3))
+    assert second.startswith(f"{first}; persistence.sessionName: in scope web ")
+    assert urgent
+    # That it goes on is not told again, nor that one of them is over.
+    for verdict, scopes in ((warned, [clash(9)]), (given.verdict, [clash(9)]), (warned, [])):
+        assert told(both, verdict, *scopes)[1] == []
 
 
 @pytest.mark.parametrize(
