@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 
 from stickyroute_api.reasons import MOVED, BindingReason
 from stickyroute_proxy.affinity.bind import bound_at, keep, recheck, reseal, shown
-from stickyroute_proxy.affinity.checks import first_failure
 from stickyroute_proxy.affinity.decision import NOTICES, Decision, Followed, Lost, Parked
 from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.rule import Rule, Scope
@@ -146,30 +145,13 @@ def _repin(rule: Rule, lost: Lost, now: float, tried: Collection[Endpoint]) -> D
         scope.bound += 1
         scope.sessions.use(binding.session, endpoint)
         return Decision(endpoint, BindingReason.BOUND, token=token)
-    left = binding.endpoint
-    if scope.fixed:
-        left, reason = _left(rule, lost, now)
     scope.count(reason)
     if not has_moved:
         scope.moved += 1
-        scope.sessions.move(binding.session, left, reason, now)
+        scope.sessions.move(binding.session, binding.endpoint, reason, now)
         if scope.sessions.quota is not None:
             scope.sessions.quota.move(binding.session, endpoint, now)
     return reseal(scope, moved(scope, binding, endpoint, now), endpoint, reason, now)
-
-
-def _left(rule: Rule, lost: Lost, now: float) -> tuple[bytes, BindingReason]:
-    """What the session leaves, and why: an old envelope does not say where it has gone on since."""
-    binding, _, reason = lost
-    name = rule.scope.sessions.whereabouts(binding.session)
-    if name is None or name == binding.endpoint:
-        return binding.endpoint, reason
-    if reason is not BindingReason.CONNECT_FAILED:
-        found = first_failure(rule, binding._replace(endpoint=name), now)
-        if found is None:  # nothing is amiss there: it is as if it came from its own
-            return binding.endpoint, reason
-        reason = found
-    return name, reason
 
 
 def _lodge(rule: Rule, lost: Lost, tried: Collection[Endpoint]) -> Decision:

@@ -8,7 +8,6 @@ do, and a proxy that has just started knows none and decides the same.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
-from itertools import chain
 from math import ceil, inf
 from operator import attrgetter
 from typing import Final
@@ -214,12 +213,6 @@ class ScopeSessions:
             and session.epoch == self.epoch
         )
 
-    def whereabouts(self, session_id: bytes) -> bytes | None:
-        """The name of the place that knows the session; None: none does. It looks at all of them."""
-        key = session_id[:ID_BYTES]
-        places = chain(self.places.values(), self.gone.values())
-        return next((place.key for place in places if key in place.sessions), None)
-
     def use(self, session_id: bytes, endpoint: Endpoint) -> None:
         """Note that the session, which is known at the endpoint, made a request."""
         self.places[self.name(endpoint)].sessions[session_id[:ID_BYTES]].used = self.known.second
@@ -268,7 +261,7 @@ class ScopeSessions:
 
     def forget(self) -> None:
         """Forget all sessions, with the scope."""
-        for place in chain(self.places.values(), self.gone.values()):
+        for place in (*self.places.values(), *self.gone.values()):
             for session in place.sessions.values():
                 self.known.drop(session)
             place.sessions.clear()
