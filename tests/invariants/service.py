@@ -264,12 +264,13 @@ def _moves_of(story, life, scope, told):
 
 
 def sessions_counted(story):
-    """The status counts the sessions that made a request since the last proxy began, within 2 % and, where
+    """The status counts the sessions that made a request since the last restart of a proxy, within 2 %.
 
-    reports carry a sample of the ids, what that may be off.
+    And, where reports carry a sample of the ids, what that may be off. A restart is over when the old process
+    has ended too: what it served after its last report nobody knows.
     """
     share = min((event["report"]["sample"] for event in story.of("report")), default=1.0)
-    began = max(life.ready for life in story.lives if life.ready is not inf)
+    began = max(time for life in story.lives for time in (life.ready, life.ended) if time is not inf)
     last = story.snapshots[max(story.snapshots)]["endpoints"].values()
     there = {one["id"] for endpoints in last for one in endpoints}
     ordered = cache(partial(_ordered, story))
