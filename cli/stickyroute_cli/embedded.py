@@ -137,8 +137,10 @@ class Embedded:
                 scopes=tuple(views[scope] for scope in verdict.scopes if scope in views),
                 counted_since=self._started,
             )
-            statuses[route] = status.build(seen, before, datetime.fromtimestamp(now, UTC))
-            news += [News(route, event) for event in events.events(before, statuses[route])]
+            after = statuses[route] = status.build(seen, before, datetime.fromtimestamp(now, UTC))
+            news += [News(route, event) for event in events.events(before, after)]
+            if fresh := events.ends(after.sessions) - events.ends(before.sessions if before else None):
+                news.append(News(route, events.ended(fresh)))
         self.statuses = statuses
         return news
 

@@ -410,12 +410,13 @@ class Operator:
 
     def _fleet(self) -> Fleet:
         ledger = self.collector.ledger
-        started = [report.started for report in (*ledger.running.values(), *ledger.ended)]
+        processes = [(one.proxy, one.started) for one in (*ledger.running.values(), *ledger.ended)]
         return Fleet(
             proxies=self._acks(),
             scopes=self.collector.view(),
-            counted_since=min(started, default=self._started),
-            counted=self._sessions() is not None,
+            counted_since=min((started for _, started in processes), default=self._started),
+            has_told=self._sessions() is not None,
+            counters=frozenset(one for one in processes if one[1] < self._started),
         )
 
 

@@ -3,11 +3,18 @@
 One Event object stands for a route and a reason, and is counted up: `writer` keeps it, `serve` prints it.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from stickyroute_api.reasons import ConditionReason, ConditionType, EndpointState, EventReason
+from stickyroute_api.reasons import (
+    BindingReason,
+    ConditionReason,
+    ConditionType,
+    EndpointState,
+    EventReason,
+)
 from stickyroute_api.status import Condition, EndpointStatus, Move, Sessions, StickyRouteStatus
 from stickyroute_operator.clash import uncounted
 from stickyroute_operator.status import find, is_same_move
@@ -44,15 +51,12 @@ _FAILURES = {
 }
 
 
-def events(
-    old: StickyRouteStatus | None, new: StickyRouteStatus, *, counted: bool = True
-) -> tuple[Event, ...]:
+def events(old: StickyRouteStatus | None, new: StickyRouteStatus) -> tuple[Event, ...]:
     """What happened between two statuses; `old` is None for a route seen for the first time.
 
-    `counted`: the sums of both are of all proxies, so what they grew by has happened between them.
+    Sessions' ends are told by `ended`: two sums alone do not say what happened between them.
     """
-    found = tuple(_changes(old, new))
-    return (*found, *_ended(old.sessions if old else None, new.sessions)) if counted else found
+    return tuple(_changes(old, new))
 
 
 def _changes(old: StickyRouteStatus | None, new: StickyRouteStatus) -> Iterator[Event]:
@@ -169,16 +173,15 @@ def _dropped(old: tuple[Move, ...], new: tuple[Move, ...]) -> Iterator[Event]:
         yield Event(EventReason.BINDINGS_DROPPED, "; ".join(messages), "Normal", times=fresh)
 
 
-def _ended(old: Sessions | None, new: Sessions | None) -> Iterator[Event]:
-    """One Event for all that ended since. Of counts that are smaller than before nobody knows how many."""
-    before = {one.reason: one.sessions for one in old.ended} if old else {}
-    messages = []
-    for one in new.ended if new else ():
-        ended = one.sessions - before.get(one.reason, 0)
-        if ended > 0:
-            messages.append(f"{_number(ended)} ended: {one.reason}")
-    if messages:
-        yield Event(EventReason.SESSIONS_ENDED, "; ".join(messages), "Normal")
+def ends(sessions: Sessions | None) -> Counter[BindingReason]:
+    """The ends without a pod that a status counts, by reason."""
+    return Counter({one.reason: one.sessions for one in sessions.ended} if sessions else {})
+
+
+def ended(fresh: Counter[BindingReason]) -> Event:
+    """One Event for all these ends."""
+    messages = (f"{_number(count)} ended: {reason}" for reason, count in sorted(fresh.items()))
+    return Event(EventReason.SESSIONS_ENDED, "; ".join(messages), "Normal")
 
 
 def _number(sessions: int) -> str:

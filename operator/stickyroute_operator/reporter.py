@@ -7,11 +7,12 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from stickyroute_api.reasons import BindingReason
 from stickyroute_api.status import StickyRouteStatus
 from stickyroute_operator import events, status
 from stickyroute_operator.cluster import NOT_FOUND, ROUTES, ApiError, Resource
@@ -27,10 +28,14 @@ SETTLE = 1.0
 """Seconds that a new snapshot's acknowledgements are waited for before a status is written."""
 GATHER = 0.05
 """Seconds in which further news is gathered."""
+FIRST_REPORTS = 3.0
+"""Seconds that an operator which begins waits for the first affinity reports before it writes a status."""
 COUNTS = 5.0
 """Seconds between two statuses that differ in numbers only."""
 COUNTS_EACH = 0.05
 """The same, per route: 20 such writes a second in all."""
+ENDS = 60.0
+"""Seconds between two Events of a route's ended sessions: busy routes have some with each status."""
 WRITERS = 8
 """Statuses being written at one time."""
 RETRY = (1.0, 60.0)
@@ -52,8 +57,10 @@ class Fleet:
     proxies: tuple[Acked, ...] = ()
     scopes: Mapping[str, ScopeView] | None = None
     counted_since: float = 0.0
-    counted: bool = True
-    """All proxies have told of their sessions since the operator began."""
+    has_told: bool = True
+    """All proxies that serve have told of their sessions once."""
+    counters: frozenset[object] = frozenset()
+    """The processes that began before the operator did, as far as they have told of their sessions."""
 
 
 @dataclass
@@ -63,8 +70,11 @@ class _Entry:
     uid: str
     written: StickyRouteStatus | None
     """As the API server has it."""
-    counted: bool = False
-    """Its sums are of all proxies. Those of another operator may be of more, or of fewer."""
+    counters: frozenset[object] | None = None
+    """`Seen.counters` of what is written; None: another operator's, who may have counted more, or less."""
+    untold: Counter[BindingReason] = field(default_factory=Counter)
+    """Sessions' ends that the next Event will tell."""
+    told_at: float = float("-inf")
     written_at: float = float("-inf")
     seen: Seen | None = None
     """What `wanted` was made of."""
@@ -72,6 +82,14 @@ class _Entry:
     task: asyncio.Task[None] | None = None
     failures: int = 0
     retry_at: float = 0.0
+
+    def take(self, written: StickyRouteStatus, counters: frozenset[object]) -> StickyRouteStatus | None:
+        """The status before this one. Only what the same sums grew by has happened between them."""
+        before = self.written
+        if before is not None and self.counters is not None and counters <= self.counters:
+            self.untold += events.ends(written.sessions) - events.ends(before.sessions)
+        self.written, self.counters = written, counters
+        return before
 
 
 class Reporter:
@@ -137,37 +155,54 @@ class Reporter:
                 proxies=_as_it_concerns(carried, fleet.proxies),
                 scopes=tuple(scopes[name] for name in verdict.scopes if name in scopes),
                 counted_since=fleet.counted_since,
+                counters=fleet.counters.union(verdict.scopes),
             )
-            later = self._consider(key, self._entry(verdict.route), seen, interval, counted=fleet.counted)
+            later = self._consider(key, self._entry(verdict.route), seen, interval)
             if later is not None:
                 due.append(later)
             if index % 20 == 19:
                 await asyncio.sleep(0)
         return min(due, default=None)
 
-    def _consider(
-        self, key: Key, entry: _Entry, seen: Seen, interval: float, *, counted: bool
-    ) -> float | None:
+    def _consider(self, key: Key, entry: _Entry, seen: Seen, interval: float) -> float | None:
         if seen != entry.seen or entry.wanted is None:
             entry.seen = seen
             entry.wanted = status.build(seen, entry.written, self._now())
         if entry.task is not None:
             return None
-        if entry.wanted == entry.written:
-            entry.counted = entry.counted or counted
-            return None
         now = self._clock()
-        if now < entry.retry_at:
-            return entry.retry_at
-        if not status.is_urgent(entry.written, entry.wanted) and now < entry.written_at + interval:
-            return entry.written_at + interval
-        write = self._write(key, entry, seen, entry.wanted, counted=counted)
-        entry.task = asyncio.get_running_loop().create_task(write)
-        return None
+        due: list[float] = []
+        if entry.wanted == entry.written:
+            entry.counters = seen.counters
+        else:
+            waits_until = entry.retry_at
+            if not status.is_urgent(entry.written, entry.wanted):
+                waits_until = max(waits_until, entry.written_at + interval)
+            if now >= waits_until:
+                self._begin(entry, self._write(key, entry, seen, entry.wanted))
+                return None
+            due.append(waits_until)
+        if entry.untold:
+            if now >= entry.told_at + ENDS:
+                self._begin(entry, self._tell(entry, seen))
+                return None
+            due.append(entry.told_at + ENDS)
+        return min(due, default=None)
 
-    async def _write(
-        self, key: Key, entry: _Entry, seen: Seen, wanted: StickyRouteStatus, *, counted: bool
-    ) -> None:
+    @staticmethod
+    def _begin(entry: _Entry, work: Coroutine[Any, Any, None]) -> None:
+        entry.task = asyncio.get_running_loop().create_task(work)
+
+    async def _tell(self, entry: _Entry, seen: Seen) -> None:
+        event, entry.untold, entry.told_at = events.ended(entry.untold), Counter(), self._clock()
+        try:
+            async with self._writers:
+                await self._journal.write(seen.verdict.route, event)
+        finally:
+            entry.task = None
+            self.poke()
+
+    async def _write(self, key: Key, entry: _Entry, seen: Seen, wanted: StickyRouteStatus) -> None:
         try:
             async with self._writers:
                 # The uid makes the write fail when another object has taken the name.
@@ -178,10 +213,9 @@ class Reporter:
             self._put_off(key, entry, error)
         else:
             self.counts["success"] += 1
-            old, entry.written, entry.written_at = entry.written, wanted, self._clock()
+            old, entry.written_at = entry.take(wanted, seen.counters), self._clock()
             entry.failures, entry.retry_at = 0, 0.0
-            before, entry.counted = entry.counted, counted
-            for event in events.events(old, wanted, counted=before and counted):
+            for event in events.events(old, wanted):
                 await self._journal.write(seen.verdict.route, event)
         finally:
             entry.task = None
@@ -208,16 +242,25 @@ class Reporter:
             entry.task.cancel()
 
     def _settles_at(self) -> float | None:
-        """Until when to wait for proxies that have not answered to the last snapshot yet, or to the first."""
+        """Until when to wait for proxies that have not answered to the last snapshot yet, or to the first.
+
+        An operator that begins waits for their sessions and findings too, or it would take back what
+        another wrote.
+        """
         version = self._reconciler.version
         if version is None:
             return None
         if self._clock() < self._reconciler.starting_until:
             return self._reconciler.starting_until
+        fleet = self._fleet()
+        serving = [proxy for proxy in fleet.proxies if proxy.ready]
+        end = self._reconciler.starting_until + FIRST_REPORTS
+        if serving and not fleet.has_told and self._clock() < end:
+            return end
         end = self._reconciler.published_at + SETTLE
         if self._clock() >= end:
             return None
-        waited_for = (proxy for proxy in self._fleet().proxies if proxy.ready and proxy.error is None)
+        waited_for = (proxy for proxy in serving if proxy.error is None)
         if any(proxy.version is None or proxy.version < version for proxy in waited_for):
             return end
         return None

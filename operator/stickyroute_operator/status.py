@@ -59,6 +59,8 @@ class Seen:
     scopes: tuple[ScopeView, ...]
     counted_since: float
     """Unix seconds."""
+    counters: frozenset[object] = frozenset()
+    """What the sums are of, and may have counted before the operator knew of it."""
 
 
 def read(manifest: Mapping[str, Any] | None) -> StickyRouteStatus | None:

@@ -112,6 +112,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(resync, "RETRY", 0.1)
     monkeypatch.setattr(resync, "AFTER_OUTAGE", (0.1, 0.2))
     monkeypatch.setattr(reporter, "RETRY", (0.1, 0.4))
+    monkeypatch.setattr(reporter, "FIRST_REPORTS", 0.3)
     monkeypatch.setattr(handlers, "PAUSE", 0.1)
     monkeypatch.setattr(references, "INTERVAL", 0.3)
     monkeypatch.setattr(references, "RETRY", 0.1)

@@ -4,11 +4,13 @@ import asyncio
 import time
 from datetime import UTC, datetime
 
+import pytest
 from tests.component.operator.test_operator import condition, events, pods, route, service
 from tests.waiting import until
 
 from stickyroute_api.affinity import AffinityReport, Clash, EndpointSessions, ScopeReport
-from stickyroute_api.reasons import EndpointState
+from stickyroute_api.reasons import BindingReason, EndpointState
+from stickyroute_operator import reporter
 from stickyroute_operator.translate import endpoints as translated
 
 DRAIN = {"persistence": {"drainTimeout": "10m"}}
@@ -189,6 +191,37 @@ async def test_sessions_are_told_once_all_proxies_have_told_theirs(api, start, p
         told.append(report)
         operator.collector.poke()
         await until(lambda: shown() == {"web-1": 7, "web-2": 0})
+
+
+@pytest.mark.parametrize("silent", [(), ("silent",)], ids=["all tell", "one never tells"])
+async def test_ends_that_a_proxy_counted_before_the_operator_began_are_no_event(
+    api, start, proxies, silent, monkeypatch
+):
+    """Of a proxy that comes into reach late, too; and one that never tells keeps nothing back."""
+    monkeypatch.setattr(reporter, "COUNTS", 0.2)
+    fill(api)
+    counted = {"proxy-0": 60, "proxy-1": 40}
+
+    def tells(name):
+        def report():
+            scopes = {"default/shop/web": ScopeReport(ended={BindingReason.IDLE_TIMEOUT: counted[name]})}
+            return AffinityReport(proxy=name, started=1.0, epoch=1, revision=1, scopes=scopes)
+
+        return report
+
+    def shown():
+        ended = api.get("stickyroutes", "shop").get("status", {}).get("sessions", {}).get("ended", [])
+        return [one["sessions"] for one in ended]
+
+    async with start() as operator, proxies(*silent), proxies("proxy-0", report=tells("proxy-0")):
+        await until(lambda: shown() == [60])
+        async with proxies("proxy-1", report=tells("proxy-1")):
+            await until(lambda: shown() == [100])
+            assert "SessionsEnded" not in events(api)
+            counted["proxy-0"] += 2
+            operator.collector.poke()
+            await until(lambda: "SessionsEnded" in events(api))
+            assert events(api)["SessionsEnded"]["message"] == "2 sessions ended: IdleTimeout"
 
 
 async def test_a_short_grace_period_is_a_condition_while_it_is_so(api, start, proxies):

@@ -6,6 +6,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from stickyroute_api.reasons import BindingReason
 from stickyroute_api.settings import Settings
 from stickyroute_cli import embedded, tokenkeys
 from stickyroute_cli.checks import CHECKS, judged
@@ -74,6 +75,9 @@ def test_a_folder_becomes_a_table_and_a_status():
     assert set(conditions(shop).values()) == {"True"}
     assert shop.statuses["default/shop"].endpoints[0].pod == "web-1"
     assert shop.look(1002.0) == []
+    rule.scope.end(BindingReason.IDLE_TIMEOUT)
+    assert [news.event.message for news in shop.look(1003.0)] == ["1 session ended: IdleTimeout"]
+    assert shop.look(1004.0) == []
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.unit.operator.builders import endpoint, pieces, pod, route, service, state
+from tests.unit.operator.builders import endpoint, pieces, pod, route, rule, service, state
 
 from stickyroute_api.affinity import Clash
 from stickyroute_api.reasons import (
@@ -15,7 +15,7 @@ from stickyroute_api.reasons import (
 from stickyroute_api.snapshot import Version
 from stickyroute_api.status import MAX_ENDPOINTS, MAX_MOVES
 from stickyroute_operator import status
-from stickyroute_operator.events import events
+from stickyroute_operator.events import ended, ends, events
 from stickyroute_operator.ledger import DepartureView, EndpointView, Finding, ScopeView, Totals
 from stickyroute_operator.reconcile import Acked, Carried
 from stickyroute_operator.status import Seen, build
@@ -218,27 +218,17 @@ def test_counts_are_added_over_scopes_and_found_by_endpoint():
 IDLE, KEY = BindingReason.IDLE_TIMEOUT, BindingReason.KEY_RETIRED
 
 
-def test_ends_without_a_pod_are_counted_by_reason_and_an_event_tells_what_came_since():
-    def told(previous, *scopes):
-        built = build(seen(scopes=[view(ended=ended) for ended in scopes]), previous, LATER)
-        news = [one for one in events(previous, built) if one.reason is EventReason.SESSIONS_ENDED]
-        return built, [one.message for one in news]
-
+def test_ends_without_a_pod_are_counted_by_reason_and_an_event_tells_of_them():
     first = build(seen(), None, NOW)
-    two, news = told(first, {IDLE: 2}, {IDLE: 1, KEY: 1})
+    two = build(seen(scopes=[view(ended={IDLE: 2}), view(ended={IDLE: 1, KEY: 1})]), first, LATER)
     assert [(one.reason, one.sessions) for one in two.sessions.ended] == [(IDLE, 3), (KEY, 1)]
-    assert news == ["3 sessions ended: IdleTimeout; 1 session ended: KeyRetired"]
     assert not status.is_urgent(first, two)
-    more, news = told(two, {IDLE: 4}, {KEY: 1})
-    assert news == ["1 session ended: IdleTimeout"]
-    assert told(more, {IDLE: 4}, {KEY: 1})[1] == []
-    # Another operator does not know what proxies counted that ended before it began.
-    assert told(more, {IDLE: 1})[1] == []
-
-
-def test_ends_are_told_only_of_sums_that_are_of_all_proxies():
-    before, after = (build(seen(scopes=[view(ended={IDLE: count})]), None, NOW) for count in (1, 100))
-    assert events(before, after, counted=False) == ()
+    fresh = ends(two.sessions)
+    assert ended(fresh).message == "3 sessions ended: IdleTimeout; 1 session ended: KeyRetired"
+    assert (ended(fresh).type, ended(fresh).times) == ("Normal", 1)
+    assert ends(None) == {}
+    # Two sums alone do not say that: another operator's may be of other proxies.
+    assert events(first, two) == events(two, first) == ()
 
 
 def test_numbers_alone_are_not_urgent():
@@ -500,6 +490,25 @@ def test_each_cause_of_a_cookie_conflict_is_told_when_it_begins():
     # That it goes on is not told again, nor that one of them is over.
     for verdict, scopes in ((warned, [clash(9)]), (given.verdict, [clash(9)]), (warned, [])):
         assert told(both, verdict, *scopes)[1] == []
+
+
+def test_each_scope_that_begins_to_clash_is_told():
+    named = {name: {"persistence": {"sessionName": name}} for name in ("sid", "kid")}
+    rules = [rule("a", path="/a"), rule("b", "chat", path="/b", **named["kid"])]
+    given = seen(service(), service("chat"), rules=rules, **named["sid"])
+
+    def told(before, *scopes):
+        built = build(replace(given, scopes=scopes), before, LATER)
+        return built, len(events(before, built)), status.is_urgent(before, built)
+
+    def second(times):
+        return replace(clash(times, "cookie kid"), scope="default/shop/b")
+
+    first, *news = told(build(given, None, NOW), second(9))
+    assert news == [1, True]
+    both, *news = told(first, clash(1), second(10))
+    assert news == [1, True]
+    assert told(both, clash(100), second(1000))[1:] == (0, False)
 
 
 @pytest.mark.parametrize(
