@@ -201,7 +201,7 @@ class Reader:
         if self._stale:
             self._renew()
         self.same = False
-        self.line = self._head = self._fields = b""
+        self.line = self._head = self._fields = self._whole = self._repeatable = b""
         head = self._partial + data[pos:]
         seen = len(self._partial)
         if self._partial in (b"", b"\r"):

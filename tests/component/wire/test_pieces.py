@@ -41,3 +41,12 @@ def test_answers():
 def test_what_fuzzing_has_found():
     for data in answers.FOUND:
         answers.check(data)
+
+
+def test_an_empty_line_of_its_own_between_equal_heads():
+    """Some clients end a body with one; what comes behind it is read as if it came along."""
+    ask = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    pieces = [ask, ask, b"\r\n", ask]
+    found, how = requests.read(pieces)
+    assert (found, how) == requests.read([b"".join(pieces)])
+    assert (len(found), how) == (3, requests.OPEN)
