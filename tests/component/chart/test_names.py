@@ -1,0 +1,54 @@
+"""The names of the chart's objects, as Helm renders them: what the CLI makes of them."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stickyroute_cli.commands.keys import _fullnames
+
+ROOT = Path(__file__).parents[3]
+CHART = ROOT / "deploy/helm/stickyroute"
+
+pytestmark = pytest.mark.skipif(not shutil.which("helm"), reason="helm is not installed here")
+
+INSTALLATIONS = {
+    "plain": ("stickyroute",),
+    "another": ("edge",),
+    "with the word": ("edge-stickyroute-eu",),
+    "cut in the word": ("checkout-platform-production-eu",),
+    "cut at a hyphen": ("a" * 39,),
+    "cut at one of two hyphens": (f"{'a' * 38}--b",),
+    "cut before the word": ("a" * 53,),
+    "with the word, cut": (f"{'a' * 38}-stickyroute",),
+    "nameOverride": ("edge", "--set=nameOverride=sticky"),
+    "fullnameOverride": ("edge", "--set=fullnameOverride=own"),
+}
+
+
+@pytest.fixture(params=INSTALLATIONS.values(), ids=INSTALLATIONS)
+def installation(request):
+    return request.param
+
+
+def rendered(installation, kind, suffix):
+    """The metadata of the one object of that kind whose name ends so."""
+    release, *flags = installation
+    done = subprocess.run(
+        ["helm", "template", release, CHART, "--namespace=probe", *flags],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    objects = [one for one in yaml.safe_load_all(done.stdout) if one and one["kind"] == kind]
+    (found,) = [one["metadata"] for one in objects if one["metadata"]["name"].endswith(suffix)]
+    return found
+
+
+def test_the_cli_finds_the_secret_by_the_release_or_by_what_comes_before_the_suffix(installation):
+    fullname = rendered(installation, "Secret", "-token-keys")["name"].removesuffix("-token-keys")
+    assert fullname in _fullnames(fullname)
+    if len(installation) == 1:
+        assert fullname == _fullnames(installation[0])[0]
