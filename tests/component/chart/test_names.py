@@ -1,5 +1,6 @@
-"""The names of the chart's objects, as Helm renders them: what the CLI makes of them."""
+"""The names of the chart's objects, as Helm renders them: what the CLI and the docs make of them."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -52,3 +53,14 @@ def test_the_cli_finds_the_secret_by_the_release_or_by_what_comes_before_the_suf
     assert fullname in _fullnames(fullname)
     if len(installation) == 1:
         assert fullname == _fullnames(installation[0])[0]
+
+
+@pytest.mark.parametrize(
+    ("page", "kind", "suffix"), [("keys", "Secret", "token-keys"), ("draining", "Service", "drain")]
+)
+def test_the_command_of_the_docs_finds_it_whatever_its_name(installation, page, kind, suffix):
+    text = (ROOT / f"docs/{page}.md").read_text()
+    asked = rf"kubectl --namespace stickyroute get {kind.lower()}s -l (\S+)=(\S+) -o name \| grep '(\S+)\$'"
+    ((label, value, end),) = re.findall(asked, text)
+    assert end == suffix
+    assert rendered(installation, kind, suffix)["labels"][label] == value
