@@ -11,6 +11,7 @@ from tests.e2e.load import Crowd
 
 CHART = Path(__file__).parents[2] / "deploy/helm/stickyroute"
 ORDER = [
+    "names",
     "install",
     "crd",
     "routes",
@@ -32,7 +33,7 @@ ORDER = [
     "faults",
     "uninstall",
 ]
-"""Modules by dependence: the first installs, the last takes it all away."""
+"""Modules by dependence: the first needs no cluster, the second installs, the last takes it all away."""
 
 collect_ignore = [] if os.environ.get("STICKYROUTE_INVARIANTS") else ["test_invariants.py"]
 """A run of its own: STICKYROUTE_INVARIANTS=SESSIONSxREQUESTSxSECONDS asks for it."""

@@ -62,7 +62,7 @@ def rotate(namespace: str, release: str, context: str | None) -> None:
 def _fullnames(release: str) -> tuple[str, ...]:
     """What the chart may call a release's objects: by `fullnameOverride`, or by the release's name."""
     names = (release,) if CHART in release else (f"{release}-{CHART}", release)
-    return tuple(name[:LONGEST].removesuffix("-") for name in names)
+    return tuple(dict.fromkeys(name[:LONGEST].removesuffix("-") for name in names))  # the cut may leave one
 
 
 def _annotate(where: Sequence[str], secret: str) -> str | None:

@@ -70,6 +70,13 @@ def test_where_neither_is_found_the_likelier_is_told(kubectl):
     assert " edge-stickyroute-token-keys " in result.output
 
 
+@pytest.mark.parametrize("length", [39, 45])
+def test_where_the_cut_leaves_one_name_it_is_asked_once(kubectl, length):
+    said = kubectl(1, "Error from server (NotFound): secrets")
+    assert run(f"--release={'a' * length}").exit_code == 2
+    assert said().count("annotate") == 1
+
+
 def test_a_cluster_that_is_away_is_asked_once(kubectl):
     said = kubectl(1, "The connection to the server was refused")
     result = run("--release=edge")
