@@ -125,7 +125,14 @@ MUTATIONS = {
         "proxy/stickyroute_proxy/affinity/rule.py",
         '"Cohort": attrgetter("cohort")',
         '"Cohort": attrgetter("key")',
-        plan(("delete_pod", at("troop", *NAMED), 0.1), routes=NAMED, seconds=12.0),
+        plan(
+            ("delete_pod", at("troop", "shop", "troop"), 0.1),
+            routes=("shop", "troop"),
+            sessions=300,
+            requests=30,
+            seconds=12.0,
+            lead=0.35,
+        ),
     ),
     "the store is not asked": Mutation(
         "I1",
@@ -146,7 +153,7 @@ MUTATIONS = {
         "proxy/stickyroute_proxy/affinity/retry.py",
         "scope.keyring.seal(binding._replace(sealed=now, flags=binding.flags | LONG_LIVED), scope.identity)",
         "scope.keyring.seal(binding._replace(sealed=now), scope.identity)",
-        plan(("weights", 0.0, 0.3), routes=("shop", "chat"), sessions=60, seconds=12.0),
+        plan(("weights", 0.0, 0.3), routes=("shop", "chat"), sessions=240, requests=10, seconds=12.0),
     ),
     "chats outlast their pod's drain": Mutation(
         "I5",
@@ -167,15 +174,15 @@ MUTATIONS = {
         "proxy/stickyroute_proxy/affinity/rendezvous.py",
         "return group.endpoints[scores.index(max(scores))]",
         "return group.endpoints[number % len(scores)]",
-        plan(("scale_out", ROOMS, 0.9), ("delete_pod", ROOMS, 0.4), sessions=400),
+        plan(("scale_out", ROOMS, 0.9), ("delete_pod", ROOMS, 0.4), sessions=400, lead=0.35),
     ),
     "a pod is who has its address": Mutation(
         "I4",
         "proxy/stickyroute_proxy/affinity/endpoint.py",
         "self.key = endpoint_key(given.id)",
         "self.key = endpoint_key(given.address)",
-        # Sessions that ask seldom: the new pod is there before they come back.
-        plan(("reuse", WEB, 0.1), seconds=12.0, sessions=600, requests=4),
+        # Sessions that ask twice: the new pod is there before they come back.
+        plan(("reuse", WEB, 0.1), seconds=16.0, sessions=600, requests=2, lead=0.35),
     ),
     "draining pods are as good as others": Mutation(
         "I5",
@@ -189,14 +196,16 @@ MUTATIONS = {
         "proxy/stickyroute_proxy/affinity/balance.py",
         "number = self.keyring.number(session)\n",
         "number = hash(session) & (1 << 64) - 1\n",
-        plan(("scale_in", WEB, 0.9), ("scale_in", LOUNGE, 0.9), sessions=400),
+        plan(("scale_in", WEB, 0.9), ("scale_in", LOUNGE, 0.9), sessions=800, requests=20, lead=0.35),
     ),
     "everything may be sent twice": Mutation(
         "I7",
         "proxy/stickyroute_proxy/exchange.py",
         "self._repeatable = not head.body and head.method in IDEMPOTENT",
         "self._repeatable = True",
-        plan(("crash", WEB, 0.1), ("crash", WEB, 0.4), ("crash", WEB, 0.9), slow=300),
+        plan(
+            *(("crash", WEB, size) for size in (0.1, 0.3, 0.1, 0.3, 0.1)), sessions=250, slow=600, lead=0.35
+        ),
     ),
     "the head before is as good as this one": Mutation(
         "I8",

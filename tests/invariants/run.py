@@ -24,6 +24,9 @@ class Plan:
     """(kind, where, size) of those that are to be; empty: what follows from the seed."""
     slow: int = 30
     """Requests of a thousand that the pod takes its time for."""
+    lead: float = 0.1
+    """The share of the seconds after which events begin: some sessions are there by then, others come later;
+    from 0.3 on all are there."""
     attacked: bool = True
     calm: float = 12.0
     """Seconds at the end without events."""
@@ -61,9 +64,8 @@ async def perform(plan, folder):
                 "slow": plan.slow,
             }
         )
-        # Some sessions are there when the events begin, others come later.
         begin = time.monotonic()
-        await asyncio.sleep(0.1 * plan.seconds)
+        await asyncio.sleep(plan.lead * plan.seconds)
         end = begin + plan.seconds - plan.calm
         await asyncio.gather(*(director.follow(events, end) for events in plan.schedules()))
         stage.log.event("calm")
