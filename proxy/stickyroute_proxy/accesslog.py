@@ -17,7 +17,8 @@ from typing import Final
 
 from stickyroute_api import settings
 from stickyroute_proxy.affinity.decision import Decision
-from stickyroute_proxy.affinity.rule import Rule, Scope
+from stickyroute_proxy.affinity.rule import Rule
+from stickyroute_proxy.affinity.scope import Scope
 from stickyroute_proxy.wire.counters import Counters
 from stickyroute_proxy.wire.head import RequestHead
 from stickyroute_proxy.writer import Writer

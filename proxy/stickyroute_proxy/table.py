@@ -11,7 +11,8 @@ from stickyroute_api import snapshot
 from stickyroute_api.leases import Leases
 from stickyroute_api.snapshot import Snapshot, Version
 from stickyroute_proxy.affinity.endpoint import Endpoint
-from stickyroute_proxy.affinity.rule import Rule, Scope
+from stickyroute_proxy.affinity.rule import Rule
+from stickyroute_proxy.affinity.scope import Scope
 from stickyroute_proxy.affinity.sessions import KnownSessions
 from stickyroute_proxy.affinity.token import Keyring
 from stickyroute_proxy.bounds import Limits, Timeouts

@@ -115,14 +115,14 @@ MUTATIONS = {
     ),
     "a StatefulSet's pods are as any": Mutation(
         "I1",
-        "proxy/stickyroute_proxy/affinity/rule.py",
+        "proxy/stickyroute_proxy/affinity/scope.py",
         '"StatefulPod": attrgetter("stable")',
         '"StatefulPod": attrgetter("key")',
         plan(("delete_pod", at("rows", *NAMED), 0.1), routes=NAMED),
     ),
     "a version is one pod": Mutation(
         "I1",
-        "proxy/stickyroute_proxy/affinity/rule.py",
+        "proxy/stickyroute_proxy/affinity/scope.py",
         '"Cohort": attrgetter("cohort")',
         '"Cohort": attrgetter("key")',
         plan(

@@ -6,7 +6,8 @@ from typing import Final
 from stickyroute_api.reasons import BindingReason
 from stickyroute_proxy.affinity.decision import NOTICES, Decision, Followed
 from stickyroute_proxy.affinity.endpoint import Endpoint
-from stickyroute_proxy.affinity.rule import Kind, Rule, Scope
+from stickyroute_proxy.affinity.rule import Rule
+from stickyroute_proxy.affinity.scope import Kind, Scope
 from stickyroute_proxy.affinity.token import LONG_LIVED, NAMED, SESSION_BYTES, Binding
 
 CLOCK_SKEW: Final = 5.0

@@ -19,7 +19,8 @@ from stickyroute_proxy.affinity.decision import NOTICES, Decision, Lost
 from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.failover import fail_over, full, none
 from stickyroute_proxy.affinity.keys import Facts
-from stickyroute_proxy.affinity.rule import Kind, Rule
+from stickyroute_proxy.affinity.rule import Rule
+from stickyroute_proxy.affinity.scope import Kind
 from stickyroute_proxy.affinity.sessions import mark
 from stickyroute_proxy.affinity.token import LENGTH, SEPARATOR, SESSION_BYTES, Binding
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from stickyroute_api.reasons import BindingReason, EndpointState
 from stickyroute_proxy.affinity.endpoint import Endpoint
-from stickyroute_proxy.affinity.rule import Scope
+from stickyroute_proxy.affinity.scope import Scope
 
 
 class End(NamedTuple):

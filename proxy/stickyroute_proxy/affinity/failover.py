@@ -11,7 +11,8 @@ from stickyroute_api.reasons import MOVED, BindingReason
 from stickyroute_proxy.affinity.bind import bound_at, keep, recheck, reseal, shown
 from stickyroute_proxy.affinity.decision import NOTICES, Decision, Followed, Lost, Parked
 from stickyroute_proxy.affinity.endpoint import Endpoint
-from stickyroute_proxy.affinity.rule import Rule, Scope
+from stickyroute_proxy.affinity.rule import Rule
+from stickyroute_proxy.affinity.scope import Scope
 from stickyroute_proxy.affinity.token import NAMED, Binding
 
 ORDERED: Final = frozenset({BindingReason.EPOCH_RAISED, BindingReason.RELEASED, BindingReason.REBALANCED})

@@ -10,7 +10,8 @@ from stickyroute_proxy.affinity.decision import HOME, NOTICES, Decision, Lost, l
 from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.failover import fail_over, moved, none
 from stickyroute_proxy.affinity.keys import Facts
-from stickyroute_proxy.affinity.rule import Kind, Rule, Scope
+from stickyroute_proxy.affinity.rule import Rule
+from stickyroute_proxy.affinity.scope import Kind, Scope
 from stickyroute_proxy.affinity.token import LONG_LIVED, Binding
 
 

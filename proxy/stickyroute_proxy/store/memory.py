@@ -13,7 +13,8 @@ from typing import Final
 
 from stickyroute_api import settings
 from stickyroute_proxy.affinity.checks import first_failure
-from stickyroute_proxy.affinity.rule import UNTIMED, Rule, Scope
+from stickyroute_proxy.affinity.rule import Rule
+from stickyroute_proxy.affinity.scope import UNTIMED, Scope
 from stickyroute_proxy.affinity.token import LONG_LIVED, SEPARATOR, Binding
 from stickyroute_proxy.store.link import Entry, Link, Lookup
 from stickyroute_proxy.wire.counters import Counters

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stickyroute_api.reasons import BindingReason
 from stickyroute_proxy.affinity.endpoint import Endpoint
-from stickyroute_proxy.affinity.rule import Scope
+from stickyroute_proxy.affinity.scope import Scope
 from stickyroute_proxy.wire.frames import GOING_AWAY, Frames
 from stickyroute_proxy.wire.unread import unread
 

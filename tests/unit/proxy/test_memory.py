@@ -12,7 +12,7 @@ from tests.unit.proxy.fleets import NOW, Proxy, fleet, pods, route, rule
 
 from stickyroute_api.settings import Store
 from stickyroute_api.snapshot import Persistence
-from stickyroute_proxy.affinity.rule import UNTIMED
+from stickyroute_proxy.affinity.scope import UNTIMED
 from stickyroute_proxy.affinity.token import LONG_LIVED, Binding
 from stickyroute_proxy.store import link, memory
 from stickyroute_proxy.store.link import Entry, Link, Lookup

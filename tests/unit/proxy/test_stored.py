@@ -8,7 +8,7 @@ from stickyroute_api.snapshot import Failover
 from stickyroute_proxy.affinity.choose import choose_bound
 from stickyroute_proxy.affinity.decision import Parked
 from stickyroute_proxy.affinity.retry import rechoose, sidestep
-from stickyroute_proxy.affinity.rule import UNTIMED, Kind
+from stickyroute_proxy.affinity.scope import UNTIMED, Kind
 
 WEB = pods("web-1", "web-2", "web-3")
 
