@@ -188,7 +188,11 @@ def _value(match: api.ValueMatch) -> HeaderMatch:
 def _persistence(policy: api.Persistence, identity: str) -> Persistence:
     if policy.type == "None":
         return Persistence(
-            type="None", failover=_failover(policy.failover), limits=_session_limits(policy.limits)
+            type="None",
+            epoch=policy.epoch,  # it ends tunnels, as a drain does
+            failover=_failover(policy.failover),
+            drain_timeout=parse_duration(policy.drain_timeout),
+            limits=_session_limits(policy.limits),
         )
     is_cookie = policy.type == "Cookie"
     return Persistence(

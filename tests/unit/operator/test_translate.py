@@ -234,3 +234,9 @@ def test_a_release_that_no_session_could_follow_is_told(policies, told):
     found = translate(state(route(rules=rules, overrides=[order]), *objects)).verdicts["default", "shop"]
     assert found.accepted.status
     assert ("spec.overrides[0].action: " in found.accepted.message) is told
+
+
+def test_a_rule_without_sessions_has_a_drain_and_an_epoch_for_its_tunnels():
+    given = route(persistence={"type": "None", "drainTimeout": "10m", "epoch": 3})
+    (served,) = translate(state(given, service())).routes["default/shop"].rules
+    assert (served.persistence.drain_timeout, served.persistence.epoch) == (600.0, 3)
