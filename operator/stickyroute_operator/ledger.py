@@ -233,7 +233,7 @@ def _scope(identity: str, ledger: Ledger, reports: Sequence[AffinityReport]) -> 
     left, departures = _departures([scope for _, scope in told], sample)
     return ScopeView(
         totals=sum((Totals.of(scope) for _, scope in told), ledger.totals.get(identity, Totals())),
-        endpoints=_endpoints(running, remembered, sample, left),
+        endpoints=_endpoints(running, remembered, sample, left, len(ledger.running)),
         departures=departures,
         sample=sample,
         scope=identity,
@@ -291,8 +291,13 @@ class _Move:
 
 
 def _endpoints(
-    scopes: Sequence[ScopeReport], remembered: Sequence[Remembered], sample: float, left: Left
+    scopes: Sequence[ScopeReport],
+    remembered: Sequence[Remembered],
+    sample: float,
+    left: Left,
+    asked: int,
 ) -> tuple[EndpointView, ...]:
+    """`asked`: how many proxies were, be it that they have nothing to tell of the scope."""
     told: dict[str, EndpointView] = {}
     carried: Counter[str] = Counter()
     states: defaultdict[str, Counter[EndpointState]] = defaultdict(Counter)
@@ -321,7 +326,7 @@ def _endpoints(
         key: replace(
             view,
             active=_scaled(view.active, counted[key], carried[key]),
-            found=_found(states[key], len(scopes)),
+            found=_found(states[key], asked),
         )
         for key, view in told.items()
     }

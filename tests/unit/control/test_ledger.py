@@ -232,6 +232,14 @@ def test_the_worst_that_any_proxy_finds_is_told_with_how_many_do(states, finding
     assert endpoint.found == expected
 
 
+def test_a_proxy_that_has_nothing_to_tell_of_a_scope_was_asked_too():
+    """Else what one proxy cannot reach would seem to be out of reach for all."""
+    seen = on("a").model_copy(update={"state": EndpointState.UNHEALTHY})
+    idle = report("proxy-1").model_copy(update={"scopes": {}})
+    (endpoint,) = view(report("proxy-0", seen), idle).endpoints
+    assert endpoint.found == Finding(EndpointState.UNHEALTHY, 1, 2)
+
+
 def test_counts_stay_right_over_restarts_of_proxies():
     """The sessions that made a request since: exact, however often a proxy began anew."""
     random = Random(7)
