@@ -82,7 +82,7 @@ def left(table: Table, tunnels: Mapping[tuple[str, str], int]) -> dict[str, Drai
             pod = f"{endpoint.set_id.partition('/')[0]}/{endpoint.pod}"
             here = Drain(
                 sessions=len(sessions_at(scope, endpoint)),
-                requests=endpoint.in_flight,
+                requests=scope.requests_at(endpoint),
                 tunnels=tunnels.get((scope.id, endpoint.id), 0),
                 since=endpoint.draining_since,
             )

@@ -271,7 +271,7 @@ def _sessions(
         pod=endpoint.pod,
         service=endpoint.service,
         active=active,
-        in_flight=endpoint.in_flight,
+        in_flight=scope.requests_at(endpoint),
         placed=placed,
         pending=pending,
         ceiling=ceiling,

@@ -1,6 +1,7 @@
 """Scopes: what shares sessions, and what is ordered for its pods."""
 
 from enum import Enum, auto
+from itertools import chain
 from math import inf
 from operator import attrgetter
 from random import Random
@@ -80,6 +81,7 @@ class Scope:
         "parked",
         "pods",
         "policy",
+        "ports",
         "presented",
         "rejected",
         "released",
@@ -129,6 +131,8 @@ class Scope:
     """The endpoints of all its rules."""
     endpoints: tuple[Endpoint, ...]
     """Them all, those that are disabled included; a pod with several ports only once."""
+    ports: dict[bytes, frozenset[Endpoint]]
+    """By key, those of a pod with several: its ports, and left ones that have requests under way."""
     disabled: frozenset[bytes]
     """What an override forbids all sessions, by its name."""
     released: dict[bytes, float]
@@ -166,6 +170,7 @@ class Scope:
         self.rules = ()
         self.named = {}
         self.endpoints = self.draining = self.overrides = ()
+        self.ports = {}
         self.disabled = frozenset()
         self.released = {}
         self.parked = {}
@@ -255,6 +260,11 @@ class Scope:
         """Whether a binding names what a successor of the pod takes over."""
         return self.policy.bind_to == "StatefulPod" and endpoint.stable != endpoint.key
 
+    def requests_at(self, endpoint: Endpoint) -> int:
+        """How many requests are in flight on the endpoint's pod, on whatever port."""
+        ports = self.ports.get(endpoint.key)
+        return sum(one.in_flight for one in ports) if ports else endpoint.in_flight
+
     def refresh(self, now: float, random: Random) -> None:
         """Take the endpoints of its rules anew, and note those that keep sessions no more."""
         before = self.named
@@ -306,12 +316,20 @@ class Scope:
 
     def _take_orders(self) -> None:
         """What the overrides say of endpoints, by their names."""
-        found = {
-            endpoint.key: endpoint
+        present = [
+            endpoint
             for rule in self.rules
             for backend in rule.balancer.backends
             for endpoint in backend.endpoints
-        }
+        ]
+        found = {endpoint.key: endpoint for endpoint in present}
+        busy = (one for one in (*self.endpoints, *chain(*self.ports.values())) if one.in_flight)
+        ports: dict[bytes, set[Endpoint]] = {}
+        for endpoint in chain(present, busy):
+            first = found.get(endpoint.key, endpoint)
+            if endpoint is not first:
+                ports.setdefault(endpoint.key, {first}).add(endpoint)
+        self.ports = {key: frozenset(others) for key, others in ports.items()}
         self.endpoints = self.sessions.endpoints = tuple(found.values())
         if self.sessions.quota is not None:
             self.sessions.quota.forget(frozenset(endpoint.id for endpoint in self.endpoints))

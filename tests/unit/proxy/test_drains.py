@@ -3,10 +3,13 @@
 import pytest
 from tests.component.control.support import endpoint
 from tests.unit.operator.test_leases import BEGAN, TIMEOUT, draining
+from tests.unit.proxy.fleets import Proxy, fleet, pod, route, rule
 
 from stickyroute_api.leases import Drain
 from stickyroute_api.reasons import EndpointState
-from stickyroute_proxy.affinity.drains import FAREWELL, SETTLE, Pod, answer, greater, pods
+from stickyroute_proxy.affinity.drains import FAREWELL, SETTLE, Pod, answer, greater, left, pods
+from stickyroute_proxy.affinity.report import report
+from stickyroute_proxy.slices import at_once
 
 POD = Pod(draining=True, since=BEGAN, until=BEGAN + TIMEOUT)
 LATER = BEGAN + SETTLE
@@ -115,3 +118,38 @@ def test_a_pod_that_still_serves_behind_another_service_does_not_drain(turned):
         update={"routes": {"shop/route-0": route}, "endpoints": made.endpoints | {keys[1]: (serves,)}}
     )
     assert pods(made)["shop/web-0-0"] == Pod(draining=False)
+
+
+def told_of_requests(proxy):
+    """What the drain port and the report say of the only pod's."""
+    (row,) = at_once(report(proxy.table, "p", 1.0, proxy.now)).scopes["shop/shop/web"].endpoints
+    return left(proxy.table, {})["shop/web-0"].requests, row.in_flight
+
+
+@pytest.mark.parametrize("busy", [("web", "admin"), ("web",), ("admin",)])
+def test_requests_to_all_ports_of_a_pod_are_counted(busy):
+    """A scope knows a pod once, and every Service or port of it is an endpoint of its own."""
+    ends = pod("web-0", EndpointState.DRAINING, serving=True)
+    routes = (route(rule(), rule("admin", services=(("admin", 1),))),)
+    proxy = Proxy(fleet(routes, web=(ends,), admin=(ends,)))
+    for endpoint in proxy.table.endpoints():
+        endpoint.in_flight = endpoint.service in busy
+    assert told_of_requests(proxy) == (len(busy), len(busy))
+
+
+def test_requests_are_counted_to_their_end_whatever_becomes_of_the_set():
+    """A Service's port or a health check has changed: the pod has another endpoint, and serves on."""
+    ends = pod("web-0", EndpointState.DRAINING, serving=True)
+    proxy = Proxy(fleet(web=(ends,)))
+    (before,) = proxy.table.endpoints()
+    before.in_flight = 2
+    first = fleet(web=(ends,))
+    (only,) = first.routes["shop/shop"].rules
+    for revision, key in enumerate(("shop/web:81", "shop/web:81~check"), 2):
+        backends = (only.backends[0].model_copy(update={"endpoints": key}),)
+        moved = route(only.model_copy(update={"backends": backends}))
+        update = {"revision": revision, "routes": {moved.key: moved}, "endpoints": {key: (ends,)}}
+        proxy.apply(first.model_copy(update=update))
+        assert told_of_requests(proxy) == (2, 2)
+    before.in_flight = 0
+    assert left(proxy.table, {})["shop/web-0"].requests == 0
