@@ -39,7 +39,17 @@ class Count:
 class Quota:
     """The limits of one scope, and what counts towards them."""
 
-    __slots__ = ("_at", "_counts", "_leases", "_moved", "_pending", "limits", "sharers", "waiting")
+    __slots__ = (
+        "_at",
+        "_counts",
+        "_leases",
+        "_moved",
+        "_pending",
+        "_requests_at",
+        "limits",
+        "sharers",
+        "waiting",
+    )
 
     limits: SessionLimits
     sharers: int
@@ -47,12 +57,15 @@ class Quota:
     waiting: Any
     """The data path's exchanges that wait for room on any of the endpoints; None: none ever did."""
 
-    def __init__(self, limits: SessionLimits, at: Callable[[Endpoint], int]) -> None:
-        """`at`: how many sessions are known at an endpoint."""
+    def __init__(
+        self, limits: SessionLimits, at: Callable[[Endpoint], int], requests_at: Callable[[Endpoint], int]
+    ) -> None:
+        """`at`: how many sessions are known at an endpoint; `requests_at`: in flight on its pod."""
         self.limits = limits
         self.sharers = 1
         self.waiting = None
         self._at = at
+        self._requests_at = requests_at
         self._counts: dict[str, Count] = {}
         """By `Endpoint.id`."""
         self._leases: Mapping[str, Lease] = {}
@@ -81,7 +94,7 @@ class Quota:
             requests = lease.requests if lease is not None else None
             if requests is None:
                 requests = self._own(self.limits.requests)
-            left = min(left, requests - endpoint.in_flight)
+            left = min(left, requests - self._requests_at(endpoint))
         return left
 
     def has_place(self, endpoint: Endpoint) -> bool:

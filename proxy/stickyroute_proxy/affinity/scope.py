@@ -221,7 +221,7 @@ class Scope:
             if quota is not None and quota.waiting:
                 self.returned.append(quota.waiting)
         elif quota is None:
-            self.sessions.quota = Quota(limits, self.sessions.at)
+            self.sessions.quota = Quota(limits, self.sessions.at, self.requests_at)
         else:
             quota.limits = limits
 

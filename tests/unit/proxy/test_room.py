@@ -6,7 +6,7 @@ from random import Random
 from tests.unit.proxy.fleets import Client, Proxy, Request, fleet, persistence, pods, route, rule
 
 from stickyroute_api.reasons import BindingReason
-from stickyroute_api.snapshot import Balancing, HashOn
+from stickyroute_api.snapshot import Balancing, HashOn, SessionLimits
 from stickyroute_proxy.affinity.retry import sidestep
 
 
@@ -112,3 +112,12 @@ def test_room_is_shared_by_weight():
     assert picked.keys() == {"a", "b", "c"}
     assert 850 < picked["c"] < 1150
     assert 1350 < picked["a"] < 1650
+
+
+def test_a_limit_of_requests_is_a_pod_s_whatever_port_they_go_to():
+    limited = persistence(limits=SessionLimits(requests=2))
+    rules = [rule(name, ((name, 1),), persistence=limited) for name in ("web", "admin")]
+    proxy = Proxy(fleet([route(*rules)], web=pods("a"), admin=pods("a")))
+    for endpoint in proxy.table.endpoints():
+        endpoint.in_flight = 1
+    assert proxy.ask().reason is BindingReason.AT_LIMIT
