@@ -175,8 +175,8 @@ class Rotation:
         self._every = every
         self._now = now
         self._random = random
-        self._longest = timedelta(), datetime.min.replace(tzinfo=UTC)
-        """How long keys have had to open of late, and when that was so last."""
+        self._lives: dict[timedelta, datetime] = {}
+        """How long keys have had to open of late, and when each of these was so last."""
         self._waits_for: int | None = None
         """The key that is being handed out."""
         self._told = ""
@@ -239,7 +239,7 @@ class Rotation:
 
     def _recent(self, life: timedelta) -> timedelta:
         """How long keys open, that being what the routes say now."""
-        longest, last = self._longest
-        if life >= longest or self._now() - last >= RECENT:
-            self._longest = life, self._now()
-        return self._longest[0]
+        now = self._now()
+        self._lives = {old: last for old, last in self._lives.items() if old > life and now - last < RECENT}
+        self._lives[life] = now
+        return max(self._lives)

@@ -249,6 +249,27 @@ async def test_keys_outlive_a_route_that_is_invalid_for_a_while():
     assert [one.id for one in secret.stored] == [2]
 
 
+async def test_each_route_that_went_counts_for_a_day_of_its_own():
+    """One that went in the day of another's end is of use again as well, once it is mended."""
+    secret, lives, clock = Secret([key(1, 100), key(2, 40)]), [400 * DAY], [NOW]
+    rotating = Rotation(
+        secret,
+        "it",
+        lambda _: None,
+        lambda _: True,
+        lambda: lives[-1],
+        every=timedelta(),
+        now=lambda: clock[-1],
+        random=bytes,
+    )
+    for life, hours in ((400, 0), (60, 23), (30, 23.5), (30, 46)):
+        lives.append(life * DAY)
+        clock.append(NOW + timedelta(hours=hours))
+        assert not await rotating.once(), hours
+    clock.append(NOW + timedelta(hours=47))
+    assert await rotating.once()
+
+
 class Fleet:
     """Proxies that take keys late, an operator that may end at any moment, and tokens on their way."""
 
