@@ -123,7 +123,8 @@ def answer(pod: Pod, lease: Drain | None, here: Drain | None, now: float) -> Ans
     if lease is not None and lease.since != pod.since:
         lease = None
     total = lease and greater(one for one in (lease, here) if one is not None)
-    if pod.until <= now < pod.until + FAREWELL and total is not None and total.tunnels:
+    known = total or here
+    if pod.until <= now < pod.until + FAREWELL and known is not None and known.tunnels:
         return Answer(False, "its time is up, and its WebSockets are being closed", total, pod.until)
     if now >= pod.until:
         return Answer(True, "its time is up", total, pod.until)

@@ -41,6 +41,8 @@ def drain(sessions=0, requests=0, tunnels=0, since=BEGAN):
         (POD, drain(3, tunnels=1), None, OVER + FAREWELL - 0.1, False),
         (POD, drain(3, tunnels=1), None, OVER + FAREWELL, True),
         (Pod(True, BEGAN, BEGAN), None, None, BEGAN, True),
+        (Pod(True, BEGAN, BEGAN), None, drain(tunnels=1), BEGAN, False),
+        (Pod(True, BEGAN, BEGAN), None, drain(tunnels=1), BEGAN + FAREWELL, True),
     ],
     ids=[
         "it serves",
@@ -61,6 +63,8 @@ def drain(sessions=0, requests=0, tunnels=0, since=BEGAN):
         "its WebSockets are being closed",
         "its WebSockets had their time",
         "no drain timeout",
+        "no drain timeout, and WebSockets here are being closed",
+        "no drain timeout, and WebSockets here had their time",
     ],
 )
 def test_whether_a_pod_may_end(pod, lease, here, now, drained):
