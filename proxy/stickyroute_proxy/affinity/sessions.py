@@ -32,6 +32,8 @@ SWEEP_TURN: Final = 120
 """The number of sweeps in which each session is visited once."""
 SWEEP_AT_LEAST: Final = 250
 """How many sessions and places each sweep visits, where there are so many."""
+_LEFT: Final = frozenset({BindingReason.POD_TERMINATED, BindingReason.POLICY_CHANGED})
+"""Why a place is left."""
 
 
 def mark(token: bytes) -> bytes:
@@ -239,7 +241,9 @@ class ScopeSessions:
             self.known.drop(session)
         departed = place.departures.get(reason)
         if departed is None or (place.left is None and now - departed.time > GATHER_SECONDS):
-            departed = self._depart(place, reason, now)
+            # A place is left once, whenever its sessions come back: other proxies have told of it.
+            began = place.left if reason in _LEFT else None
+            departed = self._depart(place, reason, now if began is None else began)
         if session is None or place.left is None:
             # Otherwise it was dropped, and counted, with all the others when the place was left.
             departed.drop((key,))

@@ -319,3 +319,23 @@ def test_the_place_of_a_pod_that_went_while_it_was_disabled_is_forgotten():
     proxy.tick(1)
     proxy.tick(1)
     assert [place.pod for place in places.values()] == ["web-2"]
+
+
+@pytest.mark.parametrize("reason", [BindingReason.POD_TERMINATED, BindingReason.POLICY_CHANGED])
+def test_who_comes_back_late_is_of_the_move_that_the_other_proxies_told_long_ago(reason):
+    """Else the status would tell of it twice: with them, and once more when they have forgotten."""
+    given = {"web": pods("a", "b"), "other": pods("a")}
+    one = route(rule("other", services=(("other", 1),), scope="other"), name="other", hosts=("other.test",))
+    first, other = (Proxy(fleet((route(), one), **given), seed) for seed in (1, 2))
+    client = session_on("a", first)
+    gone = {"web": pods("b"), "other": pods("a" if reason is BindingReason.POLICY_CHANGED else "c")}
+    for proxy in (first, other):
+        proxy.tick(10)
+        proxy.apply(fleet((route(), one), revision=2, **gone))
+    for _ in range(80):
+        other.tick(10)
+    assert client.ask(other).reason is reason
+    told = [said(proxy).scopes["shop/shop/web"].departures for proxy in (first, other)]
+    assert {(one.time, one.reason, one.ids) for departures in told for one in departures} == {
+        (first.now, reason, told[0][0].ids)
+    }
