@@ -1,7 +1,7 @@
 """What the fleet knows of sessions: the affinity reports of every proxy, merged into one view. Pure.
 
 A proxy counts from its own start. The ledger remembers what ended processes counted, for as long as the
-operator lives, so that totals only grow. Their sessions live on with their clients, and come to other proxies
+operator lives and the scope is served, so that totals only grow. Their sessions live on with their clients, and come to other proxies
 with the next request; until then only the ledger knows of them.
 """
 
@@ -175,16 +175,23 @@ class Ledger:
         return ledger
 
     def forget(self, now: float, windows: Mapping[str, float]) -> "Ledger":
-        """Without the remembered sessions that nobody can bring back.
+        """Without the remembered sessions that nobody can bring back, and without what is served no more.
 
-        `windows`: by scope, the seconds after which a session without a request ends.
+        `windows`: by scope, the seconds after which a session without a request ends; of all that are served.
         """
         remembered = {}
         for process, sessions in self.remembered.items():
             left = tuple(one for one in sessions if now < one.ended + windows.get(one.scope, 0.0))
             if left:
                 remembered[process] = left if len(left) < len(sessions) else sessions
-        return self if remembered == self.remembered else replace(self, remembered=remembered)
+        ended = tuple(_of_scopes(one, windows) for one in self.ended)
+        totals = {scope: sums for scope, sums in self.totals.items() if scope in windows}
+        same = (
+            remembered == self.remembered
+            and len(totals) == len(self.totals)
+            and all(one is other for one, other in zip(ended, self.ended, strict=True))
+        )
+        return self if same else replace(self, remembered=remembered, ended=ended, totals=totals)
 
     def _end(self, report: AffinityReport, now: float) -> "Ledger":
         left = {name: scope.model_copy(update={"endpoints": ()}) for name, scope in report.scopes.items()}
@@ -200,6 +207,14 @@ class Ledger:
             totals=totals,
             remembered=dict(list(remembered.items())[-MAX_ENDED:]),
         )
+
+
+def _of_scopes(report: AffinityReport, scopes: Mapping[str, object]) -> AffinityReport:
+    """The report without what it says of other scopes."""
+    if report.scopes.keys() <= scopes.keys():
+        return report
+    left = {name: scope for name, scope in report.scopes.items() if name in scopes}
+    return report.model_copy(update={"scopes": left})
 
 
 def _remembered(report: AffinityReport, now: float) -> tuple[Remembered, ...]:

@@ -170,6 +170,19 @@ def test_many_ended_processes_keep_their_totals():
     assert merge(ledger)[SCOPE].totals.new == 3 * MAX_ENDED
 
 
+def test_what_ended_processes_knew_of_a_scope_is_forgotten_with_it():
+    """As the proxies do: a route that takes the name later begins with its own, and nothing piles up."""
+    ledger, clashes = Ledger(), {"cookie sid": Clash(times=2, last=100.0)}
+    for started in range(MAX_ENDED + 3):
+        last = report("a", on("x", 1), started=started, new=1, clashes=clashes, departures=[left("x", 1)])
+        ledger = ledger.add(last)
+    ledger = ledger.keep([])
+    assert ledger.forget(0.0, {SCOPE: 1.0}) is ledger
+    forgotten = ledger.forget(0.0, {"shop/another/web": 1.0})
+    assert SCOPE not in merge(forgotten)
+    assert merge(forgotten.add(report("b", new=3)))[SCOPE] == view(report("b", new=3))
+
+
 @pytest.mark.parametrize("share", [0.25, 0.125])
 def test_a_sample_gives_an_estimate_and_says_so(share):
     """3,000 sessions on one pod; two proxies see 2,000 each."""
