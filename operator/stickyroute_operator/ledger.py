@@ -1,8 +1,8 @@
 """What the fleet knows of sessions: the affinity reports of every proxy, merged into one view. Pure.
 
 A proxy counts from its own start. The ledger remembers what ended processes counted, for as long as the
-operator lives and the scope is served, so that totals only grow. Their sessions live on with their clients, and come to other proxies
-with the next request; until then only the ledger knows of them.
+operator lives and the scope is served, so that totals only grow. Their sessions live on with their clients,
+and come to other proxies with the next request; until then only the ledger knows of them.
 """
 
 import base64

@@ -198,6 +198,7 @@ class Scope:
         if self.sessions.name is not self.name:
             self.sessions.forget()
             self.sessions.name = self.name
+            self.named = {}
         idle = inf if policy.idle_timeout is None else policy.idle_timeout
         self.idle = idle * IDLE_GRACE
         self.reseal = (min(idle, UNTIMED) if self.stored else idle) * RESEAL_SHARE

@@ -235,7 +235,8 @@ class ScopeSessions:
             if endpoint is None:
                 # One that left before this proxy started: nobody here can name it.
                 return None
-            place = self._open(endpoint)
+            name = self.name(endpoint)
+            place = self.places.get(name) or self.gone.get(name) or self._open(endpoint)
         session = place.sessions.pop(key, None)
         if session is not None:
             self.known.drop(session)
@@ -308,9 +309,13 @@ class ScopeSessions:
             self.gone.pop(place.key, None)
 
     def _endpoint(self, name: bytes) -> Endpoint | None:
-        """One that bindings name so; asked for seldom, so the names are found when they are."""
+        """One that bindings name so, or did by another policy.
+
+        Asked for seldom, so the names are found when they are.
+        """
         if self._named[0] is not self.endpoints:
-            self._named = self.endpoints, {self.name(endpoint): endpoint for endpoint in self.endpoints}
+            named = {name: endpoint for endpoint in self.endpoints for name in endpoint.names}
+            self._named = self.endpoints, named
         return self._named[1].get(name)
 
     def _open(self, endpoint: Endpoint) -> Place:

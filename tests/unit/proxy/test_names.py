@@ -1,6 +1,7 @@
 """What a binding names: a pod, a StatefulSet's pod whoever bears its name, a version; and restarts."""
 
 from collections import Counter
+from itertools import permutations
 
 import pytest
 from tests.unit.proxy.fleets import (
@@ -282,3 +283,22 @@ def test_a_pod_whose_clock_differs_has_not_restarted(ahead):
     assert client.ask(proxy).reason is BindingReason.CONTAINER_RESTARTED
     for _ in range(3):
         assert client.ask(proxy).reason is BindingReason.BOUND
+
+
+@pytest.mark.parametrize(("before", "after"), list(permutations(("Pod", "StatefulPod", "Cohort"), 2)))
+def test_who_is_bound_anew_for_names_are_others_is_told_of_with_the_pod(before, after):
+    both = tuple(named(name, cohort=f"of-{name}") for name in ("web-0", "web-1"))
+    proxy = Proxy(fleet(routed(before), web=both))
+    clients = [session_on("web-0", proxy) for _ in range(8)]
+    proxy.apply(fleet(routed(after), 2, web=both))
+    assert {client.ask(proxy).reason for client in clients} == {BindingReason.POLICY_CHANGED}
+    assert {client.ask(proxy).reason for client in clients} == {BindingReason.BOUND}
+    (departed,) = proxy.scope().sessions.departures
+    assert (departed.pod, departed.reason, departed.dropped, departed.moved) == (
+        "web-0",
+        BindingReason.POLICY_CHANGED,
+        8,
+        8,
+    )
+    sessions = at_once(report(proxy.table, "p", NOW, proxy.now)).scopes["shop/shop/web"].endpoints
+    assert sum(row.active for row in sessions) == 8
