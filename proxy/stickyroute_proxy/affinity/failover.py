@@ -134,8 +134,11 @@ def _repin(rule: Rule, lost: Lost, now: float, tried: Collection[Endpoint]) -> D
         avoided = [one for name in released for one in rule.own.get(name, ())]
         endpoint = rule.balancer.repin(binding.session, {*avoided, *tried})
     elif reason is BindingReason.REBALANCED and scope.mover is not None:
-        endpoint = scope.mover.target(binding.session)
-        endpoint = endpoint if endpoint not in tried else None
+        target, drain = scope.mover.target(binding.session), scope.policy.drain_timeout
+        # It may have gone since, or be another port of the pod.
+        named = () if target is None else rule.named.get(scope.name(target), ())
+        kept = (one for one in named if one not in tried and now < one.kept_until(drain))
+        endpoint = next(kept, None)
     endpoint = endpoint or rule.balancer.repin(binding.session, tried)
     if endpoint is None:
         return none(scope)

@@ -1,11 +1,12 @@
 """Idle sessions of full pods move when they come back: only those, only so many, and only once."""
 
+import pytest
 from tests.unit.proxy.fleets import NOW, Proxy, fleet, persistence, pods, route, rule
 from tests.unit.proxy.test_orders import session_on
 
 from stickyroute_api.leases import Leases, Moves
-from stickyroute_api.reasons import BindingReason
-from stickyroute_api.snapshot import Rebalance
+from stickyroute_api.reasons import BindingReason, EndpointState
+from stickyroute_api.snapshot import Match, Rebalance
 from stickyroute_proxy.affinity.retry import prolong
 
 IDLE, IDLE_FOR = 1800.0, 120.0
@@ -13,9 +14,13 @@ LONG = IDLE_FOR + IDLE / 10
 WEB = pods("web-1", "web-2")
 
 
-def policy(**fields):
+def policy_of(**fields):
     given = {"idle_timeout": IDLE, "rebalance": Rebalance(sessions_per_minute=60, idle_for=IDLE_FOR)}
-    return [route(rule(persistence=persistence(**given | fields)))]
+    return {"persistence": persistence(**given | fields)}
+
+
+def policy(**fields):
+    return [route(rule(**policy_of(**fields)))]
 
 
 def crowded(count=20):
@@ -130,3 +135,38 @@ def test_it_ends_with_the_policy():
     proxy.now += LONG
     assert set(pods_of(proxy, clients)) == {"web-1"}
     assert proxy.scope().mover is None
+
+
+def moved_with_an_old_token(proxy, clients):
+    """A session that is moved to web-2, and the token that it had before."""
+    allow(proxy, 1)
+    proxy.now += LONG
+    old = clients[0].token
+    assert clients[0].ask(proxy).reason is BindingReason.REBALANCED
+    assert clients[0].ask(proxy).endpoint.pod == "web-2"
+    return old
+
+
+@pytest.mark.parametrize("gone", [{}, {"state": EndpointState.NOT_READY}])
+def test_an_old_token_leads_to_no_pod_that_has_gone_since_its_session_was_moved_there(gone):
+    """Another's pod may have its address by now. It goes where the session's newest token does."""
+    proxy, clients = crowded()
+    old = moved_with_an_old_token(proxy, clients)
+    web = (*pods("web-1", "web-3"), *(pods("web-2", **gone) if gone else ()))
+    proxy.apply(fleet(policy(), 3, web=web))
+    home = clients[0].ask(proxy).endpoint
+    assert home.pod != "web-2"
+    assert proxy.ask(old).endpoint is home
+
+
+def test_an_old_token_leads_to_the_port_of_its_rule():
+    rules = (
+        rule("admin", (("admin", 1),), (Match(path_type="PathPrefix", path="/admin"),), **policy_of()),
+        rule("app", **policy_of()),
+    )
+    proxy = Proxy(fleet([route(*rules)], web=WEB[:1], admin=WEB[:1]))
+    clients = [session_on("web-1", proxy) for _ in range(20)]
+    proxy.apply(fleet([route(*rules)], 2, web=WEB, admin=WEB))
+    old = moved_with_an_old_token(proxy, clients)
+    found = proxy.ask(old, path=b"/admin/x").endpoint
+    assert (found.pod, found.service) == ("web-2", "admin")
