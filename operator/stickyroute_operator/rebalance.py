@@ -48,7 +48,7 @@ def heed(before: Moved | None, scope: str, ledger: Ledger, now: float) -> Moved:
         return Moved(counts)
     more = sum(max(0, count - before.counts.get(key, 0)) for key, count in counts.items())
     lately = tuple(one for one in before.lately if one[0] > now - MINUTE)
-    return Moved({**before.counts, **counts}, (*lately, (now, more)) if more else lately)
+    return Moved(counts, (*lately, (now, more)) if more else lately)
 
 
 def moves(

@@ -39,6 +39,11 @@ class Mover:
         """Move so many in all, by `Endpoint.id`; none from those that are not named."""
         self._leases = leases
 
+    def forget(self, endpoints: frozenset[str]) -> None:
+        """Keep what is known of these endpoints only, by `Endpoint.id`."""
+        self._moved = {name: count for name, count in self._moved.items() if name in endpoints}
+        self._leases = {name: lease for name, lease in self._leases.items() if name in endpoints}
+
     def moved(self, endpoint: Endpoint) -> int:
         """How many sessions were moved away from it."""
         return self._moved.get(endpoint.id, 0)

@@ -332,8 +332,9 @@ class Scope:
                 ports.setdefault(endpoint.key, {first}).add(endpoint)
         self.ports = {key: frozenset(others) for key, others in ports.items()}
         self.endpoints = self.sessions.endpoints = tuple(found.values())
-        if self.sessions.quota is not None:
-            self.sessions.quota.forget(frozenset(endpoint.id for endpoint in self.endpoints))
+        for counting in (self.sessions.quota, self.mover):
+            if counting is not None:
+                counting.forget(frozenset(endpoint.id for endpoint in self.endpoints))
         orders = {override.pod: override for override in self.overrides}
         before = self.released
         disabled, self.released = set(), {}

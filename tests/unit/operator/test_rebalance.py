@@ -97,3 +97,10 @@ def test_what_one_may_still_move_is_not_given_to_others():
     sent = {"p": Lent().add_moves(Leases(fleet="f", epoch=1, sequence=1, moves=first["p"]))}
     assert lent(found, view(a=100), rebalanced(6), sent=sent) == {("p", "a"): 0, ("q", "a"): 0}
     assert lent(found, view(a=100), rebalanced(6)) == {("p", "a"): 0, ("q", "a"): 6}
+
+
+def test_what_is_told_of_no_more_is_not_remembered():
+    """Pods and proxies come and go for as long as the operator lives; a scope's are told of each time."""
+    before = heed(None, SCOPE, ledger(p={"a": (30, 4)}, q={"a": (30, 1)}), 100.0)
+    after = heed(before, SCOPE, ledger(p={"b": (30, 2)}), 110.0)
+    assert (after.counts, after.count) == ({("p", 1.0, "b"): 2}, 2)

@@ -170,3 +170,18 @@ def test_an_old_token_leads_to_the_port_of_its_rule():
     old = moved_with_an_old_token(proxy, clients)
     found = proxy.ask(old, path=b"/admin/x").endpoint
     assert (found.pod, found.service) == ("web-2", "admin")
+
+
+def test_a_pod_that_has_left_is_counted_no_more_and_moves_nobody_by_what_it_was_allowed():
+    proxy, clients = crowded()
+    allow(proxy, 3)
+    proxy.now += LONG
+    pods_of(proxy, clients)
+    (left,) = proxy.find("web-1")
+    assert proxy.scope().mover.moved(left) == 3
+    proxy.apply(fleet(policy(), 3, web=WEB[1:]))
+    assert proxy.scope().mover.moved(left) == 0
+    proxy.apply(fleet(policy(), 4, web=WEB))
+    proxy.now += LONG
+    reasons = {client.ask(proxy).reason for client in clients}
+    assert BindingReason.REBALANCED not in reasons
