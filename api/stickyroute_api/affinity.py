@@ -18,6 +18,9 @@ ID_BYTES: Final = 8
 DEFAULT_WINDOW: Final = 1800.0
 """Seconds without a request after which a session no longer counts as active, where no idle timer says."""
 
+WORST: Final = (EndpointState.UNHEALTHY, EndpointState.EJECTED, EndpointState.AT_LIMIT)
+"""What proxies find of endpoints, the worst first."""
+
 
 def windows(snapshot: Snapshot) -> dict[str, float]:
     """By scope, the seconds after which a session without a request no longer counts: its rules' longest."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from stickyroute_api.affinity import (
     ID_BYTES,
+    WORST,
     AffinityReport,
     Clashes,
     Departure,
@@ -26,8 +27,6 @@ MAX_ENDED = 32
 """How many ended proxies' sessions and departures are remembered; of older ones only the totals."""
 MAX_DEPARTURES = 20
 """How many departures of a scope are told, the newest."""
-WORST = (EndpointState.UNHEALTHY, EndpointState.EJECTED, EndpointState.AT_LIMIT)
-"""What proxies find, the worst first."""
 SAME_MOVE = 90.0
 """Seconds within which departures from an endpoint that stays are one move; proxies gather them for 60."""
 

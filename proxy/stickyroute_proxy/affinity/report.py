@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from stickyroute_api.affinity import (
     ID_BYTES,
+    WORST,
     AffinityReport,
     Departure,
     EndpointSessions,
@@ -166,7 +167,8 @@ class _Merged:
         self._pending_ids: set[bytes] = set()
         self._rebalanced = 0
         self._ceiling: int | None = None
-        self._state: EndpointState | None = None
+        self._states: set[EndpointState] = set()
+        self._has_room = False
         self._ids: set[bytes] = set()
 
     def add(self, sessions: EndpointSessions, ids: Sequence[bytes], pending: Sequence[bytes]) -> None:
@@ -180,7 +182,10 @@ class _Merged:
         self._pending_ids.update(pending)
         if sessions.ceiling is not None:
             self._ceiling = (self._ceiling or 0) + sessions.ceiling
-        self._state = self._state or sessions.state
+        if sessions.state is not None:
+            self._states.add(sessions.state)
+        elif sessions.ceiling is not None and sessions.placed < sessions.ceiling:
+            self._has_room = True
         self._carried += len(ids)
         self._ids.update(ids)
 
@@ -192,6 +197,8 @@ class _Merged:
         pending = self._pending
         if self._carried_pending:
             pending = round(pending * len(waits) / self._carried_pending)
+        if self._has_room:
+            self._states.discard(EndpointState.AT_LIMIT)
         found = {
             "active": active,
             "in_flight": self._in_flight,
@@ -200,7 +207,7 @@ class _Merged:
             "pending": pending,
             "rebalanced": self._rebalanced,
             "ceiling": self._ceiling,
-            "state": self._state,
+            "state": next((state for state in WORST if state in self._states), None),
         }
         content = self._first.model_copy(update=found)
         size = _size(scope_id, content.endpoint, content.pod)

@@ -2,11 +2,12 @@
 
 import base64
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stickyroute_api.affinity import AffinityReport, Clash, Departure, EndpointSessions, ScopeReport
-from stickyroute_api.reasons import BindingReason
+from stickyroute_api.reasons import BindingReason, EndpointState
 from stickyroute_api.snapshot import Version
 from stickyroute_operator import ledger
 from stickyroute_proxy.affinity.report import MAX_BYTES, ended, merge
@@ -151,3 +152,36 @@ def test_tunnels_of_all_workers_add_up():
     first, second = (on("a", [number]).model_copy(update={"tunnels": 2 + number}) for number in range(2))
     (found,) = merged(told(first), told(second)).scopes[SCOPE].endpoints
     assert found.tunnels == 5
+
+
+@pytest.mark.parametrize(
+    ("workers", "state"),
+    [
+        (((3, 3, "AtLimit"), (2, 3, None)), None),
+        (((2, 3, None), (3, 3, "AtLimit")), None),
+        (((3, 3, "AtLimit"), (3, 3, "AtLimit")), "AtLimit"),
+        (((3, 3, "AtLimit"), (5, 5, None)), "AtLimit"),
+        (((0, None, "AtLimit"), (0, None, None)), "AtLimit"),
+        (((3, 3, "AtLimit"), (2, 3, "Ejected")), "Ejected"),
+        (((2, 3, "Ejected"), (2, 3, "Unhealthy")), "Unhealthy"),
+    ],
+    ids=[
+        "room at one",
+        "room at one, the other way round",
+        "no room",
+        "no room where one has ended",
+        "a limit of requests only",
+        "the worst",
+        "the worst, the other way round",
+    ],
+)
+def test_a_pod_is_at_its_limit_where_no_worker_has_room_and_else_in_the_worst_state(workers, state):
+    """Workers take turns with the last places: that one waits for its turn is no limit."""
+    rows = [
+        on("a", [number]).model_copy(
+            update={"placed": placed, "ceiling": ceiling, "state": found and EndpointState(found)}
+        )
+        for number, (placed, ceiling, found) in enumerate(workers)
+    ]
+    (found,) = merged(*map(told, rows)).scopes[SCOPE].endpoints
+    assert found.state == state
