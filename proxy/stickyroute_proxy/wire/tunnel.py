@@ -12,6 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stickyroute_api.reasons import BindingReason
+from stickyroute_proxy.affinity.bind import bound_at
 from stickyroute_proxy.affinity.endpoint import Endpoint
 from stickyroute_proxy.affinity.scope import Scope
 from stickyroute_proxy.wire.frames import GOING_AWAY, Frames
@@ -65,7 +66,7 @@ class Tunnel:
     """One side is done sending."""
     home: Home
     opened: float
-    """Unix seconds."""
+    """Unix seconds; as with a binding, not before its pod was released."""
     begun: float
     """When its session began (Unix seconds); inf: it has none."""
     reason: BindingReason | None
@@ -86,7 +87,7 @@ class Tunnel:
         self._closed = closed
         self._last = monotonic()
         self.home = home
-        self.opened = plane.clock()
+        self.opened = bound_at(home.scope, home.endpoint, plane.clock())
         self.begun = begun
         self.reason = None
         self._ends = (_End(self, client, upstream), _Framed(self, upstream, client))

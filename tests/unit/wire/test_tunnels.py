@@ -1,12 +1,16 @@
 """When tunnels end whose binding has ended."""
 
+from math import inf
 from random import Random
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from tests.unit.proxy.fleets import NOW, Proxy, fleet, persistence, pods, route, rule
 
 from stickyroute_api.reasons import BindingReason
 from stickyroute_api.snapshot import Override
+from stickyroute_proxy.wire import tunnel
 from stickyroute_proxy.wire.tunnel import Home
 from stickyroute_proxy.wire.tunnels import SPREAD, Tunnels
 
@@ -66,3 +70,15 @@ def test_a_release_that_stands_does_not_put_off_the_absolute_timer(since, reason
     tunnels.order(NOW + 3600.0, 1000.0)
     tunnels.end(1000.0 + SPREAD)
     assert one.reason is reason
+
+
+def test_what_is_opened_on_a_released_pod_stays_as_its_binding_does_whatever_clock_the_order_is_by():
+    """Else clients of the only pod would come back every few seconds until that time."""
+    released = route(overrides=(Override(pod="a", action="Release", since=NOW + 60),))
+    proxy = Proxy(fleet((released,), web=pods("a")))
+    (endpoint,) = proxy.find("a")
+    plane, home = SimpleNamespace(clock=lambda: proxy.now), Home(proxy.scope(), endpoint, 0, 0.0)
+    one = tunnel.Tunnel(plane, Mock(), Mock(), home, Mock(), begun=inf)
+    (tunnels := Tunnels(Random(0))).add(one)
+    tunnels.order(NOW + 1, 1000.0)
+    assert not tunnels._ordered
