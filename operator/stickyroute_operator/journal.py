@@ -64,8 +64,9 @@ class Journal:
                 # The API server drops Events after an hour: then it begins anew.
                 if error.status != NOT_FOUND:
                     raise
+        first = max(1, event.times)
         try:
-            await self._create(route, event, name, news)
+            await self._create(route, event, name, {**news, "count": first})
         except ApiError as error:
             if error.status != CONFLICT:
                 raise
@@ -73,7 +74,7 @@ class Journal:
             # with the object.
             found = await self._objects.patch(EVENTS, route.namespace, name, {})
             return await self._count_up(route, name, news, int(found.get("count") or 1) + event.times)
-        return 1
+        return first
 
     async def _count_up(self, route: RouteObject, name: str, news: Mapping[str, Any], count: int) -> int:
         await self._objects.patch(EVENTS, route.namespace, name, {**news, "count": count})
@@ -96,7 +97,6 @@ class Journal:
             "reportingComponent": COMPONENT,
             "reportingInstance": self._instance,
             "firstTimestamp": news["lastTimestamp"],
-            "count": 1,
             **news,
         }
         await self._objects.create(EVENTS, manifest)

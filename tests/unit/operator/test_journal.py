@@ -50,6 +50,13 @@ async def test_one_object_is_counted_up(objects):
     assert only["source"] == {"component": "stickyroute-operator"}
 
 
+async def test_the_first_counts_as_many_as_it_tells_of(objects):
+    keeper, ejected = journal(objects), Event(EventReason.POD_EJECTED, "two pods", "Warning", times=2)
+    for count in (2, 4):
+        await keeper.write(route(), ejected)
+        assert [one["count"] for one in objects.stored.values()] == [count]
+
+
 async def test_a_message_that_is_set_right_counts_nothing(objects):
     keeper = journal(objects)
     await keeper.write(route(), DROPPED)
