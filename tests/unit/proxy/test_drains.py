@@ -136,7 +136,7 @@ def test_requests_to_all_ports_of_a_pod_are_counted(busy):
     ends = pod("web-0", EndpointState.DRAINING, serving=True)
     routes = (route(rule(), rule("admin", services=(("admin", 1),))),)
     proxy = Proxy(fleet(routes, web=(ends,), admin=(ends,)))
-    for one in proxy.table.ones():
+    for one in proxy.table.endpoints():
         one.in_flight = one.service in busy
     assert told_of_requests(proxy) == (len(busy), len(busy))
 
