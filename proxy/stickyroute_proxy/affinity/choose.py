@@ -99,7 +99,9 @@ def _examine(rule: Rule, facts: Facts, tokens: list[bytes], now: float, random: 
             return keep(rule, opened, token, _endpoint(rule, opened, now, random), now)
         lost = lost or Lost(opened, token, reason)
     if lost is None:
-        if refusal is BindingReason.KEY_RETIRED:
+        if refusal is BindingReason.KEY_RETIRED and (
+            not scope.fixed or scope.sessions.known.begins(mark(tokens[0]))
+        ):
             scope.end(refusal)
         return _begin(rule, facts, refusal or BindingReason.INVALID_TOKEN, now, random)
     return _lost(rule, facts, lost, now, random)
@@ -117,9 +119,9 @@ def _endpoint(rule: Rule, binding: Binding, now: float, random: Random) -> Endpo
 
 def _lost(rule: Rule, facts: Facts, lost: Lost, now: float, random: Random) -> Decision:
     if lost.reason in EXPIRED:
-        rule.scope.end(lost.reason)
         if rule.scope.fixed or rule.scope.stored:
-            return _begin_at(rule, lost.binding.session, lost.reason, now)
+            return _begin_at(rule, lost.binding.session, lost.reason, now, lost.binding.created)
+        rule.scope.end(lost.reason)
         return _begin(rule, facts, lost.reason, now, random)
     return fail_over(rule, lost, now)
 
@@ -136,17 +138,25 @@ def _begin(rule: Rule, facts: Facts, reason: BindingReason, now: float, random: 
     return begin(rule, endpoint, reason, now, random)
 
 
-def _begin_at(rule: Rule, number: bytes, reason: BindingReason, now: float) -> Decision:
+def _begin_at(
+    rule: Rule, number: bytes, reason: BindingReason, now: float, created: float = 0.0
+) -> Decision:
     """A new session of a client that goes on showing an old key: where every proxy would place it.
 
-    It begins with each request anew until the client shows another, and takes one place all the same.
+    It begins with each request anew until the client shows another, and takes one place, and counts once,
+    all the same. `created`: when the one before it was that has ended.
     """
-    endpoint = rule.balancer.begin_at(number)
-    if endpoint is None:
-        return none(rule.scope)
     scope, session = rule.scope, number[:SESSION_BYTES]
     quota = scope.sessions.quota
-    if quota is None or quota.began(session) != endpoint.id:
+    is_first = scope.sessions.known.begins(number, created)
+    if is_first and reason in EXPIRED:
+        scope.end(reason)
+    endpoint = rule.balancer.begin_at(number)
+    if endpoint is None:
+        return none(scope)
+    if quota is None:
+        scope.new += is_first
+    elif quota.began(session) != endpoint.id:
         if not rule.balancer.takes(endpoint):
             return full(scope)
         scope.new += 1

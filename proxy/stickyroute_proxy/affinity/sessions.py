@@ -341,7 +341,7 @@ class ScopeSessions:
 class KnownSessions:
     """The sessions of all scopes, by token."""
 
-    __slots__ = ("_visits", "count", "homes", "placed", "second", "tokens")
+    __slots__ = ("_begun", "_visits", "count", "homes", "placed", "second", "tokens")
 
     def __init__(self, now: float) -> None:
         self.tokens: dict[bytes, Session] = {}
@@ -356,12 +356,24 @@ class KnownSessions:
         # Of hashed values, which are no sessions: for all rules together, so that a flood is bounded.
         self.placed: Recent[Endpoint] = Recent()
         self.homes: Recent[bytes] = Recent()
+        self._begun: Recent[float] = Recent()
 
     def drop(self, session: Session) -> None:
         """Forget a session that its place has let go."""
         self.count -= 1
         if self.tokens.get(session.token) is session:
             del self.tokens[session.token]
+
+    def begins(self, number: bytes, created: float = 0.0) -> bool:
+        """Whether the client that shows an old key of that number begins anew, and has not lately.
+
+        `created`: when the session that has ended was: the next of that number may end as well.
+        """
+        key = int.from_bytes(number[:ID_BYTES])
+        if self._begun.get(key) == created:
+            return False
+        self._begun.put(key, created)
+        return True
 
     def reopen(self) -> None:
         """Have every token opened anew when it next comes: keys or policies have changed."""

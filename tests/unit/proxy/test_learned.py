@@ -1,5 +1,6 @@
 """Bindings of values that the application gives out: sealed with them, followed alike by all proxies."""
 
+import base64
 from itertools import pairwise
 from random import Random
 
@@ -9,13 +10,14 @@ from hypothesis import strategies as st
 from tests.unit.proxy.fleets import NOW, Proxy, Request, fleet, pod, pods, route, rule
 
 from stickyroute_api.reasons import BindingReason, EndpointState
-from stickyroute_api.snapshot import Override, Persistence, SessionLimits
+from stickyroute_api.snapshot import Override, Persistence, SessionLimits, TokenKeys
 from stickyroute_proxy.affinity.choose import choose, choose_bound
 from stickyroute_proxy.affinity.mint import minted, sealer
 from stickyroute_proxy.affinity.token import LENGTH, Binding
 
 ENVELOPE = Persistence(type="AppCookie", name="ID", learn="Envelope", absolute_timeout=1000.0)
 STORED = ENVELOPE.model_copy(update={"learn": "Store"})
+OTHER_KEYS = TokenKeys(sealing=2, keys={2: base64.b64encode(b"o" * 32).decode()})
 REFUSED = {BindingReason.NEW, BindingReason.INVALID_TOKEN, BindingReason.KEY_RETIRED}
 WEB = pods("web-1", "web-2", "web-3")
 
@@ -176,6 +178,27 @@ def test_a_client_that_goes_on_showing_an_old_key_takes_one_place_of_a_limit(kin
         assert sum(map(scope.sessions.quota.placed, proxy.table.endpoints())) == 1
         proxy.tick(61)
         assert ask(proxy).endpoint.pod in homes
+
+
+def test_a_client_that_goes_on_showing_an_old_envelope_has_ended_and_begun_once():
+    proxy, scope = (made := new_proxy()), made.scope()
+    envelope = wrapped(proxy, ask(proxy))
+    for turn in (1, 2):
+        proxy.now += 1000.0
+        decisions = [ask(proxy, envelope) for _ in range(9)]
+        assert {one.reason for one in decisions} == {BindingReason.ABSOLUTE_TIMEOUT}
+        assert (scope.new, scope.ended) == (1 + turn, {BindingReason.ABSOLUTE_TIMEOUT: turn})
+        envelope = wrapped(proxy, decisions[-1])  # at last the application gives its value out anew
+    proxy.apply(fleet([route(rule(persistence=ENVELOPE))], 2, OTHER_KEYS, web=WEB))
+    assert {ask(proxy, envelope).reason for _ in range(9)} == {BindingReason.KEY_RETIRED}
+    assert scope.ended[BindingReason.KEY_RETIRED] == 1
+
+
+def test_a_client_that_goes_on_showing_what_the_store_does_not_know_has_begun_once():
+    proxy = new_proxy(STORED)
+    for _ in range(9):
+        choose_bound(proxy.rule(), Request(), None, proxy.now, proxy.random, key=b"k" * 16)
+    assert proxy.scope().new == 1
 
 
 def test_parallel_requests_of_a_stored_session_that_lost_its_pod_are_one_move():
