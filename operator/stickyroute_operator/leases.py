@@ -89,7 +89,7 @@ class Subjects:
         return cls(snapshot.version, drains, windows(snapshot), limited, rebalanced)
 
     def known(self, ledger: Ledger, proxies: Mapping[str, bool]) -> frozenset[str]:
-        """The pods that drain and of which every current proxy has told since it knows that they do.
+        """The pods that drain and of which every current proxy, one at least, has told since it knows of it.
 
         `proxies`: by name, whether it is current.
         """
@@ -98,7 +98,7 @@ class Subjects:
         return frozenset(
             pod
             for pod, drain in self.drains.items()
-            if all(version is not None and version >= drain.begun for version in versions)
+            if versions and all(version is not None and version >= drain.begun for version in versions)
         )
 
 

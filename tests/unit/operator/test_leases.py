@@ -84,8 +84,14 @@ def test_sessions_of_all_proxies_count_once():
         ([report("a", 1)], {"b": True}),
         ([report("a", 1), report("b", revision=4)], {"b": True}),
         ([], {}),
+        ([], {"a": False}),
     ],
-    ids=["one told nothing yet", "one told before it knew of the drain", "the operator began anew"],
+    ids=[
+        "one told nothing yet",
+        "one told before it knew of the drain",
+        "the operator began anew",
+        "it began anew while none was ready",
+    ],
 )
 def test_nothing_is_told_before_every_current_proxy_is_known(reports, current):
     assert told(ledger(*reports), current) == {}
