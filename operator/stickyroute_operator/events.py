@@ -146,14 +146,16 @@ class _News:
 
 def _of_pods(old: tuple[EndpointStatus, ...], new: tuple[EndpointStatus, ...]) -> Iterator[Event]:
     """One Event for all pods that one thing has happened to."""
-    before = {(one.service, one.pod): one for one in old}
+    states = {(one.service, one.pod, one.state) for one in old}
+    restarts: dict[tuple[str, str], int] = {}
+    for one in old:  # of two pods that bear a name for a while, the most
+        restarts[one.service, one.pod] = max(one.restarts, restarts.get((one.service, one.pod), 0))
     happened: dict[EventReason, dict[str, str]] = {}
     for one in new:
-        known = before.get((one.service, one.pod))
         by = f" (found by {one.found_by} proxies)" if one.found_by else ""
-        if (reason := _FAILURES.get(one.state)) and (known is None or known.state is not one.state):
+        if (reason := _FAILURES.get(one.state)) and (one.service, one.pod, one.state) not in states:
             happened.setdefault(reason, {})[one.pod] = f"{one.pod} is {one.state}{by}"
-        if known is not None and one.restarts > known.restarts:
+        if one.restarts > restarts.get((one.service, one.pod), one.restarts):
             what = f"a container of {one.pod} began anew (restart {one.restarts}): its memory is gone"
             happened.setdefault(EventReason.CONTAINER_RESTARTED, {})[one.pod] = what
     for reason, pods in happened.items():

@@ -301,10 +301,11 @@ def _sessions(seen: Seen) -> Sessions | None:
 def _endpoints(
     found: Iterable[EndpointNow], previous: StickyRouteStatus | None, now: datetime
 ) -> tuple[EndpointStatus, ...]:
-    before = {(one.service, one.pod): one for one in (previous.endpoints if previous else ())}
+    # With the state: a StatefulSet's pod may be back before its predecessor of the name has left.
+    before = {(one.service, one.pod, one.state): one for one in (previous.endpoints if previous else ())}
     shown = []
     for one in found:
-        old = before.get((one.service, one.endpoint.pod))
+        old = before.get((one.service, one.endpoint.pod, one.state))
         shown.append(
             EndpointStatus(
                 pod=one.endpoint.pod,
@@ -314,7 +315,7 @@ def _endpoints(
                 restarts=one.restarts,
                 sessions=one.sessions,
                 requests=one.requests,
-                since=old.since if old and old.state is one.state else now,
+                since=old.since if old else now,
             )
         )
     return tuple(shown)

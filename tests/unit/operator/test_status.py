@@ -546,6 +546,22 @@ def test_a_restarted_container_is_an_event_and_a_successor_of_the_name_is_none()
     assert status.is_urgent(before, after)
 
 
+def test_two_pods_of_one_name_keep_their_times_and_are_told_of_once():
+    """A StatefulSet's pod may be back before its predecessor has left all slices."""
+    ends = endpoint("web-1", "10.0.0.1", ready=False, serving=True, terminating=True)
+    ends["targetRef"]["uid"] = "uid-web-1-before"
+    objects = (service(), pieces(endpoint("web-1", "10.0.0.2"), ends), pod("web-1", restarts=1))
+    first, later = (
+        seen(*objects, scopes=(view(endpoints=[found(state=EndpointState.EJECTED)], new=new),))
+        for new in (1, 2)
+    )
+    built = build(first, None, NOW)
+    again = build(later, built, NOW + timedelta(minutes=5))
+    assert [one.state for one in built.endpoints] == ["Ejected", "Draining"]
+    assert [one.since for one in again.endpoints] == [NOW, NOW]
+    assert events(built, again) == ()
+
+
 def test_warnings_are_conditions_only_while_they_are_so():
     objects = service(), pieces(endpoint("web-1", "10.0.0.1"))
     drain = {"drainTimeout": "10m"}
