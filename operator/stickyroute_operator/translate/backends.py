@@ -226,10 +226,13 @@ def _digest(text: str) -> str:
 
 
 def _port(service: Service, wanted: int | str) -> ServicePort | None:
-    for port in service.ports:
-        if wanted in (port.port, port.name) or (isinstance(wanted, str) and wanted == str(port.port)):
-            return port
-    return None
+    """UDP and others may have the number of a TCP port, which is then meant."""
+    found = [
+        port
+        for port in service.ports
+        if wanted in (port.port, port.name) or (isinstance(wanted, str) and wanted == str(port.port))
+    ]
+    return next((port for port in found if port.protocol == "TCP"), found[0] if found else None)
 
 
 def _shared(new: Resolved, old: Resolved) -> Resolved:

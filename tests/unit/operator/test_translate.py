@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.unit.operator.builders import endpoint, pieces, route, rule, service, state
 
 from stickyroute_api.reasons import ConditionReason, EndpointState
-from stickyroute_operator.objects import Service
+from stickyroute_operator.objects import Service, ServicePort
 from stickyroute_operator.translate import translate
 
 WEB = (service(), pieces(endpoint("web-1", "10.0.0.1"), endpoint("web-2", "10.0.0.2")))
@@ -240,3 +240,18 @@ def test_a_rule_without_sessions_has_a_drain_and_an_epoch_for_its_tunnels():
     given = route(persistence={"type": "None", "drainTimeout": "10m", "epoch": 3})
     (served,) = translate(state(given, service())).routes["default/shop"].rules
     assert (served.persistence.drain_timeout, served.persistence.epoch) == (600.0, 3)
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_a_port_number_that_udp_has_too_is_the_tcp_one(turn):
+    """As Services of servers that speak HTTP/3 have it."""
+    ports = (ServicePort("quic", 443, "UDP"), ServicePort("web", 443))[::turn]
+    found = translate(
+        state(
+            route(rules=[rule(port=443)]),
+            Service("default", "web", ports=ports),
+            pieces(endpoint("web-1", "10.0.0.1"), port_name="web"),
+        )
+    )
+    assert found.verdicts["default", "shop"].resolved.reason is ConditionReason.RESOLVED_REFS
+    assert len(found.endpoints["default/web:443"]) == 1
