@@ -92,7 +92,10 @@ def reseal(scope: Scope, binding: Binding, endpoint: Endpoint, reason: BindingRe
 
 def remember(scope: Scope, binding: Binding, endpoint: Endpoint, token: bytes | None) -> None:
     """Know the session here."""
-    scope.sessions.enter(binding.session, endpoint, shown(binding, token), recheck(scope, binding))
+    moved = binding.bound > binding.created
+    scope.sessions.enter(
+        binding.session, endpoint, shown(binding, token), recheck(scope, binding), moved=moved
+    )
 
 
 def shown(binding: Binding, token: bytes | None) -> bytes:

@@ -151,8 +151,13 @@ class ScopeSessions:
         self._named: tuple[Sequence[Endpoint], Mapping[bytes, Endpoint]] = (), {}
         """Endpoints, and one of them for each name."""
 
-    def enter(self, session_id: bytes, endpoint: Endpoint, token: bytes, recheck: float) -> None:
-        """Know a session at an endpoint, by the token that it has shown or is being given."""
+    def enter(
+        self, session_id: bytes, endpoint: Endpoint, token: bytes, recheck: float, *, moved: bool = False
+    ) -> None:
+        """Know a session at an endpoint, by the token that it has shown or is being given.
+
+        `moved`: it was bound elsewhere before, be it through another proxy.
+        """
         known, marked = self.known, mark(token)
         place = self.places.get(self.name(endpoint)) or self._open(endpoint)
         if place.endpoint != endpoint.id:
@@ -161,7 +166,7 @@ class ScopeSessions:
         key = session_id[:ID_BYTES]
         session = place.sessions.get(key)
         if session is None:
-            if self.strayed and self.returns:
+            if moved or (self.strayed and self.returns):
                 self._leave_others(key)
             if self.quota is not None:
                 self.quota.confirm(key)

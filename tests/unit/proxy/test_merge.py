@@ -5,12 +5,13 @@ import base64
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.proxy.fleets import Proxy, fleet, pods, route, session_on
 
 from stickyroute_api.affinity import AffinityReport, Clash, Departure, EndpointSessions, ScopeReport
 from stickyroute_api.reasons import BindingReason, EndpointState
-from stickyroute_api.snapshot import Version
+from stickyroute_api.snapshot import Override, Version
 from stickyroute_operator import ledger
-from stickyroute_proxy.affinity.report import MAX_BYTES, ended, merge
+from stickyroute_proxy.affinity.report import MAX_BYTES, ended, merge, report
 from stickyroute_proxy.slices import at_once
 
 NOW = 10_000.0
@@ -185,3 +186,24 @@ def test_a_pod_is_at_its_limit_where_no_worker_has_room_and_else_in_the_worst_st
     ]
     (found,) = merged(*map(told, rows)).scopes[SCOPE].endpoints
     assert found.state == state
+
+
+def test_a_session_that_another_proxy_moved_counts_where_it_has_been_since():
+    """Departures are told for a quarter of an hour, and sessions are known for longer."""
+    web, proxies = pods("a", "b"), [Proxy(fleet(web=pods("a", "b")), seed) for seed in range(2)]
+    client = session_on("a", proxies[0])
+    client.ask(proxies[1])
+    order = Override(pod="a", action="Release", since=proxies[0].now + 1)
+    for proxy in proxies:
+        proxy.tick(2)
+        proxy.apply(fleet([route(overrides=(order,))], 2, web=web))
+    assert client.ask(proxies[0]).endpoint.pod == "b"
+    for _ in range(100):
+        for proxy in proxies:
+            proxy.tick(10)
+        client.ask(proxies[1])
+    known = ledger.Ledger()
+    for number, proxy in enumerate(proxies):
+        known = known.add(at_once(report(proxy.table, f"proxy-{number}", 1.0, proxy.now)))
+    view = ledger.merge(known)[SCOPE]
+    assert {one.pod: one.active for one in view.endpoints if one.active} == {"b": 1}
