@@ -181,12 +181,13 @@ class Scope:
         self.ended = {}
         self.clashes = {}
         self.mover = None
+        self.kind = Kind.NONE
         self.take(snapshot.Persistence())
 
     def take(self, policy: snapshot.Persistence) -> None:
         """Follow this policy from now on."""
         self.policy = policy
-        self.kind = _kind(policy)
+        before, self.kind = self.kind, _kind(policy)
         self.sticky = self.kind is Kind.TOKEN
         self.stored = self.kind is Kind.STORED
         self.carrier = carrier(policy)
@@ -195,7 +196,7 @@ class Scope:
         self.fixed = self.learns and self.sticky
         self.presented = self.carrier.presented
         self.name = _NAMES[policy.bind_to]
-        if self.sessions.name is not self.name:
+        if self.sessions.name is not self.name or self.kind is not before:
             self.sessions.forget()
             self.sessions.name = self.name
             self.named = {}

@@ -339,3 +339,18 @@ def test_who_comes_back_late_is_of_the_move_that_the_other_proxies_told_long_ago
     assert {(one.time, one.reason, one.ids) for departures in told for one in departures} == {
         (first.now, reason, told[0][0].ids)
     }
+
+
+@pytest.mark.parametrize("kind", ["None", "SourceIP"])
+def test_a_policy_that_keeps_no_sessions_has_none_and_one_that_is_taken_back_has_them_again(kind):
+    """Else a drain would wait for those that nobody can show any more."""
+    proxy = Proxy(fleet(web=pods("a", "b")))
+    client = session_on("a", proxy)
+    other = route(rule(persistence=persistence(type=kind, cookie=None)))
+    proxy.apply(fleet((other,), 2, web=pods("a", "b")))
+    assert not any(one.active for one in said(proxy).scopes["shop/shop/web"].endpoints)
+    assert proxy.table.known.count == 0
+    proxy.apply(fleet(revision=3, web=pods("a", "b")))
+    decision = client.ask(proxy)
+    assert (decision.reason, decision.endpoint.pod) == (BindingReason.BOUND, "a")
+    assert [one.active for one in said(proxy).scopes["shop/shop/web"].endpoints] == [1]
