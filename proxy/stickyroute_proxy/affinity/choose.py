@@ -138,9 +138,7 @@ def _begin(rule: Rule, facts: Facts, reason: BindingReason, now: float, random: 
     return begin(rule, endpoint, reason, now, random)
 
 
-def _begin_at(
-    rule: Rule, number: bytes, reason: BindingReason, now: float, created: float = 0.0
-) -> Decision:
+def _begin_at(rule: Rule, number: bytes, reason: BindingReason, now: float, created: float = 0.0) -> Decision:
     """A new session of a client that goes on showing an old key: where every proxy would place it.
 
     It begins with each request anew until the client shows another, and takes one place, and counts once,

@@ -143,8 +143,8 @@ def test_the_operator_counts_one_merged_report_as_it_would_count_the_workers(pla
     reports = [told(*(on(pod, numbers) for pod, numbers in one.items())) for one in places]
     reports[0] = told(*reports[0].scopes[SCOPE].endpoints, departures=gone)
     apart = ledger.Ledger()
-    for number, report in enumerate(reports):
-        apart = apart.add(report.model_copy(update={"proxy": f"worker-{number}"}))
+    for number, told_last in enumerate(reports):
+        apart = apart.add(told_last.model_copy(update={"proxy": f"worker-{number}"}))
     together = ledger.Ledger().add(merged(*reports))
     assert ledger.merge(together) == ledger.merge(apart)
 
