@@ -270,7 +270,8 @@ def _health(check: api.HealthCheck) -> HealthCheck:
 
 
 def _override(override: api.Override) -> Override:
-    since = override.since.timestamp() if override.since is not None else 0.0
+    # No binding is older than 1970: so long ago is as if nothing were released.
+    since = max(0.0, override.since.timestamp()) if override.since is not None else 0.0
     return Override(pod=override.pod, action=override.action, since=since)
 
 

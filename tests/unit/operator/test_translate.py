@@ -255,3 +255,12 @@ def test_a_port_number_that_udp_has_too_is_the_tcp_one(turn):
     )
     assert found.verdicts["default", "shop"].resolved.reason is ConditionReason.RESOLVED_REFS
     assert len(found.endpoints["default/web:443"]) == 1
+
+
+@pytest.mark.parametrize(
+    "since", ["1969-12-31T23:59:59Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "-5"]
+)
+def test_no_time_of_a_release_keeps_others_from_being_served(since):
+    given = route(overrides=[{"pod": "web-1", "action": "Release", "since": since}])
+    found = translate(state(given, route("other", hosts=["other.example.com"]), *WEB))
+    assert set(found.routes) == {"default/shop", "default/other"}
