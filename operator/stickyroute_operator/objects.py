@@ -6,7 +6,7 @@ memory. Two manifests that mean the same here are equal, so that a change elsewh
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, Self
@@ -18,6 +18,8 @@ SERVICE_LABEL = "kubernetes.io/service-name"
 
 MAX_NAME = 253
 """The longest name of an object."""
+
+_PORTS = range(1, 65536)
 
 Key = tuple[str, str]
 """Namespace and name."""
@@ -140,7 +142,7 @@ class EndpointSlice:
     address_type: str = "IPv4"
     endpoints: tuple[SliceEndpoint, ...] = ()
     ports: tuple[tuple[str, int], ...] = ()
-    """Names and numbers; entries without a number are left out."""
+    """Names and numbers; entries without one that a port can have are left out."""
 
     @property
     def key(self) -> Key:
@@ -156,12 +158,15 @@ class EndpointSlice:
             service=(meta.get("labels") or {}).get(SERVICE_LABEL) or "",
             address_type=manifest.get("addressType") or "IPv4",
             endpoints=tuple(_endpoint(entry) for entry in manifest.get("endpoints") or ()),
-            ports=tuple(
-                (port.get("name") or "", _number(port["port"], manifest, f"ports[{index}].port"))
-                for index, port in enumerate(manifest.get("ports") or ())
-                if port.get("port") is not None
-            ),
+            ports=tuple((name, number) for name, number in _ports(manifest) if number in _PORTS),
         )
+
+
+def _ports(manifest: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """A slice's; the API server asks for no number, and looks at none."""
+    for index, port in enumerate(manifest.get("ports") or ()):
+        if port.get("port") is not None:
+            yield port.get("name") or "", _number(port["port"], manifest, f"ports[{index}].port")
 
 
 class Reference(NamedTuple):

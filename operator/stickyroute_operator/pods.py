@@ -105,7 +105,8 @@ def _deleted(meta: Mapping[str, Any], grace: Any) -> float:
     """`deletionTimestamp` is when the pod is to be gone: its grace period after it was deleted."""
     gone = seconds(meta.get("deletionTimestamp"))
     given = meta.get("deletionGracePeriodSeconds", grace)
-    return gone - (GRACE if given is None else float(given)) if gone else 0.0
+    # With very long grace periods Kubernetes' own sum overflows: whatever comes of it, it was deleted.
+    return max(1.0, gone - (GRACE if given is None else float(given))) if gone else 0.0
 
 
 def _owner(meta: Mapping[str, Any], revision: str) -> str:

@@ -8,6 +8,7 @@ from tests.unit.operator.builders import endpoint, pieces, route, rule, service,
 
 from stickyroute_api.reasons import ConditionReason, EndpointState
 from stickyroute_operator.objects import Service, ServicePort
+from stickyroute_operator.pods import Pod
 from stickyroute_operator.translate import translate
 
 WEB = (service(), pieces(endpoint("web-1", "10.0.0.1"), endpoint("web-2", "10.0.0.2")))
@@ -264,3 +265,23 @@ def test_no_time_of_a_release_keeps_others_from_being_served(since):
     given = route(overrides=[{"pod": "web-1", "action": "Release", "since": since}])
     found = translate(state(given, route("other", hosts=["other.example.com"]), *WEB))
     assert set(found.routes) == {"default/shop", "default/other"}
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536])
+def test_a_slice_with_a_port_that_is_none_keeps_others_from_nothing(port):
+    """The API server takes any number there."""
+    bad = pieces(endpoint("web-3", "10.0.0.3"), name="web-2", port=port)
+    found = translate(state(route(), *WEB, bad)).endpoints["default/web:80"]
+    assert [one.pod for one in found] == ["web-1", "web-2"]
+
+
+@pytest.mark.parametrize(
+    ("gone", "grace"), [("2026-11-23T12:00:00Z", 10**11), ("1850-11-23T12:00:00Z", 30)]
+)
+def test_a_pod_with_a_grace_period_of_thousands_of_years_keeps_others_from_nothing(gone, grace):
+    """With so many seconds Kubernetes' own sum for deletionTimestamp overflows."""
+    meta = {"name": "web-1", "namespace": "default", "uid": "uid-web-1", "deletionTimestamp": gone}
+    ends = Pod.from_manifest({"metadata": meta | {"deletionGracePeriodSeconds": grace}})
+    left = pieces(endpoint("web-1", "10.0.0.1", ready=False, serving=True, terminating=True))
+    (found,) = translate(state(route(), service(), left, ends)).endpoints["default/web:80"]
+    assert found.state is EndpointState.DRAINING
