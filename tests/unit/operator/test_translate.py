@@ -275,9 +275,7 @@ def test_a_slice_with_a_port_that_is_none_keeps_others_from_nothing(port):
     assert [one.pod for one in found] == ["web-1", "web-2"]
 
 
-@pytest.mark.parametrize(
-    ("gone", "grace"), [("2026-11-23T12:00:00Z", 10**11), ("1850-11-23T12:00:00Z", 30)]
-)
+@pytest.mark.parametrize(("gone", "grace"), [("2026-11-23T12:00:00Z", 10**11), ("1850-11-23T12:00:00Z", 30)])
 def test_a_pod_with_a_grace_period_of_thousands_of_years_keeps_others_from_nothing(gone, grace):
     """With so many seconds Kubernetes' own sum for deletionTimestamp overflows."""
     meta = {"name": "web-1", "namespace": "default", "uid": "uid-web-1", "deletionTimestamp": gone}
