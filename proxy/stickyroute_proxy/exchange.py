@@ -429,8 +429,7 @@ class Exchange(Placement):
         self._ended = True
         self._release()
         if self._queue is not None:
-            self._queue.leave(self)
-            self._dequeued()
+            self._leave(self._queue)
         if self._connecting is not None:
             self._connecting.cancel()
             self._connecting = None
