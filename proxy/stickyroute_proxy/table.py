@@ -144,7 +144,8 @@ class Table:
         for scope in self.scopes.values():
             if scope.draining:
                 scope.settle(now)
-            if scope.sessions.quota is not None or scope.mover is not None:
+            # Whoever is let go on has to decide in this turn: see `returned`.
+            if (scope.sessions.quota is not None or scope.mover is not None) and not self.stale:
                 scope.admit(now)
         self.known.sweep((scope.sessions for scope in self.scopes.values()), now)
 
