@@ -375,6 +375,8 @@ class Exchange(Placement):
         assert endpoint is not None  # noqa: S101 - it has its room there
         self._answered = True
         self._status = 101
+        if endpoint.judge is not None:
+            self._plane.health.answered(endpoint, 101)
         change(self._plane, rule, answer)
         self._upstream = None
         self.deadline = inf
