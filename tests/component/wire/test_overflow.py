@@ -210,3 +210,17 @@ async def test_who_gives_up_while_those_who_wait_are_about_to_decide_anew():
         assert plane.counters.queued == plane.counters.exchanges == 0
         plane.table.freshen()
         await raw.close()
+
+
+async def test_who_waits_for_room_in_a_scope_that_is_no_more_decides_anew():
+    async with serving(named(b"a"), persistence=limited(sessions=9, overflow="Queue")) as (proxy, _):
+        lend(proxy, a=0)
+        waits = asyncio.create_task(ask(proxy))
+        await eventually(lambda: proxy.plane.counters.queued == 1)
+        given = proxy.plane.table.snapshot
+        route = given.routes["shop/shop"]
+        (rule,) = route.rules
+        route = route.model_copy(update={"rules": (rule.model_copy(update={"scope": "own"}),)})
+        proxy.apply(given.model_copy(update={"routes": {"shop/shop": route}, "revision": 2}))
+        await eventually(lambda: proxy.plane.counters.queued == 0)
+        assert (await waits)[0] == 200
