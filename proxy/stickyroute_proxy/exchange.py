@@ -375,6 +375,8 @@ class Exchange(Placement):
         assert endpoint is not None  # noqa: S101 - it has its room there
         self._answered = True
         self._status = 101
+        if endpoint.judge is not None:
+            self._plane.health.answered(endpoint, 101)
         change(self._plane, rule, answer)
         self._upstream = None
         self.deadline = inf
@@ -429,8 +431,7 @@ class Exchange(Placement):
         self._ended = True
         self._release()
         if self._queue is not None:
-            self._queue.leave(self)
-            self._dequeued()
+            self._leave(self._queue)
         if self._connecting is not None:
             self._connecting.cancel()
             self._connecting = None

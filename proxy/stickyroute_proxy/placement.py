@@ -295,6 +295,14 @@ class Placement(ABC):
             turn_away(rule.scope)
         self._shed(Cause.QUEUE_TIMEOUT, what.told(rule))
 
+    def _leave(self, queue: "Queue[Placement]") -> None:
+        """Wait no more; who waits behind for the same endpoint may have room where this one had none."""
+        queue.leave(self)
+        self._dequeued()
+        endpoint = self._decision.endpoint
+        if endpoint is not None and endpoint.queue:
+            admit_waiting(endpoint)
+
     def _dequeued(self) -> None:
         self._queue = None
         self._plane.counters.queued -= 1

@@ -95,7 +95,7 @@ class Table:
     touched: float
     """When health checks last found something (Unix seconds)."""
     stirred: list[Any]
-    """The data path's queues at endpoints that a health check has found to keep no sessions."""
+    """The data path's queues at endpoints that keep no sessions by a health check, and of scopes gone."""
 
     def __init__(
         self,
@@ -144,7 +144,8 @@ class Table:
         for scope in self.scopes.values():
             if scope.draining:
                 scope.settle(now)
-            if scope.sessions.quota is not None or scope.mover is not None:
+            # Whoever is let go on has to decide in this turn: see `returned`.
+            if (scope.sessions.quota is not None or scope.mover is not None) and not self.stale:
                 scope.admit(now)
         self.known.sweep((scope.sessions for scope in self.scopes.values()), now)
 
@@ -277,6 +278,7 @@ def _adopt(table: Table, previous: Table | None, now: float, random: Random) -> 
     if previous is not None:
         for scope_id in previous.scopes.keys() - table.scopes.keys():
             previous.scopes[scope_id].sessions.forget()
+            table.stirred += previous.scopes[scope_id].waiting()
         if previous.keyring is not table.keyring:
             for scope in table.scopes.values():
                 scope.take_keyring(table.keyring)

@@ -387,6 +387,12 @@ class Scope:
         if left > 0:
             self.returned.append(quota.waiting.split(left))
 
+    def waiting(self) -> list[Any]:
+        """All queues of the data path's exchanges that wait here."""
+        quota = self.sessions.quota
+        full = [quota.waiting] if quota is not None and quota.waiting else []
+        return [*self.parked.values(), *full, *self.returned]
+
     def is_last_resort(self, endpoint: Endpoint) -> bool:
         return any(endpoint in backend.eligible for rule in self.rules for backend in rule.balancer.pool)
 

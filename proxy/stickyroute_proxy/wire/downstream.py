@@ -223,7 +223,8 @@ class Downstream(Writing):
             self._ahead += 1
             if self._ahead > self._plane.settings.limits.pipelined:
                 self._plane.counters.count_shed(Cause.PIPELINED)
-                self._refuse_malformed(MalformedError(429, "too many requests ahead of their answers"))
+                error = MalformedError(429, "too many requests ahead of their answers")
+                self._refuse_malformed(error, data)
                 return
             self._read_head(data)
         elif data and self._phase is BODY and not self._held:
@@ -322,8 +323,8 @@ class Downstream(Writing):
         self._write_refusal(refusal.status, refusal.message, accept=b"", body=True)
         Closing(plane, self._transport, plane.turned_away).begin(more=True)
 
-    def _refuse_malformed(self, error: MalformedError) -> None:
-        """Answer a head that cannot be understood."""
+    def _refuse_malformed(self, error: MalformedError, head: bytes = b"") -> None:
+        """Answer a head that cannot be understood. `head`: its beginning, where it has not been read."""
         plane = self._plane
         plane.counters.unrouted.add(error.status, 0.0)
         request_id = self.head.request_id = plane.next_id()
@@ -334,16 +335,16 @@ class Downstream(Writing):
             record.tell(str(error))
             record.started = now
             plane.log.add(None, record, now, plane.clock())
-        self._answer_malformed(error)
+        self._answer_malformed(error, head)
 
-    def _answer_malformed(self, error: MalformedError) -> None:
+    def _answer_malformed(self, error: MalformedError, head: bytes = b"") -> None:
         """Answer what cannot be understood, and close: where another request begins is unknown."""
         counters = self._plane.counters
         counters.refused[error.status] = counters.refused.get(error.status, 0) + 1
         self._phase = BODY
         self._keep = False
-        to_head = self._reader is not None and self._reader.line.startswith(b"HEAD ")
-        self._write_refusal(error.status, str(error), body=not to_head)
+        head = head or (b"" if self._reader is None else self._reader.line)
+        self._write_refusal(error.status, str(error), body=not head.startswith(b"HEAD "))
         self._close()
 
     # Deadlines and closing

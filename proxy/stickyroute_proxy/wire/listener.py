@@ -189,8 +189,7 @@ class DataPlane:
         """Serve by this table from the next request on; nothing new goes to the endpoints that left."""
         self.table = table
         for endpoint in table.removed:
-            if endpoint.pool is not None:
-                endpoint.pool.close()
+            self.pool(endpoint).close()  # made, if need be: it tells whoever has chosen the endpoint already
         settings, trust = table.snapshot.settings, table.trust
         if settings != self.settings or trust is not self.trust:
             self._configure(settings, trust)

@@ -26,9 +26,12 @@ class Secure(Transport, Protocol):
     """One connection's TLS, as server or as client."""
 
     __slots__ = (
+        "_busy",
         "_closed",
         "_ended",
         "_failed",
+        "_full",
+        "_held",
         "_idle_bytes",
         "_incoming",
         "_object",
@@ -60,6 +63,9 @@ class Secure(Transport, Protocol):
         self._ready = ready
         self._failed = failed
         self._protocol: Protocol | None = None
+        self._full = False  # the transport below takes no more for now
+        self._busy = False  # the peer has TLS 1.2 begin anew, which takes nothing meanwhile
+        self._held = b""  # written since then
         self._idle_bytes = 0  # received since the last that was for the protocol above
         self._ended = False  # the peer has said that it sends no more
         self._closed = False  # we have
@@ -95,6 +101,8 @@ class Secure(Transport, Protocol):
                 return
         if not self._closed:
             self._flush()  # an alert, or what post-handshake messages ask for
+            if self._busy:
+                self._write_held()
         if not more:
             self._end()
 
@@ -113,11 +121,13 @@ class Secure(Transport, Protocol):
             self._failed(None)
 
     def pause_writing(self) -> None:
+        self._full = True
         if self._protocol is not None:
             self._protocol.pause_writing()
 
     def resume_writing(self) -> None:
-        if self._protocol is not None:
+        self._full = False
+        if self._protocol is not None and not self._busy:
             self._protocol.resume_writing()
 
     # Handshake and records
@@ -184,26 +194,46 @@ class Secure(Transport, Protocol):
             if self._transport.get_write_buffer_size() > MAX_UNREAD:
                 self.abort()
 
+    def _write_held(self) -> None:
+        held, self._held = self._held, b""
+        self.write(held)
+        if self._held:
+            return
+        self._busy = False
+        if self._protocol is not None and not self._full:
+            self._protocol.resume_writing()
+
     # What the protocol above asks for
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self._closed or not data:
             return
+        if self._held:
+            self._held += data
+            return
         write, outgoing = self._object.write, self._outgoing
         size = len(data)
         records: list[bytes] = []
         pos = 0
-        if size <= RECORD:
-            pos = write(data)
-            if pos == size:
-                self._transport.write(outgoing.read())
-                return
-            records.append(outgoing.read())
         view = memoryview(data)
-        while pos < size:
-            pos += write(view[pos : pos + RECORD])  # less, when the client has asked for small records
-            records.append(outgoing.read())
-        self._transport.writelines(records)
+        try:
+            if size <= RECORD:
+                pos = write(data)
+                if pos == size:
+                    self._transport.write(outgoing.read())
+                    return
+                records.append(outgoing.read())
+            while pos < size:
+                pos += write(view[pos : pos + RECORD])  # less, when the client has asked for small records
+                records.append(outgoing.read())
+        except SSLWantReadError:
+            self._held = bytes(view[pos:])
+        if records:
+            self._transport.writelines(records)
+        if self._held and not self._busy:
+            self._busy = True
+            if self._protocol is not None:
+                self._protocol.pause_writing()
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         self.write(b"".join(list_of_data))

@@ -232,3 +232,17 @@ async def test_a_held_request_that_is_woken_in_vain_still_comes_to_its_mode():
             await eventually(lambda before=failures: stage.proxy.plane.counters.connect_failures > before)
         assert b"X-Pod: b" in await asking
         stage.pods[0] = await Backend(named(b"a")).start()
+
+
+async def test_who_waits_for_a_pod_of_a_scope_that_is_no_more_decides_anew():
+    async with Stage() as stage:
+        policy = persistence(mode="Reject", hold=20)
+        stage.apply(policy)
+        token = await stage.token_on_a()
+        stage.apply(policy, AWAY)
+        asking = asyncio.create_task(stage.ask(token))
+        await eventually(lambda: stage.proxy.plane.counters.queued == 1)
+        given = stage.proxy.plane.table.snapshot
+        stage.proxy.apply(given.model_copy(update={"routes": {}, "revision": stage.revision + 1}))
+        await eventually(lambda: stage.proxy.plane.counters.queued == 0)
+        assert (await asking).startswith(b"HTTP/1.1 404 ")

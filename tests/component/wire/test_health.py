@@ -8,6 +8,7 @@ from errno import EADDRNOTAVAIL, EMFILE
 
 import pytest
 from tests.component.wire.harness import COOKIE, echo, eventually, get, serving
+from tests.component.wire.test_streams import SWITCH, UPGRADE
 
 from stickyroute_api.snapshot import ActiveCheck, HealthCheck, PassiveCheck
 from stickyroute_proxy.health import probe
@@ -119,6 +120,28 @@ async def test_broken_answers_eject_too_and_a_good_one_begins_anew():
         assert proxy.plane.health.ejections == 0
         await ask(proxy, cookie)
         assert proxy.plane.health.ejections == 1
+
+
+async def test_an_upgrade_is_a_good_answer_too():
+    status = 503
+
+    async def script(peer):
+        while True:
+            await peer.request()
+            if status == 101:
+                await peer.send(SWITCH)
+                await peer.read()
+                return
+            await peer.send(b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n")
+
+    passive = PassiveCheck(consecutive_failures=2, eject_for=30, max_ejected_percent=100)
+    async with serving(script, health=HealthCheck(passive=passive)) as (proxy, _):
+        for status in (503, 101, 503):
+            raw = await proxy.connect()
+            await raw.send(get("/", *UPGRADE))
+            assert (await raw.head()).startswith(b"HTTP/1.1 %d " % status)
+            await raw.close()
+        assert proxy.plane.health.ejections == 0
 
 
 async def test_without_checks_nobody_asks():

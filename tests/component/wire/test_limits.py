@@ -135,6 +135,18 @@ async def test_pipelined_requests(deep):
         await raw.close()
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_who_asks_too_far_ahead_is_told_as_the_request_wants_it(method):
+    """Whatever the method of those before it was."""
+    others = "HEAD" if method == "GET" else "GET"
+    async with serving(echo(), settings=limited(pipelined=1)) as (proxy, _):
+        raw = await proxy.connect()
+        await raw.send(get(method=others) * 2 + get(method=method))
+        head, _, body = (await raw.rest()).partition(b"HTTP/1.1 429 ")[2].partition(b"\r\n\r\n")
+        assert len(body) == (int(re.search(rb"Content-Length: (\d+)", head)[1]) if method == "GET" else 0)
+        await raw.close()
+
+
 async def test_a_body_by_its_length_is_not_even_read():
     async with serving(echo(), settings=limited(body_bytes=10)) as (proxy, backend):
         raw = await proxy.connect()

@@ -192,3 +192,35 @@ async def test_a_pod_that_has_been_full_for_a_while_is_told_of(monkeypatch):
         assert [found.state(one, now) for now in (10.0, 14.0, 15.0)] == [None, None, EndpointState.AT_LIMIT]
         lend(proxy, a=2)
         assert found.state(one, 16.0) is None
+
+
+async def test_who_gives_up_while_those_who_wait_are_about_to_decide_anew():
+    """Health checks have found something, and not all routes have followed yet."""
+    async with serving(named(b"a"), persistence=limited(sessions=9, overflow="Queue")) as (proxy, _):
+        plane = proxy.plane
+        lend(proxy, a=0)
+        raw = await proxy.connect()
+        await raw.send(get())
+        await eventually(lambda: plane.counters.queued == 1)
+        (waits,) = scope(proxy).sessions.quota.waiting._waiting
+        plane.table.stale["shop/shop"] = None
+        lend(proxy, 2, a=1)
+        plane.table.sweep(plane.clock())
+        waits.abandon()
+        assert plane.counters.queued == plane.counters.exchanges == 0
+        plane.table.freshen()
+        await raw.close()
+
+
+async def test_who_waits_for_room_in_a_scope_that_is_no_more_decides_anew():
+    async with serving(named(b"a"), persistence=limited(sessions=9, overflow="Queue")) as (proxy, _):
+        lend(proxy, a=0)
+        waits = asyncio.create_task(ask(proxy))
+        await eventually(lambda: proxy.plane.counters.queued == 1)
+        given = proxy.plane.table.snapshot
+        route = given.routes["shop/shop"]
+        (rule,) = route.rules
+        route = route.model_copy(update={"rules": (rule.model_copy(update={"scope": "own"}),)})
+        proxy.apply(given.model_copy(update={"routes": {"shop/shop": route}, "revision": 2}))
+        await eventually(lambda: proxy.plane.counters.queued == 0)
+        assert (await waits)[0] == 200

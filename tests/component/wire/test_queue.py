@@ -8,7 +8,7 @@ import pytest
 from tests.component.wire.harness import endpoint, eventually, fleet, get, serving
 
 from stickyroute_api.reasons import EndpointState
-from stickyroute_api.snapshot import Limits
+from stickyroute_api.snapshot import Limits, Match
 from stickyroute_proxy.wire import listener
 
 
@@ -271,3 +271,34 @@ async def test_many_come_and_go():
         assert proxy.plane.counters.queued_total > 100
         # Those who closed may have closed their half only: they are served too.
         await eventually(lambda: not any(one.queue for one in proxy.plane.table.endpoints()))
+
+
+async def test_who_goes_lets_those_behind_on_that_have_room():
+    """Rules of one Service may let its endpoints have more requests, or fewer, than others do."""
+    gate = Gate()
+    async with serving(gate, limits=one_at_a_time()) as (proxy, _):
+        given = proxy.plane.table.snapshot
+        route = given.routes["shop/shop"]
+        (rule,) = route.rules
+        wide = rule.model_copy(
+            update={
+                "name": "wide",
+                "matches": (Match(path="/wide"),),
+                "limits": Limits(requests_per_endpoint=2),
+            }
+        )
+        route = route.model_copy(update={"rules": (rule, wide)})
+        proxy.apply(given.model_copy(update={"routes": {"shop/shop": route}, "revision": 2}))
+        first = await ask(proxy, "/first")
+        await eventually(lambda: gate.asked)
+        narrow = await ask(proxy, "/narrow")
+        await waiting(proxy, 1)
+        behind = await ask(proxy, "/wide")
+        await waiting(proxy, 2)
+        narrow.reset()
+        await waiting(proxy, 0)
+        await eventually(lambda: gate.asked == ["/first", "/wide"])
+        gate.let(2)
+        for raw in (first, behind):
+            assert (await raw.answer())[0].startswith(b"HTTP/1.1 200 ")
+            await raw.close()

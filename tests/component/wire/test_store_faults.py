@@ -4,13 +4,14 @@ import asyncio
 from time import monotonic
 
 import pytest
-from tests.component.wire.apps import Browser, fleet_of
+from tests.component.wire.apps import App, Browser, fleet_of
 from tests.component.wire.harness import eventually, get
 from tests.component.wire.stored import STORED, lookups, pods, reached, store_at, written
 from tests.component.wire.valkeys import Faults, told, valkey
 
 from stickyroute_api import snapshot
 from stickyroute_api.reasons import EndpointState
+from stickyroute_proxy import exchange
 from stickyroute_proxy.store import memory
 
 
@@ -211,3 +212,25 @@ async def test_who_leaves_while_waiting_leaves_nothing_behind():
             await eventually(lambda: not proxies[0].plane.counters.exchanges)
             faults.stalled = False
         await faults.stop()
+
+
+async def test_nothing_goes_to_a_pod_that_left_while_the_store_was_asked(monkeypatch):
+    """Its route went with it, so that no rule tells; its address may be another's by now."""
+    monkeypatch.setattr(exchange, "WAIT", 0.3)
+    app = App(b"a")
+    async with valkey() as server:
+        faults = await Faults(server.port).start()
+        async with fleet_of(app, settings=store_at(faults.port), **STORED) as ((proxy,), _, _):
+            await reached(proxy)
+            faults.stalled = True
+            raw = await proxy.connect()
+            await raw.send(get("/", "Cookie: ID=unknown"))
+            await eventually(lambda: proxy.plane.counters.exchanges == 1)
+            given = proxy.plane.table.snapshot
+            proxy.apply(given.model_copy(update={"routes": {}, "endpoints": {}, "revision": 2}))
+            head, _ = await raw.answer()
+            faults.stalled = False
+            await raw.close()
+        await faults.stop()
+    assert head.startswith(b"HTTP/1.1 404 ")
+    assert not app.heads

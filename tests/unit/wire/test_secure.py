@@ -78,6 +78,12 @@ class Application(asyncio.Protocol):
         self.events.append("eof")
         return self.stays
 
+    def pause_writing(self):
+        self.events.append("full")
+
+    def resume_writing(self):
+        self.events.append("free")
+
     def connection_lost(self, exc):
         self.events.append("lost")
 
@@ -365,3 +371,46 @@ def test_who_has_tls_answer_and_reads_nothing_is_cut_off(tmp_path):
         if not wire.aborted:
             server.data_received(update)
     assert wire.aborted
+
+
+class Renegotiating:
+    """OpenSSL while the peer has TLS 1.2 begin anew: it takes nothing until that is over."""
+
+    def __init__(self, real):
+        self._real = real
+        self.busy = True
+
+    def __getattr__(self, name):
+        return getattr(self._real, name)
+
+    def write(self, data):
+        if self.busy:
+            raise ssl.SSLWantReadError
+        return self._real.write(data)
+
+
+def test_what_is_written_while_tls_begins_anew_waits():
+    pair = Pair()
+    server, client = pair.ends
+    events = pair.applications[1].events
+    client._object = Renegotiating(client._object)
+    sent = bytes(range(256)) * 1000
+    client.write(sent[:100_000])
+    client.writelines([sent[100_000:], b"end"])
+    assert events == ["made", "full"]
+    server.write(b"still")
+    pair.pump()
+    assert pair.applications[1].received == b"still"
+    assert not pair.applications[0].received
+    assert events == ["made", "full"]
+    client.pause_writing()
+    client.resume_writing()
+    assert "free" not in events, "there is room below, and TLS takes nothing still"
+    client._object.busy = False
+    server.write(b"over")
+    pair.pump()
+    assert pair.applications[0].received == sent + b"end"
+    assert events[-1] == "free"
+    client.write(b"more")
+    pair.pump()
+    assert pair.applications[0].received.endswith(b"more")
