@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from pydantic import ValidationError
+
 from stickyroute_api import spec as api
 from stickyroute_api.duration import parse_duration
 from stickyroute_api.fields import parse_size
@@ -64,6 +66,14 @@ def compile_route(
     ]
     if problems:
         return _refused(source, ConditionReason.UNSUPPORTED_VALUE, problems)
+    try:
+        return _compiled(source, spec)
+    except ValidationError as error:
+        # A value that one of our models takes and the other does not: no other route is to pay for it.
+        return _refused(source, ConditionReason.INVALID, list(_unfit(error)))
+
+
+def _compiled(source: RouteObject, spec: api.StickyRouteSpec) -> Compiled:
     return Compiled(
         source=source,
         class_name=spec.class_name,
@@ -103,6 +113,14 @@ def _refused(source: RouteObject, reason: ConditionReason, problems: list[Proble
         persistence=str(kind),
         refusal=Refusal(reason, "; ".join(str(replace(problem, object="")) for problem in problems)),
     )
+
+
+def _unfit(error: ValidationError) -> Iterator[Problem]:
+    for details in error.errors(include_url=False):
+        field = ".".join(map(str, details["loc"]))
+        yield Problem(
+            "spec", f"its {error.title} has a {field} that cannot be: {details['msg']}: give another"
+        )
 
 
 def _rule(source: RouteObject, spec: api.StickyRouteSpec, index: int, rule: api.Rule) -> RuleForm:

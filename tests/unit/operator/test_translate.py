@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from tests.unit.operator.builders import endpoint, pieces, route, rule, service, state
 
 from stickyroute_api.reasons import ConditionReason, EndpointState
+from stickyroute_api.snapshot import Override
 from stickyroute_operator.objects import Service, ServicePort
 from stickyroute_operator.pods import Pod
-from stickyroute_operator.translate import translate
+from stickyroute_operator.translate import routes, translate
 
 WEB = (service(), pieces(endpoint("web-1", "10.0.0.1"), endpoint("web-2", "10.0.0.2")))
 
@@ -283,3 +284,16 @@ def test_a_pod_with_a_grace_period_of_thousands_of_years_keeps_others_from_nothi
     left = pieces(endpoint("web-1", "10.0.0.1", ready=False, serving=True, terminating=True))
     (found,) = translate(state(route(), service(), left, ends)).endpoints["default/web:80"]
     assert found.state is EndpointState.DRAINING
+
+
+def test_what_the_proxies_model_does_not_take_refuses_its_route_alone(monkeypatch):
+    def since(one):
+        return Override(pod=one.pod, action=one.action, since=-1.0)
+
+    monkeypatch.setattr(routes, "_override", since)
+    given = route(overrides=[{"pod": "web-1", "action": "Drain"}])
+    found = translate(state(given, route("other", hosts=["other.example.com"]), *WEB))
+    assert set(found.routes) == {"default/other"}
+    refused = found.verdicts["default", "shop"].accepted
+    assert refused.reason is ConditionReason.INVALID
+    assert refused.message.startswith("spec: its Override has a since that cannot be: ")
