@@ -87,7 +87,8 @@ class Exchange(Placement):
         """Decide on the client's head, and send it."""
         plane = self._plane
         counters = plane.counters
-        if counters.requests - counters.ended > plane.admission.requests:
+        # One that decides anew was let in before.
+        if counters.requests - counters.ended > plane.admission.requests and self._rule is None:
             others = counters.exchanges - counters.tunnels - 1
             refusal = plane.admission.request(others, first=self._client.first)
             if refusal is not None:
