@@ -87,7 +87,8 @@ class Exchange(Placement):
         """Decide on the client's head, and send it."""
         plane = self._plane
         counters = plane.counters
-        if counters.requests - counters.ended > plane.admission.requests:
+        # One that decides anew was let in before.
+        if counters.requests - counters.ended > plane.admission.requests and self._rule is None:
             others = counters.exchanges - counters.tunnels - 1
             refusal = plane.admission.request(others, first=self._client.first)
             if refusal is not None:
@@ -225,10 +226,10 @@ class Exchange(Placement):
             upstream.send(parts)
 
     def client_full(self) -> None:
-        """The client takes no more of the answer for now."""
+        """The client takes no more of the answer, or of what comes before it, for now."""
         if self._upstream is not None:
             self._upstream.pause()
-            if self._answered:
+            if self._answered or self.request_sent:
                 self._unread = self._client.unread
                 self._await(wait.CLIENT)
 
@@ -237,6 +238,8 @@ class Exchange(Placement):
             self._upstream.resume()
             if self._answered:
                 self._wait = None
+            elif self._wait is wait.CLIENT:
+                self._await(wait.ANSWER)
 
     def abandon(self, status: int = 0, message: str | None = None) -> None:
         """The client has gone, or is being told that what it sends of the request is none."""
@@ -323,7 +326,8 @@ class Exchange(Placement):
         self._status = answer.status
         if answer.changes is not rule.changes.answer:
             change(self._plane, rule, answer)
-        self._wait = None
+        if self._wait is not wait.CLIENT:
+            self._wait = None
         endpoint = self._endpoint
         if endpoint is not None and endpoint.judge is not None:
             self._plane.health.answered(endpoint, answer.status)

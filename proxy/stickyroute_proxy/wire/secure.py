@@ -215,7 +215,6 @@ class Secure(Transport, Protocol):
         size = len(data)
         records: list[bytes] = []
         pos = 0
-        view = memoryview(data)
         try:
             if size <= RECORD:
                 pos = write(data)
@@ -223,11 +222,12 @@ class Secure(Transport, Protocol):
                     self._transport.write(outgoing.read())
                     return
                 records.append(outgoing.read())
+            view = memoryview(data)
             while pos < size:
                 pos += write(view[pos : pos + RECORD])  # less, when the client has asked for small records
                 records.append(outgoing.read())
         except SSLWantReadError:
-            self._held = bytes(view[pos:])
+            self._held = bytes(memoryview(data)[pos:])
         if records:
             self._transport.writelines(records)
         if self._held and not self._busy:

@@ -53,7 +53,7 @@ ANSWER: Final = Wait(
     504, "the endpoint did not begin to answer", "first-byte", lambda rule: rule.timeouts.first_byte
 )
 CLIENT: Final = Wait(408, "the client took no further part of the answer", "body-idle", _stall)
-"""Nobody is told: the answer has begun."""
+"""Nobody is told where the answer has begun."""
 WHOLE_BODY: Final = Wait(
     408, "the request did not come to its end", "request", lambda rule: rule.timeouts.request
 )

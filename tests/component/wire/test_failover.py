@@ -246,3 +246,18 @@ async def test_who_waits_for_a_pod_of_a_scope_that_is_no_more_decides_anew():
         stage.proxy.apply(given.model_copy(update={"routes": {}, "revision": stage.revision + 1}))
         await eventually(lambda: stage.proxy.plane.counters.queued == 0)
         assert (await asking).startswith(b"HTTP/1.1 404 ")
+
+
+async def test_who_was_let_in_and_waits_is_not_turned_away_as_if_new():
+    async with Stage() as stage:
+        policy = persistence(mode="Reject", hold=20)
+        stage.apply(policy)
+        token = await stage.token_on_a()
+        stage.apply(policy, AWAY)
+        asking = asyncio.create_task(stage.ask(token))
+        plane = stage.proxy.plane
+        await eventually(lambda: plane.counters.queued == 1)
+        plane.admission.overloaded = True
+        stage.apply(policy)
+        assert b"X-Pod: a" in await asking
+        assert not plane.counters.shed

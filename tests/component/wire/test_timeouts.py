@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import pytest
 from tests.component.wire.harness import OK, Raw, echo, eventually, get, serving
+from tests.component.wire.test_attack_states import narrow
 
 from stickyroute_api import settings
 from stickyroute_api.snapshot import Limits, Retries, Timeouts
@@ -240,3 +241,21 @@ async def test_room_on_an_endpoint():
         assert proxy.plane.counters.shed == {"QueueTimeout": 1}
         await first.close()
         await second.close()
+
+
+async def test_a_client_that_does_not_take_what_comes_before_its_answer():
+    """Its pod is not read any more, and its place there must not be kept for ever."""
+    hint = b"HTTP/1.1 103 Early Hints\r\nLink: <%b>\r\n\r\n" % (b"x" * 30_000)
+
+    async def script(peer):
+        await peer.request()
+        await peer.send(hint * 32)
+        await peer.read()
+
+    given = Timeouts(body_idle=0.3, request=0)
+    async with serving(script, timeouts=given) as (proxy, _):
+        raw = await narrow(proxy)
+        await raw.send(get())
+        await eventually(lambda: any(one._full for one in proxy.plane._all_connections()))
+        await eventually(lambda: proxy.plane.counters.exchanges == 0, seconds=3)
+        raw.writer.transport.abort()
