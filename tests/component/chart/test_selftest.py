@@ -2,22 +2,20 @@
 
 import asyncio
 import os
-import socket
 import sys
 from itertools import cycle
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from tests.waiting import free_port
 
 SCRIPT = Path(__file__).parents[3] / "deploy/helm/stickyroute/files/selftest.py"
 
 
 @pytest.fixture
 def port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+    return free_port()
 
 
 async def run(port, host, patience):
